@@ -1,0 +1,1 @@
+"""The model seen as attention heads: inputs, adapter, attention function, families."""

@@ -1,0 +1,52 @@
+"""A batch of token ids as the model reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Token ids with what belongs to each position; every field is [B, N], padding on either side.
+
+    `attention_mask` 0 hides a position from the model: padding, or a separator hidden while explaining.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor | None = None
+    position_ids: Tensor | None = None
+    special_tokens_mask: Tensor | None = None
+
+    @classmethod
+    def of(cls, input_ids: Tensor, attention_mask: Tensor | None = None, **rest: Tensor | None) -> Inputs:
+        """Inputs with a mask of ones where none is given."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return cls(input_ids, mask.to(torch.long), **rest)
+
+    @classmethod
+    def from_mapping(cls, batch: Mapping[str, Tensor]) -> Inputs:
+        """Inputs from what a tokenizer returns; keys that are not model inputs are ignored."""
+        known = {field.name for field in fields(cls)}
+        return cls.of(**{name: value for name, value in batch.items() if name in known})
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, N)."""
+        return self.input_ids.shape[0], self.input_ids.shape[1]
+
+    def present(self) -> dict[str, Tensor]:
+        """The fields that are set, by name."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+    def to(self, device: torch.device | str) -> Inputs:
+        """The same batch on another device."""
+        return replace(self, **{name: value.to(device) for name, value in self.present().items()})
+
+    def rows(self, index: Tensor | slice) -> Inputs:
+        """The rows selected by `index`."""
+        return replace(self, **{name: value[index] for name, value in self.present().items()})

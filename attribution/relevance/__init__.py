@@ -1,0 +1,1 @@
+"""Relevance as a rule table: what a backward pass carries, and how."""

@@ -1,0 +1,1 @@
+"""Hydra configuration groups, packaged so that `headlight` works from any directory."""

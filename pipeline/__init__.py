@@ -1,0 +1,1 @@
+"""How it runs: configuration, data, stages, executors, tracking and report."""

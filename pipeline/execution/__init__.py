@@ -1,0 +1,1 @@
+"""Where results are computed: in this process or on a Ray cluster."""
