@@ -1,0 +1,181 @@
+"""The schema of every Hydra group. Defaults here are the documented ones; YAML files in `conf` override them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class ModelConfig:
+    """What is explained. One of `path` (local), `id` (hub) or `source: minilm_reviews`."""
+
+    source: str = MISSING  # local, hub, minilm_reviews
+    name: str | None = None  # shown in reports; default: last part of the path or id
+    path: str | None = None
+    id: str | None = None
+    revision: str | None = None
+    dtype: str = "float32"  # float32, float64, bfloat16, float16
+    max_length: int | None = None  # tokens; default: what the model takes
+    label_map: dict[str, Any] = field(default_factory=dict)  # label of the data set -> class name or index of the model
+    checkpoints: dict[str, str] = field(default_factory=dict)  # data set name -> hub id, for protocols with one model per data set
+
+
+@dataclass
+class ColumnsConfig:
+    """Columns of the data set; guessed from their names, and printed, where not given."""
+
+    text: str | None = None
+    text_b: str | None = None
+    question: str | None = None
+    context: str | None = None
+    label: str | None = None
+    answers: str | None = None
+    rationale: str | None = None
+
+
+@dataclass
+class DatasetConfig:
+    """Where the texts come from and which of them are used."""
+
+    source: str = MISSING  # local, hub, reviews
+    name: str | None = None
+    path: str | None = None  # tsv, csv, jsonl, parquet
+    id: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    split: str | None = None
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    label_names: list[str] | None = None  # names of integer labels, in order
+    limit: int | None = None  # how many examples are used
+    sample_seed: int | None = None  # None: the first `limit`; else a seeded sample
+    min_tokens: int = 0  # shorter examples are left out (specials counted)
+    keep_labels: list[str] | None = None  # only examples with these gold labels
+    min_gold_probability: float = 0.0  # only examples whose gold class the model gives at least this
+    skip_unanswerable: bool = True  # question answering: leave out examples without an answer
+    truncate: str = "longest_first"  # longest_first, only_second
+
+
+@dataclass
+class HeadsConfig:
+    """Which heads matter: positional and syntactic ones, found on a treebank."""
+
+    source: str = "grammar"  # grammar, treebank, run, all
+    select: str | None = None  # treebank on which heads are selected (.conllu, .jsonl, .json)
+    report: str | None = None  # treebank on which their accuracy is reported
+    run: str | None = None  # heads of an earlier run, or a heads.parquet file
+    sentences: int = 1000  # grammar: sentences per split
+    seed: int = 0
+    limit: int | None = None  # at most this many sentences per treebank
+    relations: list[str] = field(default_factory=lambda: ["nsubj", "obj", "amod", "advmod"])
+    margin: float = 0.10  # a syntactic head beats the most frequent offset by this
+    thresholds: dict[str, float] = field(default_factory=dict)  # relation -> absolute threshold, instead of the margin
+    positional_threshold: float = 0.8
+    positional_denominator: str = "applicable"  # applicable, reference
+
+
+@dataclass
+class EvaluationConfig:
+    """How explanations are scored."""
+
+    metrics: list[str] = field(default_factory=lambda: ["aopc", "log_odds", "comprehensiveness", "sufficiency"])
+    operator: str | None = None  # mask, pad, unk, delete; None: the family's default
+    levels: str = "paper"  # paper: 9 steps of 1/9 of all tokens (Mask-LRP); tenths: 10 %..100 % of perturbable tokens
+    recall_at: int = 20
+    controls: list[str] = field(default_factory=lambda: ["random"])  # labels every method is compared with
+    bootstrap_samples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass
+class ExplainConfig:
+    """What is explained, the same for all methods."""
+
+    target: str = "predicted"  # predicted, gold, runner_up, span
+    hide_separators: bool = False  # attention mask 0 at separators while explaining, as the Mask-LRP reference does
+    segment_ids: bool = True  # give the model its token type ids
+    output: str = "logit"  # logit, probability
+
+
+@dataclass
+class ClusterConfig:
+    """Where it runs."""
+
+    executor: str = MISSING  # local, ray
+    address: str | None = None
+    workers: int | None = None  # ray: default one per GPU, else cpus // cpus_per_worker
+    cpus_per_worker: float = 1
+    gpus_per_worker: float = 0
+    device: str = "auto"  # auto, cpu, cuda
+    threads: int | None = None  # torch threads per worker; default: the cpus it has
+    batch_tokens: int = 2048  # tokens in one pass
+    max_batch: int = 32
+    attempts: int = 3  # how often a shard is tried before it counts as poison
+    shard_deadline_s: float | None = None
+
+
+@dataclass
+class TrackingConfig:
+    """Where the record is kept."""
+
+    store: str = MISSING  # sqlite, server, none
+    uri: str | None = None
+    experiment: str | None = None
+
+
+@dataclass
+class ReportConfig:
+    """What the report shows."""
+
+    texts: str = "full"  # full, sample, none
+    examples: int = 30  # how many heatmaps `sample` and the page's case list show
+
+
+@dataclass
+class PathsConfig:
+    """Where files go; all of it may be deleted, none of it is ever needed but to save work."""
+
+    root: str = "outputs"
+    store: str = "${.root}/store"
+    runs: str = "${.root}/runs"
+    models: str = "${.root}/models"
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    name: str = "run"  # name of the run; the folder gets a number if it exists with another config
+    seed: int = 0
+    model: ModelConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    heads: HeadsConfig = MISSING
+    attribution: dict[str, Any] = field(default_factory=dict)  # label -> method id, or {method: id, **parameters}
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
+    cluster: ClusterConfig = MISSING
+    tracking: TrackingConfig = MISSING
+    report: ReportConfig = field(default_factory=ReportConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+GROUPS: dict[str, type] = {
+    "model": ModelConfig,
+    "dataset": DatasetConfig,
+    "heads": HeadsConfig,
+    "evaluation": EvaluationConfig,
+    "cluster": ClusterConfig,
+    "tracking": TrackingConfig,
+}
+
+
+def register() -> None:
+    """Put the schemas into Hydra's store; a YAML file takes one by `defaults: [base_<group>]` or `/schema`."""
+    store = ConfigStore.instance()
+    store.store(name="base_config", node=Config)
+    for group, node in GROUPS.items():
+        store.store(group=group, name=f"base_{group}", node=node)

@@ -1,0 +1,118 @@
+"""The columns of every table a run writes, in one place. Version 1, fixed from the start."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1.0.0"
+
+_floats = pa.list_(pa.float32())
+_ints = pa.list_(pa.int32())
+_span = pa.struct([("start", pa.int32()), ("end", pa.int32())])
+
+EXAMPLES = pa.schema(
+    [
+        ("item_id", pa.string()),  # hash of the example's content; the key of every other table
+        ("row_index", pa.int64()),  # position in the data set as read
+        ("text", pa.string()),  # the text, the first text of a pair, or the question
+        ("text_b", pa.string()),  # the second text, or the context; null for single texts
+        ("label", pa.int32()),  # class index of the model; null where the data has none
+        ("label_name", pa.string()),  # the label as the data set spells it
+        ("input_ids", _ints),  # unpadded; the mask is implied by the length
+        ("token_type_ids", _ints),  # null where the model has none
+        ("special_tokens", pa.list_(pa.bool_())),
+        ("tokens", pa.list_(pa.string())),
+        ("offsets", pa.list_(_span)),  # characters in the field the token belongs to
+        ("word_ids", _ints),  # word of the field, -1 for special tokens
+        ("field_ids", _ints),  # 0 text, 1 text_b, -1 special tokens
+        ("truncated", pa.int32()),  # how many tokens were cut off
+        ("answer_start", pa.int32()),  # gold answer, first token; null outside question answering
+        ("answer_end", pa.int32()),  # gold answer, last token (inclusive)
+        ("rationale", pa.list_(pa.bool_())),  # tokens a person marked; null where the data has none
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("logits", _floats),  # [C]; for question answering (start, end) at the predicted positions
+        ("probabilities", _floats),
+        ("predicted", pa.int32()),  # class, or start position
+        ("predicted_end", pa.int32()),  # end position; null outside question answering
+    ]
+)
+
+ATTRIBUTIONS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("target", pa.int32()),  # class, or start position
+        ("target_end", pa.int32()),
+        ("scores", _floats),  # one per token, in the order of `examples.input_ids`
+        ("status", pa.string()),  # ok, nan, failed
+    ]
+)
+
+CURVES = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("curve", pa.string()),  # id of the curve family: "aopc", "comprehensiveness", "sufficiency"
+        ("operator", pa.string()),
+        ("target", pa.int32()),
+        ("target_end", pa.int32()),
+        ("intact_probability", _floats),  # [1], or [2] for (start, end)
+        ("intact_logit", _floats),
+        ("counts", _ints),  # [K] tokens perturbed or kept
+        ("levels", _floats),  # [K] the same as a fraction of the perturbable tokens
+        ("probabilities", _floats),  # [K], or [K * 2] for (start, end)
+        ("logits", _floats),
+    ]
+)
+
+HEADS = pa.schema(
+    [
+        ("role", pa.string()),  # positional:-1, syntactic:nsubj:dep->head
+        ("layer", pa.int32()),
+        ("head", pa.int32()),
+        ("score", pa.float32()),  # accuracy or frequency on the selection split
+        ("report_score", pa.float32()),  # the same on the report split; null where there is none
+        ("baseline", pa.float32()),
+        ("low", pa.float32()),  # Wilson 95 % interval of `score`
+        ("high", pa.float32()),
+        ("count", pa.int64()),
+        ("selected", pa.bool_()),
+    ]
+)
+
+VALUES = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("method", pa.string()),  # label in `attribution`
+        ("metric", pa.string()),
+        ("value", pa.float64()),  # NaN where undefined
+        ("weight", pa.float64()),  # 1, or the answer's length for micro averages
+    ]
+)
+
+METRICS = pa.schema(
+    [
+        ("method", pa.string()),
+        ("metric", pa.string()),
+        ("against", pa.string()),  # null: the value itself; else the label of the paired difference's subtrahend
+        ("value", pa.float64()),
+        ("low", pa.float64()),  # 95 % bootstrap interval over examples
+        ("high", pa.float64()),
+        ("n", pa.int64()),
+        ("n_undefined", pa.int64()),
+    ]
+)
+
+# In a run folder every table but `examples` and `predictions` that is written per method carries a leading `method` column.
+RUN_TABLES: dict[str, pa.Schema] = {
+    "examples": EXAMPLES,
+    "predictions": PREDICTIONS,
+    "attributions": pa.schema([("method", pa.string()), *ATTRIBUTIONS]),
+    "curves": pa.schema([("method", pa.string()), *CURVES]),
+    "heads": HEADS,
+    "values": VALUES,
+    "metrics": METRICS,
+}
