@@ -1,0 +1,39 @@
+"""The executor without Ray: one worker in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from pipeline.execution.task import OnOutcome, Task, WorkerFactory, WorkerSlot
+
+
+class LocalExecutor:
+    """Does the tasks one after the other, in order; the same threads give the same bytes elsewhere."""
+
+    workers = 1
+
+    def __init__(self, factory: WorkerFactory, threads: int | None = None) -> None:
+        self._slot = WorkerSlot(factory, "local")
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(threads or self._threads_before)
+
+    def run(self, tasks: Iterable[Task], on_outcome: OnOutcome) -> None:
+        """Do every task in order; an interruption passes through, with nothing reported for the task it hit."""
+        for task in tasks:
+            on_outcome(self._slot.run(task))
+
+    def close(self) -> None:
+        """Give torch its thread count back."""
+        torch.set_num_threads(self._threads_before)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,141 @@
+"""Progress of a stage, shown by the driver alone: rate and time left, in a terminal or as plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bars
+
+LINE_EVERY_S = 10.0
+
+Clock = Callable[[], float]
+
+
+@dataclass
+class Bar:
+    """One stage under way: what is done so far, and how fast."""
+
+    name: str
+    total: float | None
+    unit: str
+    show: Callable[[Bar], None]
+    clock: Clock = time.monotonic
+    computed: float = 0
+    reused: float = 0
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    def advance(self, amount: float = 1, *, reused: bool = False) -> None:
+        """So much more is done; what was `reused` counts as done but not towards the rate."""
+        self.computed += 0 if reused else amount
+        self.reused += amount if reused else 0
+        self.show(self)
+
+    @property
+    def done(self) -> float:
+        """Computed and reused together."""
+        return self.computed + self.reused
+
+    def pace(self) -> str:
+        """Rate, time left or taken, and how much was reused: `12.3 examples/s, 0:40 left, 96 reused`."""
+        elapsed = self.clock() - self.started
+        rate = self.computed / elapsed if elapsed > 0 else 0.0
+        parts = [f"{rate:.3g} {self.unit}/s"] if rate else []
+        parts += [self._time(elapsed, rate)]
+        parts += [f"{self.reused:g} reused"] if self.reused else []
+        return ", ".join(parts)
+
+    def line(self) -> str:
+        """All of it in one line of text."""
+        of_total = "" if self.total is None else f"/{self.total:g}"
+        return f"{self.name}: {self.done:g}{of_total} {self.unit}, {self.pace()}"
+
+    def _time(self, elapsed: float, rate: float) -> str:
+        if self.total is None or self.done >= self.total or not rate:
+            return clock_time(elapsed)
+        return f"{clock_time((self.total - self.done) / rate)} left"
+
+
+def clock_time(seconds: float) -> str:
+    """`0:07`, `12:34` or `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress(Protocol):
+    """Where stages report: `with progress.stage("attribute", total=872) as bar: bar.advance(16)`."""
+
+    def stage(self, name: str, total: float | None = None, unit: str = "examples") -> AbstractContextManager[Bar]:
+        """Show a stage for as long as the context is open; `total` is None if unknown."""
+
+    def message(self, text: str) -> None:
+        """Print one line, above the bars."""
+
+
+class TerminalProgress:
+    """A live bar per stage."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None, unit: str = "examples") -> Iterator[Bar]:
+        """Keep the stage's bar on screen."""
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}")
+        with Bars(*columns, console=self._console) as bars:
+            row = bars.add_task(name, total=total, pace="")
+            yield Bar(name, total, unit, lambda bar: bars.update(row, completed=bar.done, pace=bar.pace()))
+
+    def message(self, text: str) -> None:
+        """Print as it is: no markup, no colours."""
+        self._console.print(text, highlight=False, markup=False)
+
+
+class LineProgress:
+    """One plain line every `every_s` seconds and one at a stage's end, for logs and pipes."""
+
+    def __init__(
+        self, write: Callable[[str], None], every_s: float = LINE_EVERY_S, clock: Clock = time.monotonic
+    ) -> None:
+        self.message = write
+        self._every_s, self._clock = every_s, clock
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None, unit: str = "examples") -> Iterator[Bar]:
+        """Write the stage's lines; the last one also when it is cut short."""
+        bar = Bar(name, total, unit, self._occasionally(), self._clock)
+        try:
+            yield bar
+        finally:
+            self.message(bar.line())
+
+    def _occasionally(self) -> Callable[[Bar], None]:
+        due = self._clock() + self._every_s
+
+        def show(bar: Bar) -> None:
+            nonlocal due
+            if self._clock() >= due:
+                due = self._clock() + self._every_s
+                self.message(bar.line())
+
+        return show
+
+
+def make_progress(silent: bool = False, stream: TextIO | None = None) -> Progress:
+    """Bars where `stream` (standard error) is a terminal, lines where it is not, nothing where silent."""
+    if silent:
+        return LineProgress(lambda text: None)
+    console = Console(file=stream or sys.stderr)
+    if console.is_terminal:
+        return TerminalProgress(console)
+    return LineProgress(lambda text: print(text, file=console.file, flush=True))

@@ -1,0 +1,88 @@
+"""What an executor is given and what it gives back; both executors run a task through the same `WorkerSlot`."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard of one stage. Small and picklable: tensors and tables go through the store, never through a task."""
+
+    id: str
+    stage: str
+    payload: dict[str, Any]
+    affinity: str = ""  # what a worker keeps warm for it, usually the model's key
+    weight: float = 1.0  # how much of the stage's total it is, for progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one task; errors are text, since exception objects do not survive every process boundary."""
+
+    task_id: str
+    ok: bool
+    value: dict[str, Any]
+    error: str | None
+    traceback: str | None
+    seconds: float
+    worker: str
+    attempts: int
+
+
+class Worker(Protocol):
+    """Does tasks; keeps what is expensive (models) between them."""
+
+    def process(self, task: Task) -> dict[str, Any]:
+        """Do one task and return a small, picklable record. May run twice for one task: writes must be idempotent."""
+
+
+WorkerFactory = Callable[[], Worker]
+OnOutcome = Callable[[Outcome], None]
+
+
+class Executor(Protocol):
+    """Runs tasks on one or more workers; the workers stay warm between runs."""
+
+    workers: int
+
+    def run(self, tasks: Iterable[Task], on_outcome: OnOutcome) -> None:
+        """Do every task; `on_outcome` is called in this process, once per task, in order of completion."""
+
+    def close(self) -> None:
+        """Give the workers back."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass
+class WorkerSlot:
+    """A worker, built when the first task needs it, whose errors become outcomes."""
+
+    factory: WorkerFactory
+    name: str
+
+    @cached_property
+    def worker(self) -> Worker:
+        """Built once; a factory that fails is asked again by the next task."""
+        return self.factory()
+
+    def run(self, task: Task) -> Outcome:
+        """Do one task; every `Exception`, the factory's too, becomes a failed outcome."""
+        started = time.perf_counter()
+        try:
+            value, error, trace = self.worker.process(task), None, None
+        except Exception as caught:
+            value, error, trace = {}, f"{type(caught).__name__}: {caught}", traceback.format_exc()
+        seconds = time.perf_counter() - started
+        return Outcome(task.id, error is None, value, error, trace, seconds, self.name, attempts=1)
