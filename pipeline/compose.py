@@ -1,0 +1,231 @@
+"""From overrides to a typed configuration; every problem is collected before any is raised."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+from attribution.errors import InputError
+from pipeline.config import Config, register
+from pipeline.overrides import (
+    Problem,
+    apply_override,
+    did_you_mean,
+    nodes,
+    open_mappings,
+    read_override,
+    spell_out_methods,
+)
+
+ENVIRONMENT = {
+    "HEADLIGHT_DATA": "the folder of the data sets and treebanks",
+    "HEADLIGHT_MODELS": "the folder of the fine-tuned models",
+    "MLFLOW_TRACKING_URI": "the address of the MLflow server",
+}
+
+
+@dataclass
+class Composition:
+    """What came out of composing: the configuration as far as it could be put together, and all that was wrong."""
+
+    config: Config
+    problems: list[Problem] = field(default_factory=list)
+
+    def concerns(self, key: str) -> bool:
+        """Whether something was wrong with `key`, with a part of it, or with the group it belongs to."""
+        return any(f"{key}.".startswith(f"{p.key}.") or p.key.startswith(f"{key}.") for p in self.problems)
+
+
+def compose_config(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
+    """The configuration the overrides ask for. Raises InputError with one line for each problem."""
+    composition = compose_all(overrides, config_dir)
+    raise_all(composition.problems)
+    return composition.config
+
+
+def raise_all(problems: Sequence[Problem]) -> None:
+    """Raise InputError with one line for each problem, or nothing where there is none."""
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problem.line() for problem in problems)))
+
+
+def compose_all(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Composition:
+    """Compose as much as can be composed, and collect what cannot."""
+    problems = check_config_dir(config_dir)
+    with packaged_groups(None if problems else config_dir) as groups:
+        choices, values = _sort(overrides, groups, problems)
+        tree = _compose_groups(groups, choices, problems)
+    problems += [problem for value in values if (problem := apply_override(tree, value))]
+    problems += _unresolved(tree)
+    return Composition(_typed(tree), problems)
+
+
+def config_dict(config: Config) -> dict[str, Any]:
+    """The resolved configuration as plain values, the form that is hashed, logged and compared."""
+    return asdict(config)
+
+
+def config_yaml(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(config_dict(config)))
+
+
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups Hydra finds in the packaged `conf` and in the user's folder."""
+
+    loader: ConfigLoader
+    search_path: list[str]
+
+    def names(self) -> list[str]:
+        """Names of the groups."""
+        return [name for name in self._list("", ObjectType.GROUP) if name != "hydra"]
+
+    def options(self, group: str) -> list[str]:
+        """Options of a group, those in subfolders too; schemas and fragments (`_name`) are left out."""
+        options = [name for name in self._list(group, ObjectType.CONFIG) if not name.startswith(("_", "base_"))]
+        for folder in self._list(group, ObjectType.GROUP):
+            options += [f"{folder}/{name}" for name in self.options(f"{group}/{folder}")]
+        return options
+
+    def compose(self, choices: Mapping[str, str]) -> DictConfig:
+        """The configuration these choices make, before any value is changed."""
+        return compose("config", [*self.search_path, *(f"{group}={option}" for group, option in choices.items())])
+
+    def _list(self, group: str, kind: ObjectType) -> list[str]:
+        return self.loader.get_group_options(group, kind, config_name="config", overrides=self.search_path)
+
+
+@contextmanager
+def packaged_groups(config_dir: str | Path | None = None) -> Iterator[Groups]:
+    """Hydra with the packaged `conf` and, behind it, the user's folder on its search path."""
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        yield Groups(GlobalHydra.instance().config_loader(), _search_path(config_dir))
+
+
+def _search_path(config_dir: str | Path | None) -> list[str]:
+    if config_dir is None:
+        return []
+    path = str(Path(config_dir).resolve()).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"hydra.searchpath=['file://{path}']"]
+
+
+def check_config_dir(config_dir: str | Path | None) -> list[Problem]:
+    """A folder that is missing, or a file in it that would never be read because the package has one of that name."""
+    if config_dir is None:
+        return []
+    if not Path(config_dir).is_dir():
+        return [Problem("--config-dir", f"--config-dir {config_dir} is not a folder.")]
+    names = [path.relative_to(config_dir).as_posix() for path in sorted(Path(config_dir).rglob("*.yaml"))]
+    packaged = files("conf")
+    return [
+        Problem("--config-dir", f"--config-dir {config_dir}: {name} has the name of a built-in option. Rename it.")
+        for name in names
+        if packaged.joinpath(name).is_file()
+    ]
+
+
+def _sort(overrides: Sequence[str], groups: Groups, problems: list[Problem]) -> tuple[dict[str, str], list[Override]]:
+    """Overrides as choices of options and as values; those that cannot be read become problems."""
+    choices, values, names = dict[str, str](), list[Override](), groups.names()
+    for line in overrides:
+        override = read_override(line)
+        if isinstance(override, Problem):
+            problems.append(override)
+        elif override.key_or_group not in names:
+            values.append(override)
+        elif problem := _bad_choice(override, groups):
+            problems.append(problem)
+        else:
+            choices[override.key_or_group] = override.get_value_element_as_str()
+    return choices, values
+
+
+def _bad_choice(override: Override, groups: Groups) -> Problem | None:
+    group = override.key_or_group
+    if override.is_delete():
+        return Problem(group, f"{group} cannot be removed.")
+    chosen = override.value()
+    options = groups.options(group)
+    for name in chosen if isinstance(chosen, list) else [chosen]:
+        if name not in options and not (name is None and group == "experiment"):
+            return Problem(group, f"{group}={name} is not an option.{did_you_mean(str(name), options)}")
+    return None
+
+
+def _compose_groups(groups: Groups, choices: Mapping[str, str], problems: list[Problem]) -> DictConfig:
+    try:
+        tree = groups.compose(choices)
+    except (HydraException, OmegaConfBaseException) as error:
+        problems += [Problem(group, _yaml_problem(group, option, error)) for group, option in choices.items()][-1:]
+        tree = groups.compose({})
+    open_mappings(tree)
+    spell_out_methods(tree.attribution)
+    return tree
+
+
+def _yaml_problem(group: str, option: str, error: BaseException) -> str:
+    causes = [error] if error.__cause__ is None else [error, error.__cause__]
+    return f"{group}={option} cannot be composed: " + "; ".join(" ".join(str(cause).split()) for cause in causes)
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+def _unresolved(tree: DictConfig) -> list[Problem]:
+    """Values that stand for something that is not there, one problem for each environment variable that is not set."""
+    keys: dict[str, list[str]] = {}
+    for key, node in list(nodes(tree)):
+        try:
+            OmegaConf.select(tree, key)
+        except InterpolationResolutionError as error:
+            keys.setdefault(_cause(str(node._value()), error), []).append(key)
+            OmegaConf.update(tree, key, None)
+    return [Problem(key, f"{', '.join(group)}: {cause}") for cause, group in keys.items() for key in group]
+
+
+def _cause(raw: str, error: InterpolationResolutionError) -> str:
+    variable = re.search(r"oc\.env:(\w+)", raw)
+    if not variable:
+        return str(error).splitlines()[0]
+    meaning = ENVIRONMENT.get(variable[1], "used by this configuration")
+    return f"the environment variable {variable[1]} ({meaning}) is not set. Set it, or give the key a value."
+
+
+def _typed(tree: DictConfig) -> Config:
+    config = cast(Config, OmegaConf.to_object(tree))
+    config.attribution = {
+        label: _method(label, entry) for label, entry in config.attribution.items() if entry is not None
+    }
+    config.evaluation.controls = _expand(config.evaluation.controls, list(config.attribution))
+    return config
+
+
+def _method(label: str, entry: Any) -> Any:
+    """An entry without `method` means the method its label names."""
+    return {"method": label, **entry} if isinstance(entry, dict) else entry
+
+
+def _expand(patterns: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Labels the patterns stand for; a name without `*` stays, so that a missing one can be reported."""
+    names = [n for p in patterns for n in ([x for x in labels if fnmatchcase(x, p)] if "*" in p else [p])]
+    return list(dict.fromkeys(names))
