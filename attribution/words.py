@@ -1,0 +1,88 @@
+"""From tokens to words: which tokens make a word, and one score per word."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attribution.errors import InputError
+
+_REDUCTIONS = {"sum": "sum", "mean": "mean", "max": "amax"}
+AGGREGATIONS = (*_REDUCTIONS, "signed_max")
+
+Span = tuple[int, int]
+
+
+class Word(NamedTuple):
+    """A word of a text: its characters `text[start:end]` and the positions of its tokens."""
+
+    text: str
+    start: int
+    end: int
+    tokens: tuple[int, ...]
+
+
+def token_word_ids(word_ids: Sequence[int | None], offsets: Sequence[Span], text: str) -> list[int]:
+    """Word of each token [N], -1 for special tokens: the tokenizer's own ids wherever it splits at spaces.
+
+    SentencePiece tokenizers without a pre-tokenizer call the whole text one word; there, words are the runs of
+    non-space characters a token begins in. `offsets` are characters in `text`, leading spaces included or not.
+    """
+    ids = [-1 if word is None else int(word) for word in word_ids]
+    spans = [offset for offset, word in zip(offsets, ids, strict=True) if word >= 0]
+    one_word = len({word for word in ids if word >= 0}) == 1
+    if not (one_word and re.search(r"\S\s+\S", text[min(spans)[0] : max(spans)[1]])):
+        return ids
+    ends = [run.end() for run in re.finditer(r"\S+", text)]
+    starts = [_without_spaces(offset, text)[0] for offset in offsets]
+    return [-1 if word < 0 else bisect_right(ends, start) for word, start in zip(ids, starts, strict=True)]
+
+
+def words_of(word_ids: Sequence[int], offsets: Sequence[Span], text: str) -> list[Word]:
+    """The words of one text in the order of their ids; tokens with id -1 belong to none."""
+    members: dict[int, list[int]] = {}
+    for position, word in enumerate(word_ids):
+        if word >= 0:
+            members.setdefault(int(word), []).append(position)
+    return [_word(positions, offsets, text) for _, positions in sorted(members.items())]
+
+
+def _word(positions: Sequence[int], offsets: Sequence[Span], text: str) -> Word:
+    span = min(offsets[p][0] for p in positions), max(offsets[p][1] for p in positions)
+    start, end = _without_spaces(span, text)
+    return Word(text[start:end], start, end, tuple(positions))
+
+
+def _without_spaces(span: Span, text: str) -> Span:
+    """The span without the spaces that byte-level and SentencePiece tokens carry; empty spans stay where they are."""
+    piece = text[span[0] : span[1]]
+    start = span[0] + len(piece) - len(piece.lstrip())
+    return start, start + len(piece.strip())
+
+
+def join_fields(word_ids: Tensor, field_ids: Tensor) -> Tensor:
+    """Word ids [B, N] that continue over the second text of a pair, where tokenizers begin again at 0."""
+    first = torch.where(field_ids == 0, word_ids, -1).amax(dim=1, keepdim=True) + 1
+    return torch.where((field_ids == 1) & (word_ids >= 0), word_ids + first, word_ids)
+
+
+def aggregate(scores: Tensor, word_ids: Tensor, how: str = "sum") -> Tensor:
+    """One score per word: [..., N] -> [..., W], W the largest id plus one.
+
+    `word_ids` are broadcast to `scores`; tokens with id -1 are dropped, a word without tokens scores 0.
+    `signed_max` takes the score of largest magnitude with its sign.
+    """
+    if how not in AGGREGATIONS:
+        raise InputError(f"conf error: aggregation={how} is not known. Choose one of: {', '.join(AGGREGATIONS)}.")
+    if how == "signed_max":
+        high, low = aggregate(scores, word_ids, "max"), -aggregate(-scores, word_ids, "max")
+        return torch.where(high >= -low, high, low)
+    count = max(int(word_ids.max()) + 1, 0)
+    index = torch.where(word_ids < 0, count, word_ids).expand_as(scores)
+    empty = scores.new_zeros(*scores.shape[:-1], count + 1)
+    return empty.scatter_reduce(-1, index, scores, _REDUCTIONS[how], include_self=False)[..., :count]
