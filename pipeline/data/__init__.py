@@ -1,0 +1,66 @@
+"""Reading data sets: `load_dataset` gives the same `Dataset` whatever the source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attribution.errors import InputError
+from pipeline.config import DatasetConfig
+from pipeline.data.cells import Content
+from pipeline.data.examples import Dataset, Example
+from pipeline.data.filters import select
+from pipeline.data.hub import load_hub
+from pipeline.data.local import load_local
+from pipeline.keys import digest
+
+__all__ = ["LOADERS", "Dataset", "Example", "load_dataset"]
+
+
+def load_dataset(config: DatasetConfig) -> Dataset:
+    """The examples a run uses. Raises `InputError` naming the key, the value and what to do."""
+    content = _loader(config)(config)
+    examples, notes = select(content, config)
+    return Dataset(
+        name=_name(config),
+        task=content.task,
+        examples=examples,
+        label_names=content.label_names,
+        fingerprint=digest(
+            [content.task, content.label_names, [[*example.content(), example.rationale] for example in examples]]
+        ),
+        notes=[*content.notes, *notes],
+    )
+
+
+def _load_reviews(config: DatasetConfig) -> Content:
+    from pipeline.data.reviews import load_reviews
+
+    split = config.split or "test"
+    if split not in ("train", "test"):
+        raise InputError(f"conf error: dataset.split={split} is not a split of reviews; choose train or test.")
+    return Content("classification", load_reviews(split), ["negative", "positive"], [])
+
+
+SPLITS = ("train", "dev", "val", "valid", "validation", "test")  # file names that do not tell which data set it is
+LOADERS: dict[str, Callable[[DatasetConfig], Content]] = {
+    "local": load_local,
+    "hub": load_hub,
+    "reviews": _load_reviews,
+}
+
+
+def _loader(config: DatasetConfig) -> Callable[[DatasetConfig], Content]:
+    if config.source not in LOADERS:
+        raise InputError(f"conf error: dataset.source={config.source} is not a source; choose {', '.join(LOADERS)}.")
+    return LOADERS[config.source]
+
+
+def _name(config: DatasetConfig) -> str:
+    """The name in reports: `dataset.name`, or one made of where the data comes from."""
+    if config.name:
+        return config.name
+    if config.path:
+        path = Path(config.path)
+        return f"{path.parent.name}-{path.stem}" if path.stem in SPLITS and path.parent.name else path.stem
+    return config.subset or (config.id or config.source).rsplit("/", 1)[-1]
