@@ -45,6 +45,7 @@ class Composition:
 
     config: Config
     problems: list[Problem] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)  # keys the user set
 
     def concerns(self, key: str) -> bool:
         """Whether something was wrong with `key`, with a part of it, or with the group it belongs to."""
@@ -72,7 +73,7 @@ def compose_all(overrides: Sequence[str] = (), config_dir: str | Path | None = N
         tree = _compose_groups(groups, choices, problems)
     problems += [problem for value in values if (problem := apply_override(tree, value))]
     problems += _unresolved(tree)
-    return Composition(_typed(tree), problems)
+    return Composition(_typed(tree), problems, [value.key_or_group for value in values])
 
 
 def config_dict(config: Config) -> dict[str, Any]:

@@ -1,0 +1,227 @@
+"""What is wrong with a configuration that composes: values, combinations, missing files; all found before any work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from pipeline.compose import compose_all, raise_all
+from pipeline.config import Config
+from pipeline.overrides import Problem
+from pipeline.validate_methods import check_attribution, check_evaluation
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "model.source": ("local", "hub", "minilm_reviews"),
+    "model.dtype": ("float32", "float64", "bfloat16", "float16"),
+    "dataset.source": ("local", "hub", "reviews"),
+    "dataset.truncate": ("longest_first", "only_second"),
+    "heads.source": ("grammar", "treebank", "run", "all"),
+    "heads.positional_denominator": ("applicable", "reference"),
+    "evaluation.operator": (None, "mask", "pad", "unk", "delete"),
+    "evaluation.levels": ("paper", "tenths"),
+    "explain.target": ("predicted", "gold", "runner_up", "span"),
+    "explain.output": ("logit", "probability"),
+    "cluster.executor": ("local", "ray"),
+    "cluster.device": ("auto", "cpu", "cuda"),
+    "tracking.store": ("sqlite", "server", "none"),
+    "report.texts": ("full", "sample", "none"),
+}
+
+# An option of a group -> the keys it cannot do without.
+NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("model.source", "local"): ("model.path",),
+    ("model.source", "hub"): ("model.id",),
+    ("dataset.source", "local"): ("dataset.path",),
+    ("dataset.source", "hub"): ("dataset.id",),
+    ("heads.source", "treebank"): ("heads.select",),
+    ("heads.source", "run"): ("heads.run",),
+    ("tracking.store", "server"): ("tracking.uri",),
+}
+
+# A key -> the option under which it means something.
+ONLY_WITH: dict[str, tuple[str, str]] = {
+    "model.path": ("model.source", "local"),
+    "model.id": ("model.source", "hub"),
+    "model.revision": ("model.source", "hub"),
+    "dataset.path": ("dataset.source", "local"),
+    "dataset.id": ("dataset.source", "hub"),
+    "dataset.subset": ("dataset.source", "hub"),
+    "dataset.revision": ("dataset.source", "hub"),
+    "heads.select": ("heads.source", "treebank"),
+    "heads.report": ("heads.source", "treebank"),
+    "heads.run": ("heads.source", "run"),
+    "cluster.address": ("cluster.executor", "ray"),
+    "cluster.workers": ("cluster.executor", "ray"),
+}
+
+FOLDERS = ("model.path",)
+FILES = ("dataset.path", "heads.select", "heads.report")
+
+_Range = tuple[Callable[[Any], bool], str]
+
+
+def _whole_or_nth(value: float) -> bool:
+    """Whether as many workers fit as the numbers say: of 0.4 of a GPU each, one GPU takes two, not two and a half."""
+    return value % 1 == 0 or (0 < value < 1 and value * (1 // value) > 0.95)
+
+
+_POSITIVE: _Range = (lambda value: value >= 1, "at least 1")
+_NOT_NEGATIVE: _Range = (lambda value: value >= 0, "at least 0")
+_SHARE: _Range = (lambda value: 0 <= value <= 1, "between 0 and 1")
+RANGES: dict[str, _Range] = {
+    "seed": _NOT_NEGATIVE,
+    "model.max_length": (lambda value: value >= 3, "at least 3"),
+    "dataset.limit": _POSITIVE,
+    "dataset.min_tokens": _NOT_NEGATIVE,
+    "dataset.min_gold_probability": _SHARE,
+    "heads.sentences": _POSITIVE,
+    "heads.limit": _POSITIVE,
+    "heads.margin": _SHARE,
+    "heads.positional_threshold": _SHARE,
+    "evaluation.recall_at": _POSITIVE,
+    "evaluation.bootstrap_samples": _POSITIVE,
+    "evaluation.confidence": (lambda value: 0 < value < 1, "between 0 and 1, both excluded"),
+    "cluster.workers": _POSITIVE,
+    "cluster.cpus_per_worker": (lambda value: value > 0, "more than 0"),
+    "cluster.gpus_per_worker": (_whole_or_nth, "0, a whole number or 1/n"),
+    "cluster.threads": _POSITIVE,
+    "cluster.batch_tokens": _POSITIVE,
+    "cluster.max_batch": _POSITIVE,
+    "cluster.attempts": _POSITIVE,
+    "cluster.shard_deadline_s": (lambda value: value > 0, "more than 0"),
+    "report.examples": _POSITIVE,
+}
+
+# Settings that make sense for one task alone.
+QUESTION_ANSWERING = (
+    "explain.target=span",
+    "dataset.columns.question",
+    "dataset.columns.context",
+    "dataset.columns.answers",
+)
+CLASSIFICATION = (
+    "model.source=minilm_reviews",
+    "dataset.source=reviews",
+    "dataset.columns.text",
+    "dataset.columns.text_b",
+    "dataset.columns.label",
+    "explain.target=gold",
+    "explain.target=runner_up",
+)
+
+
+def load_config(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
+    """Compose and validate. Raises InputError with one line for every problem of either kind."""
+    composition = compose_all(overrides, config_dir)
+    found = [*find_problems(composition.config), *unused(composition.config, composition.given)]
+    raise_all([*composition.problems, *(problem for problem in found if not composition.concerns(problem.key))])
+    return composition.config
+
+
+def validate(config: Config) -> list[str]:
+    """One line for every problem that can be seen without loading the model or the data."""
+    return [problem.line() for problem in find_problems(config)]
+
+
+def find_problems(config: Config) -> list[Problem]:
+    """The problems with the keys they are about."""
+    return [problem for check in CHECKS for problem in check(config)]
+
+
+def _value(config: Config, key: str) -> Any:
+    return attrgetter(key)(config)
+
+
+def _choices(config: Config) -> Iterator[Problem]:
+    for key, choices in CHOICES.items():
+        value = _value(config, key)
+        if value not in choices and not (key == "explain.target" and str(value).isdecimal()):
+            names = ", ".join("null" if choice is None else choice for choice in choices)
+            yield Problem(key, f"{key}={value} is not a choice. Choose one of {names}.")
+
+
+def _ranges(config: Config) -> Iterator[Problem]:
+    for key, (fits, meaning) in RANGES.items():
+        value = _value(config, key)
+        if value is not None and not fits(value):
+            yield Problem(key, f"{key}={value} must be {meaning}.")
+
+
+def _needs(config: Config) -> Iterator[Problem]:
+    for (key, option), needed in NEEDS.items():
+        for other in needed if _value(config, key) == option else ():
+            if not _value(config, other):
+                yield Problem(other, f"{other} is missing; {key}={option} needs it.")
+
+
+def unused(config: Config, given: Iterable[str]) -> Iterator[Problem]:
+    """Keys the user gave that the chosen option does not read; those an experiment left behind are no problem."""
+    for key in given:
+        group, option = ONLY_WITH.get(key, (key, None))
+        value, chosen = _value(config, key) if option else None, _value(config, group) if option else None
+        if value is not None and chosen != option:
+            yield Problem(key, f"{key}={value} is for {group}={option}, but {group}={chosen}.")
+
+
+def _paths(config: Config) -> Iterator[Problem]:
+    for key, kind, exists in [(k, "folder", Path.is_dir) for k in FOLDERS] + [(k, "file", Path.is_file) for k in FILES]:
+        value = _value(config, key)
+        if value and not exists(Path(value).expanduser()):
+            found = "is not a" if Path(value).expanduser().exists() else "does not exist; give a"
+            yield Problem(key, f"{key}={value} {found} {kind}.")
+    for key in ("paths.root", "paths.store", "paths.runs", "paths.models"):
+        if Path(_value(config, key)).is_file():
+            yield Problem(key, f"{key}={_value(config, key)} is a file; give a folder.")
+
+
+def _name(config: Config) -> Iterator[Problem]:
+    if not re.fullmatch(r"\w[\w.-]*", config.name):
+        yield Problem("name", f"name={config.name} names a folder: use letters, digits, '.', '-' and '_'.")
+
+
+def _task(config: Config) -> Iterator[Problem]:
+    """Question answering and classification asked for at once, as far as the configuration tells."""
+    answering = [setting for setting in QUESTION_ANSWERING if _is_set(config, setting)]
+    classifying = [setting for setting in CLASSIFICATION if _is_set(config, setting)]
+    if answering and classifying:
+        key = answering[0].split("=")[0]
+        yield Problem(key, f"{answering[0]} is for question answering, but {classifying[0]} is for classification.")
+
+
+def _is_set(config: Config, setting: str) -> bool:
+    key, _, value = setting.partition("=")
+    return _value(config, key) == value if value else _value(config, key) is not None
+
+
+def _heads(config: Config) -> Iterator[Problem]:
+    for relation, threshold in config.heads.thresholds.items():
+        key = f"heads.thresholds.{relation}"
+        if relation not in config.heads.relations:
+            yield Problem(key, f"{key}: {relation} is not in heads.relations={config.heads.relations}.")
+        if not 0 <= threshold <= 1:
+            yield Problem(key, f"{key}={threshold} must be between 0 and 1.")
+
+
+def _cluster(config: Config) -> Iterator[Problem]:
+    import torch
+
+    here = config.cluster.executor == "local"
+    if here and config.cluster.device == "cuda" and not torch.cuda.is_available():
+        yield Problem("cluster.device", "cluster.device=cuda: this machine has no CUDA device. Use cluster.device=cpu.")
+
+
+CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
+    _name,
+    _choices,
+    _ranges,
+    _needs,
+    _paths,
+    _task,
+    _heads,
+    _cluster,
+    check_attribution,
+    check_evaluation,
+)

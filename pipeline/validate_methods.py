@@ -1,0 +1,87 @@
+"""What is wrong with the methods and metrics a configuration asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attribution.heads.masks import check_spec
+from attribution.methods import METHODS
+from attribution.methods.lrp import VARIANTS
+from evaluation import METRICS
+from pipeline.config import Config
+from pipeline.overrides import Problem, did_you_mean
+
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+CHOICES = {"variant": tuple(VARIANTS)}
+LIST = "`headlight methods` lists them all."
+
+
+def check_evaluation(config: Config) -> Iterator[Problem]:
+    """Metrics and controls that do not exist."""
+    for metric in config.evaluation.metrics:
+        if metric not in METRICS:
+            hint = did_you_mean(metric, METRICS)
+            yield Problem("evaluation.metrics", f"evaluation.metrics: {metric} is not a metric.{hint}")
+    for label in config.evaluation.controls:
+        if label not in config.attribution:
+            hint = "Add it there, or set evaluation.controls=[]."
+            yield Problem("evaluation.controls", f"evaluation.controls: {label} is not a label of attribution. {hint}")
+
+
+def check_attribution(config: Config) -> Iterator[Problem]:
+    """Methods and parameters that do not exist, and values that do not fit."""
+    if not config.attribution:
+        yield Problem("attribution", "attribution is empty. Name a method: attribution.mine.method=gradcam")
+    for label, entry in config.attribution.items():
+        key = f"attribution.{label}"
+        if not re.fullmatch(r"\w[\w-]*", label):
+            yield Problem(key, f"{key}: a label has letters, digits, '-' and '_' only.")
+        elif not isinstance(entry, Mapping):
+            yield Problem(key, f"{key}={entry} is not a method. Write {key}.method=gradcam; {LIST}")
+        elif (name := str(entry["method"])) not in METHODS:
+            hint = did_you_mean(name, METHODS)
+            yield Problem(f"{key}.method", f"{key}.method={name} is not a method.{hint} {LIST}")
+        else:
+            yield from _parameters(config, key, name, {k: v for k, v in entry.items() if k != "method"})
+
+
+def _parameters(config: Config, key: str, name: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+    defaults = METHODS[name].parameters
+    for parameter, value in given.items():
+        where = f"{key}.{parameter}"
+        if parameter not in defaults:
+            hint = did_you_mean(parameter, defaults) or " It has none."
+            yield Problem(where, f"{where} is not a parameter of {name}.{hint}")
+        elif problem := _wrong(config, parameter, value, defaults[parameter]):
+            yield Problem(where, f"{where}={value} {problem}")
+    if given.get("variant") == "reference" and given.get("head_mask") is None:
+        yield Problem(f"{key}.head_mask", f"{key}.variant=reference needs a head mask: {key}.head_mask=both")
+
+
+def _wrong(config: Config, parameter: str, value: Any, default: Any) -> str | None:
+    """What is wrong with the value of a parameter, judged by its name and its default."""
+    if value is None or (default is None and parameter != "head_mask"):
+        return None
+    if parameter == "head_mask":
+        return _wrong_mask(config, value)
+    if parameter in CHOICES and value not in CHOICES[parameter]:
+        return f"is not a choice. Choose one of {', '.join(CHOICES[parameter])}."
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
+    if isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool):
+        return None
+    return f"is not {KINDS[type(default)]}; the default is {default}."
+
+
+def _wrong_mask(config: Config, value: Any) -> str | None:
+    if isinstance(value, str):
+        if problem := check_spec(value):
+            return problem.removeprefix(f"conf error: head_mask={value} ")
+        asked = re.findall(r"relation\(\s*([^\s(),]+)\s*\)", value)
+        unknown = [relation for relation in asked if relation not in config.heads.relations]
+        return f"names a relation outside heads.relations={config.heads.relations}." if unknown else None
+    table = isinstance(value, list) and value and all(isinstance(row, list) for row in value)
+    if table and len({len(row) for row in value}) == 1:
+        return None
+    return "is neither the name of a head mask nor a table of 0 and 1 with one row for each layer."
