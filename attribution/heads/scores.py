@@ -71,8 +71,10 @@ class HeadScores:
 
     def mask(self, kinds: str | Iterable[str] | None = None) -> Tensor:
         """The selected heads of these kinds (roles or prefixes such as `positional`; None: all), bool [L, H]."""
-        chosen = [self.selected[role] for role in select_roles(list(self.scores), kinds)]
-        return torch.stack(chosen).any(dim=0)
+        mask = torch.zeros(self.shape, dtype=torch.bool)
+        for role in select_roles(list(self.scores), kinds):
+            mask |= self.selected[role]
+        return mask
 
     def describe(self) -> list[str]:
         """A line for each role with a selected head or a baseline, and one for what was left out."""
