@@ -153,7 +153,7 @@ def test_equal_rows_run_once_over_all_perturbations(classifier):
     classifier.shapes = []
     results, counts = run_perturbed(classifier, base, asked, batch_tokens=20)
     assert counts.requested == 48
-    texts_run = {(row, *hit) for row, hit in zip(rows.tolist(), torch.cat((touched, intact)).tolist(), strict=False)}
+    texts_run = {(row, *hit) for row, hit in zip(rows.tolist(), touched.tolist(), strict=True)}
     texts_run |= {(row, *[False] * touched.shape[1]) for row in range(4)}
     assert counts.distinct == len(texts_run) < 17
     assert counts.tokens == sum(LENGTHS[row] for row, *_ in texts_run)

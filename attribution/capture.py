@@ -1,0 +1,211 @@
+"""One forward pass, and the backwards that the readouts asked for need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Flag, auto
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attribution.model.adapter import ModelAdapter, frozen
+from attribution.model.attention import Taps, own_attention
+from attribution.model.inputs import Inputs
+from attribution.relevance.mode import recording
+from attribution.relevance.node import AbsoluteWeights, Kind, Node, Pass, RuleTable
+from attribution.relevance.tables import CHEFER, GRADIENT, LRP_AH_LN
+from attribution.targets import Part
+
+
+class Need(Flag):
+    """What a readout reads; a pass computes the union of what its methods need."""
+
+    NOTHING = 0
+    ATTENTION = auto()
+    HIDDEN = auto()  # what enters each block
+    ATTENTION_GRADIENT = auto()
+    TOP_ATTENTION_GRADIENT = auto()  # of the last layer alone
+    HIDDEN_GRADIENT = auto()
+    RELEVANCE = auto()  # at the attention of every layer
+    TOP_RELEVANCE = auto()  # at the attention of the last layer alone
+    INPUT_RELEVANCE = auto()  # at what enters the first block
+    MASKED_RELEVANCE = auto()  # one relevance pass for each head mask
+    AH_LN = auto()  # modified gradient at the word embeddings
+
+
+GRADIENTS = Need.ATTENTION_GRADIENT | Need.TOP_ATTENTION_GRADIENT | Need.HIDDEN_GRADIENT
+UNMASKED_RELEVANCE = Need.RELEVANCE | Need.TOP_RELEVANCE | Need.INPUT_RELEVANCE
+BACKWARDS = GRADIENTS | UNMASKED_RELEVANCE | Need.MASKED_RELEVANCE | Need.AH_LN
+
+
+class Gradients(NamedTuple):
+    """True gradients of the explained logit; a layer nobody asked for is None."""
+
+    attention: list[Tensor | None]  # L x [B, H, N, N]
+    hidden: list[Tensor | None]  # L x [B, N, D], at what enters each block
+
+
+class Relevance(NamedTuple):
+    """Relevance of the explained logit; a place nobody asked for is None."""
+
+    attention: list[Tensor | None]  # L x [B, H, N, N]
+    input: Tensor | None  # [B, N, D], at what enters the first block
+
+
+@dataclass
+class Trace:
+    """One forward over left-aligned rows, ready for any number of backwards."""
+
+    adapter: ModelAdapter
+    inputs: Inputs
+    logits: Tensor  # [B, C] or [B, N, 2]
+    attention: list[Tensor]  # L x [B, H, N, N]
+    hidden: list[Tensor]  # L x [B, N, D], what enters each block
+    embeddings: Tensor  # [B, N, D], output of the word embeddings
+    current: Pass
+
+    @property
+    def visible(self) -> Tensor:
+        """Bool [B, N]: attended positions."""
+        return self.inputs.attention_mask.bool()
+
+    def backward(
+        self, table: RuleTable, seed: Tensor, taps: Sequence[Tensor], gates: Tensor | None = None
+    ) -> list[Tensor | None]:
+        """What arrives at each of `taps` when `seed` starts at the logits under the rules of `table`."""
+        self.current.table, self.current.gates = table, gates
+        return list(torch.autograd.grad(self.logits, taps, seed, retain_graph=True, allow_unused=True))
+
+
+def trace(
+    adapter: ModelAdapter, inputs: Inputs, needs: Need, absolute: AbsoluteWeights, *, keep: bool = False
+) -> Trace:
+    """Run the model once on left-aligned rows, recording what `needs` asks for.
+
+    keep: several relevance passes will follow, so that what they share is computed once.
+    """
+    record = bool(needs & BACKWARDS)
+    current = Pass(GRADIENT, keep=keep, absolute=absolute)
+    taps = Taps(current if record else None)
+    hidden: list[Tensor] = []
+    embeddings: list[Tensor] = []
+
+    def tap_embeddings(_module: object, _inputs: object, output: Tensor) -> None:
+        embeddings.append(output.requires_grad_(record))
+
+    def tap_block(
+        _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        hidden.append(args[0])
+        forked = Node(Kind.FORK, lambda x: x.view_as(x), current, "fork").run(args[0]) if record else args[0]
+        return (forked, *args[1:]), kwargs
+
+    hooks = [adapter.model.get_input_embeddings().register_forward_hook(tap_embeddings)]
+    hooks += [layer.register_forward_pre_hook(tap_block, with_kwargs=True) for layer in adapter.layers()]
+    try:
+        with frozen(adapter.model), own_attention(adapter.model, taps), torch.set_grad_enabled(record):
+            if record:
+                with recording(adapter.model, current, adapter.family.norms):
+                    logits = adapter.forward(inputs)
+            else:
+                logits = adapter.forward(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Trace(adapter, inputs, logits, taps.attention, hidden, embeddings[0], current)
+
+
+@dataclass
+class Capture:
+    """What readouts see of one trace and one seed. Everything is [B, ...] over left-aligned rows."""
+
+    trace: Trace
+    part: Part
+    needs: Need
+    _masked: dict[int, Relevance] = field(default_factory=dict)
+
+    @property
+    def visible(self) -> Tensor:
+        """Bool [B, N]: attended positions."""
+        return self.trace.visible
+
+    @property
+    def input_ids(self) -> Tensor:
+        """[B, N] token ids."""
+        return self.trace.inputs.input_ids
+
+    @property
+    def attention(self) -> list[Tensor]:
+        """L x [B, H, N, N] attention after softmax."""
+        return [attention.detach() for attention in self.trace.attention]
+
+    @property
+    def hidden(self) -> list[Tensor]:
+        """L x [B, N, D] what enters each block."""
+        return [hidden.detach() for hidden in self.trace.hidden]
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """True gradients, all in one backward."""
+        attention = _asked(self.trace.attention, self.needs, Need.ATTENTION_GRADIENT, Need.TOP_ATTENTION_GRADIENT)
+        hidden = self.trace.hidden if Need.HIDDEN_GRADIENT in self.needs else []
+        found = self.trace.backward(GRADIENT, self.part.gradient, [*attention, *hidden])
+        unasked: list[Tensor | None] = [None] * (len(self.trace.attention) - len(attention))
+        return Gradients(unasked + found[: len(attention)], found[len(attention) :])
+
+    @cached_property
+    def relevance(self) -> Relevance:
+        """Relevance under the rules of Chefer et al., every head open."""
+        return self._relevance(None, self.needs)
+
+    def masked_relevance(self, head_mask: Tensor) -> Relevance:
+        """Relevance through the heads of `head_mask` [B or 1, L, H], one pass for each different mask.
+
+        A layer's own mask thins only what reaches lower layers: its map is taken before the gate.
+        """
+        key = hash(head_mask.cpu().numpy().tobytes())
+        if key not in self._masked:
+            self._masked[key] = self._relevance(head_mask, Need.RELEVANCE)
+        return self._masked[key]
+
+    def _relevance(self, gates: Tensor | None, needs: Need) -> Relevance:
+        attention = _asked(self.trace.attention, needs, Need.RELEVANCE, Need.TOP_RELEVANCE)
+        entry = self.trace.hidden[:1] if Need.INPUT_RELEVANCE in needs else []
+        found = self.trace.backward(CHEFER, self.part.relevance, [*attention, *entry], gates)
+        unasked: list[Tensor | None] = [None] * (len(self.trace.attention) - len(attention))
+        return Relevance(unasked + found[: len(attention)], found[-1] if entry else None)
+
+    @cached_property
+    def ah_ln(self) -> Tensor:
+        """[B, N, D] relevance of the word embeddings under the AH and LN rules: x times the modified gradient."""
+        (gradient,) = self.trace.backward(LRP_AH_LN, self.part.gradient, [self.trace.embeddings])
+        return self.trace.embeddings.detach() * given(gradient)
+
+    def row(self, matrix: Tensor) -> Tensor:
+        """Row of [B, N, N] at the position that is explained, [B, N]."""
+        return matrix.gather(1, self.part.position[:, None, None].expand(-1, 1, matrix.shape[2])).squeeze(1)
+
+    def without_read_out(self, scores: Tensor) -> Tensor:
+        """[B, N] with 0 at an encoder classifier's first token, which only carries the read-out."""
+        adapter = self.trace.adapter
+        if adapter.causal or adapter.is_qa:
+            return scores
+        return scores.scatter(1, self.part.position[:, None], 0)
+
+
+def given(tensor: Tensor | None) -> Tensor:
+    """A tensor that the pass was asked for."""
+    if tensor is None:
+        raise LookupError(
+            "a readout reads what its method does not declare in `needs`, or what the output cannot reach"
+        )
+    return tensor
+
+
+def _asked(tensors: list[Tensor], needs: Need, every: Need, last: Need) -> list[Tensor]:
+    if every in needs:
+        return tensors
+    return tensors[-1:] if last in needs else []

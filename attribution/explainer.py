@@ -1,0 +1,232 @@
+"""The one object people hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attribution import loading
+from attribution.capture import UNMASKED_RELEVANCE, Capture, Need, Trace, trace
+from attribution.encoding import explanations_of, tokenize
+from attribution.errors import InputError
+from attribution.explanation import Explanation
+from attribution.methods import Method
+from attribution.methods.registry import check_parameters, method_of
+from attribution.model.adapter import ModelAdapter, align, restore
+from attribution.model.inputs import Inputs
+from attribution.relevance.node import AbsoluteWeights
+from attribution.targets import TargetLike, parts
+
+MethodLike = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A method with the parameters asked for."""
+
+    method: Method
+    parameters: dict[str, Any]
+
+    @classmethod
+    def of(cls, spec: MethodLike) -> Request:
+        """From a method id, or a mapping {method: id, **parameters}."""
+        given = {"method": spec} if isinstance(spec, str) else dict(spec)
+        if "method" not in given:
+            raise InputError(f"a method is an id or a mapping with the key 'method', not {given}")
+        method = method_of(given.pop("method"))
+        check_parameters(method, given)
+        return cls(method, given)
+
+
+class Explainer:
+    """Explains the predictions of a loaded Hugging Face model; the model is as before after every call.
+
+    max_tokens: how many tokens (rows times padded length) one pass takes; longer batches are split.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, max_tokens: int = 8192
+    ) -> None:
+        self.adapter = ModelAdapter(model, tokenizer)
+        self.max_tokens = max_tokens
+        self._absolute = AbsoluteWeights()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        *,
+        revision: str | None = None,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str | None = None,
+    ) -> Explainer:
+        """From a folder or a hub id. Weights are read from safetensors only; no code of the repository runs."""
+        return cls(*loading.load(path_or_id, revision=revision, dtype=dtype, device=device))
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model explained."""
+        return self.adapter.model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """Its tokenizer, if one was given."""
+        return self.adapter.tokenizer
+
+    def scores(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        method: str,
+        target: TargetLike | Sequence[TargetLike] = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        special_tokens_mask: Tensor | None = None,
+        output: str = "logit",
+        **params: Any,
+    ) -> Tensor:
+        """Scores [B, N] of one method, [B, T, N] for several targets; padding, on either side, scores 0.
+
+        input_ids, attention_mask, token_type_ids, position_ids, special_tokens_mask: [B, N]. Dtype: float32, or the
+        model's if wider. target: see `Target`; None is the predicted class, or the predicted span.
+        """
+        return self.scores_many(
+            input_ids,
+            attention_mask,
+            methods={method: {"method": method, **params}},
+            target=target,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            special_tokens_mask=special_tokens_mask,
+            output=output,
+        )[method]
+
+    def scores_many(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        methods: Mapping[str, MethodLike],
+        target: TargetLike | Sequence[TargetLike] = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        special_tokens_mask: Tensor | None = None,
+        output: str = "logit",
+    ) -> dict[str, Tensor]:
+        """Scores of several methods from one shared capture, by label; see `scores`."""
+        requests = {label: Request.of(spec) for label, spec in methods.items()}
+        inputs = Inputs.of(
+            input_ids,
+            attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            special_tokens_mask=special_tokens_mask,
+        )
+        self._check(inputs)
+        targets, several = self._targets(target)
+        chunks = [self._chunk(inputs.rows(rows), rows, requests, targets, output) for rows in self._rows(inputs)]
+        joined = {label: torch.cat([chunk[label] for chunk in chunks]) for label in requests}
+        return joined if several else {label: scores[:, 0] for label, scores in joined.items()}
+
+    def explain(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        *,
+        method: str,
+        target: TargetLike = None,
+        level: str = "token",
+        max_length: int | None = None,
+        **params: Any,
+    ) -> list[Explanation]:
+        """Explain texts, or pairs of texts (question and context), at `level` token or word."""
+        batch = tokenize(self.adapter, texts, max_length)
+        present: dict[str, Any] = dict(batch.inputs.present())
+        scores = self.scores(**present, method=method, target=target, **params)
+        return explanations_of(self.adapter, batch, scores, method=method, params=params, target=target, level=level)
+
+    def _targets(self, target: TargetLike | Sequence[TargetLike]) -> tuple[list[TargetLike], bool]:
+        if isinstance(target, Tensor) and target.ndim == 2 and not self.adapter.is_qa:
+            return list(target.T), True
+        if isinstance(target, (list, tuple)):
+            return list(target), True
+        return [target], False  # type: ignore[list-item]
+
+    def _check(self, inputs: Inputs) -> None:
+        ids = inputs.input_ids
+        if ids.ndim != 2 or not len(ids):
+            raise InputError(f"input_ids has shape {list(ids.shape)}; a batch [B, N] of at least one row is needed")
+        for name, value in inputs.present().items():
+            if value.shape != ids.shape:
+                raise InputError(f"{name} has shape {list(value.shape)}; input_ids has {list(ids.shape)}")
+        if not bool(inputs.attention_mask.any(1).all()):
+            raise InputError("attention_mask hides every token of a row")
+
+    def _rows(self, inputs: Inputs) -> Iterator[slice]:
+        size = max(1, self.max_tokens // inputs.shape[1])
+        return (slice(start, start + size) for start in range(0, inputs.shape[0], size))
+
+    def _chunk(
+        self, inputs: Inputs, rows: slice, requests: dict[str, Request], targets: list[TargetLike], output: str
+    ) -> dict[str, Tensor]:
+        """Scores [b, T, N] of one pass, by label."""
+        aligned, index = align(inputs.to(self.adapter.device))
+        chosen = [_select(target, rows) for target in targets]
+        asked = {label: _select_parameters(request, rows) for label, request in requests.items()}
+        needs = _union(request.method.needs for request in asked.values())
+        run = trace(self.adapter, aligned, needs, self._absolute, keep=_relevance_passes(asked, len(targets)) > 1)
+        per_target = [self._read(run, target, asked, needs, output) for target in chosen]
+        return {label: restore(torch.stack([one[label] for one in per_target], 1), index, dim=2) for label in asked}
+
+    def _read(
+        self, run: Trace, target: TargetLike, requests: dict[str, Request], needs: Need, output: str
+    ) -> dict[str, Tensor]:
+        """Scores [b, N] for one target, by label; the parts of a span add up."""
+        position = self.adapter.read_out(run.inputs)
+        total: dict[str, Tensor] = {}
+        for part in parts(target, run.logits.detach(), run.visible, position, output):
+            capture = Capture(run, part, needs)
+            for label, request in requests.items():
+                scores = request.method.readout(capture, **request.parameters).to(self.adapter.score_dtype)
+                scores = scores * run.visible
+                total[label] = total[label] + scores if label in total else scores
+        return total
+
+
+def _union(needs: Iterable[Need]) -> Need:
+    union = Need.NOTHING
+    for need in needs:
+        union |= need
+    return union
+
+
+def _relevance_passes(requests: Mapping[str, Request], n_targets: int) -> int:
+    """How many relevance passes one forward will see."""
+    unmasked = any(request.method.needs & UNMASKED_RELEVANCE for request in requests.values())
+    masked = sum(request.method.needs_heads for request in requests.values())
+    return (int(unmasked) + masked) * n_targets
+
+
+def _select(target: TargetLike, rows: slice) -> TargetLike:
+    """The rows' part of a target."""
+    if isinstance(target, Tensor) and target.ndim:
+        return target[rows]
+    if isinstance(target, str) or target is None or isinstance(target, (int, Tensor)):
+        return target
+    values = {name: getattr(target, name) for name in ("index", "position", "contrast")}
+    selected: dict[str, Any] = {n: v[rows] for n, v in values.items() if isinstance(v, Tensor) and v.ndim}
+    return replace(target, **selected)
+
+
+def _select_parameters(request: Request, rows: slice) -> Request:
+    """The rows' part of per-example parameters, such as a head mask [B, L, H]."""
+    mask = request.parameters.get("head_mask")
+    if mask is None or torch.as_tensor(mask).ndim != 3:
+        return request
+    return replace(request, parameters={**request.parameters, "head_mask": torch.as_tensor(mask)[rows]})

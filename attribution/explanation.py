@@ -1,0 +1,38 @@
+"""A result together with its text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attribution.rendering import render_html
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Scores of one text's tokens (or words) for one target.
+
+    tokens, word_ids, offsets, scores have one entry per shown unit; special tokens have word id -1. Offsets are
+    characters (start, end) in the text, or the second text, the token belongs to.
+    """
+
+    text: str
+    tokens: list[str]
+    word_ids: list[int]
+    offsets: list[tuple[int, int]]
+    scores: list[float]
+    method: str
+    params: dict[str, Any]
+    target: int | tuple[int, int]
+    prediction: int | tuple[int, int]
+    probabilities: list[float]
+    text_b: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, ready for JSON."""
+        return asdict(self)
+
+    def to_html(self) -> str:
+        """A complete page with the coloured text; everything from the text is escaped."""
+        subtitle = f"target {self.target}, prediction {self.prediction}"
+        return render_html(self.tokens, self.scores, title=self.method, subtitle=subtitle)

@@ -1,0 +1,52 @@
+"""Loading a model: safetensors only, no code from repositories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from attribution.errors import InputError
+from attribution.model.adapter import task_of
+
+LOADERS = {
+    "classification": AutoModelForSequenceClassification,
+    "question_answering": AutoModelForQuestionAnswering,
+}
+
+
+def load(
+    path_or_id: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of a folder or hub id, in evaluation mode.
+
+    dtype: default as the checkpoint says; device: default CUDA where there is one, else CPU.
+    """
+    folder = Path(path_or_id)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise InputError(f"model.path={folder} holds no safetensors weights; weights in pickle form are not loaded")
+    config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+    architecture = (config.architectures or ["an unnamed class"])[0]
+    model = LOADERS[task_of(architecture)].from_pretrained(
+        path_or_id,
+        revision=revision,
+        config=config,
+        dtype=dtype or config.dtype or torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(where).eval(), tokenizer

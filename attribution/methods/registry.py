@@ -1,0 +1,91 @@
+"""The registry: a method is what it needs and how it reads it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from attribution.capture import GRADIENTS, UNMASKED_RELEVANCE, Need
+from attribution.errors import InputError
+
+Readout = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of attribution."""
+
+    id: str
+    readout: Readout  # (capture, **parameters) -> [B, N]
+    needs: Need
+    source: str
+    parameters: Mapping[str, Any]  # name -> default
+    class_blind: bool = False  # gives the same scores for every class
+    signed: bool = False  # scores may be negative
+    control: bool = False  # a yardstick, not an explanation
+
+    @property
+    def needs_heads(self) -> bool:
+        """Whether it takes a head mask."""
+        return Need.MASKED_RELEVANCE in self.needs
+
+    @property
+    def backwards(self) -> int:
+        """Backward passes of its own; a pass shared with other methods is paid once."""
+        return sum(
+            bool(self.needs & group) for group in (GRADIENTS, UNMASKED_RELEVANCE, Need.MASKED_RELEVANCE, Need.AH_LN)
+        )
+
+    @property
+    def summary(self) -> str:
+        """First line of the readout's docstring."""
+        return (inspect.getdoc(self.readout) or "").split("\n", 1)[0]
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(
+    id: str,
+    *,
+    needs: Need,
+    source: str,
+    class_blind: bool = False,
+    signed: bool = False,
+    control: bool = False,
+) -> Callable[[Readout], Readout]:
+    """Enter a readout into the registry; its keyword-only arguments are the method's parameters."""
+
+    def enter(readout: Readout) -> Readout:
+        keywords = [p for p in inspect.signature(readout).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        parameters = {keyword.name: keyword.default for keyword in keywords}
+        METHODS[id] = Method(id, readout, needs, source, parameters, class_blind, signed, control)
+        return readout
+
+    return enter
+
+
+def method_of(id: str) -> Method:
+    """The method of that id; raises `InputError` with the nearest names."""
+    if id in METHODS:
+        return METHODS[id]
+    near = difflib.get_close_matches(id, METHODS, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise InputError(f"method={id} is not a method.{hint} Known: {', '.join(METHODS)}")
+
+
+def check_parameters(method: Method, parameters: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a parameter the method does not have."""
+    if unknown := [name for name in parameters if name not in method.parameters]:
+        known = ", ".join(method.parameters) or "none"
+        raise InputError(f"{method.id} has no parameter {unknown[0]}; its parameters: {known}")
+
+
+def list_methods() -> list[Method]:
+    """Every method, with its needs, parameters, cost and source."""
+    return list(METHODS.values())

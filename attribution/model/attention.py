@@ -1,0 +1,107 @@
+"""Our attention function: scores, mask, softmax and mixing as explicit operations that can be tapped and gated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+
+from attribution.errors import UnruledOperation
+from attribution.relevance.node import Kind, Node, Pass
+
+NAME = "headlight"
+# Arguments of attention functions that change the result in ways this one does not compute.
+REFUSED = ("position_bias", "softcap", "s_aux")
+
+
+@dataclass
+class Taps:
+    """What one forward leaves behind: the attention of each layer [B, H, N, N], in the order the layers ran."""
+
+    current: Pass | None = None  # None: nothing is recorded, only attention is collected
+    attention: list[Tensor] = field(default_factory=list)
+
+
+_taps: ContextVar[Taps | None] = ContextVar("taps", default=None)
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """Attention of [B, H, N, d] queries, with as many key heads or fewer. Returns [B, N, H, d] and [B, H, N, N]."""
+    taps = _taps.get()
+    if taps is None:
+        raise RuntimeError(f"attention implementation {NAME!r} is only used inside an Explainer")
+    if given := [name for name in REFUSED if kwargs.get(name) is not None]:
+        raise UnruledOperation(f"attention of {type(module).__name__} uses {given[0]}, which is not supported")
+    key, value = (_one_per_query_head(x, query.shape[1]) for x in (key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    record = _Recorder(taps, module)
+    scores = record(Kind.SCORES, lambda q, k: q @ k.transpose(-1, -2))(query, key)
+    attention = record(Kind.SOFTMAX, lambda s: _softmax(s, scale, attention_mask), scaling=scale)(scores)
+    attention = record(Kind.GATE, lambda x: x.view_as(x))(attention)
+    value = record(Kind.GATE, lambda x: x.view_as(x))(value)
+    taps.attention.append(attention)
+    mixed = record(Kind.MIX, lambda a, v: a @ v)(attention, value)
+    return mixed.transpose(1, 2).contiguous(), attention
+
+
+class _Recorder:
+    """Makes nodes of one layer's attention, or plain operations where nothing is recorded."""
+
+    def __init__(self, taps: Taps, module: nn.Module) -> None:
+        self.current, self.layer, self.owner = taps.current, len(taps.attention), type(module).__name__
+
+    def __call__(self, kind: Kind, function: Any, **extra: Any) -> Any:
+        if self.current is None:
+            return function
+        path = f"{self.owner} of layer {self.layer}"
+        return Node(kind, function, self.current, kind.value, path, {"layer": self.layer, **extra}).run
+
+
+def _one_per_query_head(x: Tensor, n_heads: int) -> Tensor:
+    """Keys or values repeated for grouped-query attention."""
+    batch, n_groups, length, size = x.shape
+    if n_groups == n_heads:
+        return x
+    return x.unsqueeze(2).expand(-1, -1, n_heads // n_groups, -1, -1).reshape(batch, n_heads, length, size)
+
+
+def _softmax(scores: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+    scaled = scores * scale
+    if mask is not None:
+        scaled = scaled + mask
+    wide = torch.promote_types(scaled.dtype, torch.float32)
+    return torch.softmax(scaled, dim=-1, dtype=wide).to(scores.dtype)
+
+
+@contextmanager
+def own_attention(model: PreTrainedModel, taps: Taps) -> Iterator[None]:
+    """Run `model` with our attention function; its own implementation is back on leaving."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = NAME
+    token = _taps.set(taps)
+    try:
+        yield
+    finally:
+        _taps.reset(token)
+        model.config._attn_implementation = before
+
+
+AttentionInterface.register(NAME, attention_forward)
+# Without a mask function of that name the mask would arrive as None: causality and padding would vanish.
+AttentionMaskInterface.register(NAME, eager_mask)
