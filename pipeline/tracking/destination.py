@@ -1,0 +1,148 @@
+"""Where the record goes: which MLflow, whether it answers, and how a person gets to see it.
+
+Precedence: `tracking.uri`, then MLFLOW_TRACKING_URI, then a database in `paths.root`. `tracking.experiment`, then
+MLFLOW_EXPERIMENT_NAME, then "headlight". Tokens come from MLFLOW_TRACKING_TOKEN only.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from attribution.errors import InputError
+from pipeline.config import TrackingConfig
+
+DATABASE, ARTIFACTS, EXPERIMENT = "mlflow.db", "mlartifacts", "headlight"
+PORT = 5000
+_ANSWER_WITHIN_S = 4.0
+_SQLITE = "sqlite:///"
+_SCHEMES = ("http://", "https://", _SQLITE, "postgresql", "mysql", "mssql", "databricks")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """An MLflow store and the experiment in it. `artifacts` is where a store without a server keeps files."""
+
+    uri: str
+    experiment: str
+    artifacts: Path
+
+    @property
+    def is_server(self) -> bool:
+        """Whether an MLflow server answers there."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def database(self) -> Path | None:
+        """The file of a sqlite store."""
+        return Path(self.uri.removeprefix(_SQLITE)) if self.uri.startswith(_SQLITE) else None
+
+    @property
+    def shown(self) -> str:
+        """The address without credentials, fit for logs and manifests."""
+        return _without_credentials(self.uri)
+
+
+def destination(config: TrackingConfig, root: Path) -> Destination | None:
+    """Where `config` keeps the record, None for `tracking=none`; InputError on an address that cannot be one."""
+    if config.store == "none":
+        return None
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri and config.store == "server":
+        raise InputError(
+            "conf error: tracking.uri is not set. Give it, or MLFLOW_TRACKING_URI, the server's http address."
+        )
+    uri = _absolute(uri or f"{_SQLITE}{root.absolute() / DATABASE}")
+    experiment = config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    return Destination(uri.rstrip("/"), experiment, root.absolute() / ARTIFACTS)
+
+
+def check(target: Destination) -> None:
+    """InputError naming `tracking.uri` unless the server answers, or the database's folder can be written."""
+    if target.is_server:
+        _check_server(target)
+    elif target.database:
+        _check_folder(target, target.database.parent)
+
+
+def ui_command(config: TrackingConfig, root: Path, port: int = PORT) -> list[str]:
+    """The command that shows the record in a browser, on this machine only; InputError where no server is needed."""
+    target = destination(config, root)
+    if target is None:
+        raise InputError("conf error: tracking=none keeps no MLflow record; choose tracking=sqlite or tracking=server.")
+    if target.is_server:
+        raise InputError(f"conf error: tracking.uri={target.shown} is a server already; open that address.")
+    options = {"--backend-store-uri": target.uri, "--host": "127.0.0.1", "--port": str(port), "--workers": "1"}
+    mlflow = [sys.executable, "-m", "mlflow", "ui", *(word for option in options.items() for word in option)]
+    return ["env", "MLFLOW_DISABLE_TELEMETRY=true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", *mlflow]
+
+
+def ui_address(target: Destination, experiment_id: str, run_id: str | None = None, port: int = PORT) -> str:
+    """The page of a run, or of the experiment's runs; without a server also the command that serves it."""
+    page = f"/#/experiments/{experiment_id}/runs" + (f"/{run_id}" if run_id else "?workflowType=machine_learning")
+    if target.is_server:
+        return target.shown + page
+    mlflow = ["mlflow"] if shutil.which("mlflow") else [sys.executable, "-m", "mlflow"]
+    command = shlex.join([*mlflow, "ui", "--backend-store-uri", target.shown, "--port", str(port)])
+    return f"http://127.0.0.1:{port}{page} after MLFLOW_DISABLE_TELEMETRY=true {command}"
+
+
+def _absolute(uri: str) -> str:
+    if not uri.startswith(_SCHEMES):
+        raise InputError(
+            f"conf error: tracking.uri={uri} is not an address MLflow can keep runs at. "
+            f"Use http://HOST:PORT, {_SQLITE}FILE.db or another database."
+        )
+    return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute()) if uri.startswith(_SQLITE) else uri
+
+
+def _check_folder(target: Destination, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"conf error: tracking.uri={target.shown} cannot be written: {error}") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"conf error: tracking.uri={target.shown} cannot be written: no permission for {folder}")
+
+
+def _check_server(target: Destination) -> None:
+    """Ask for one experiment: that proves the address, the kind of server and the credentials at once."""
+    question = f"{target.uri}/api/2.0/mlflow/experiments/search?max_results=1"
+    try:
+        request = urllib.request.Request(_without_credentials(question), headers=_authorization(target.uri))
+        with urllib.request.urlopen(request, timeout=_ANSWER_WITHIN_S) as answer:
+            json.load(answer)
+    except urllib.error.HTTPError as error:
+        advice = "check MLFLOW_TRACKING_TOKEN" if error.code in (401, 403) else "is it an MLflow server?"
+        raise InputError(f"conf error: tracking.uri={target.shown} answers HTTP {error.code}; {advice}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise InputError(
+            f"conf error: tracking.uri={target.shown} is not reachable as an MLflow server ({reason}). "
+            "Start it, correct the address, or use tracking=sqlite or tracking=none."
+        ) from None
+
+
+def _without_credentials(uri: str) -> str:
+    return re.sub(r"(://)[^@/]*@", r"\1", uri)
+
+
+def _authorization(uri: str) -> dict[str, str]:
+    """The header MLflow itself would send: credentials in the address, then user and password, then the token."""
+    written, environment = re.search(r"://([^@/]*)@", uri), os.environ
+    pair = f"{environment.get('MLFLOW_TRACKING_USERNAME', '')}:{environment.get('MLFLOW_TRACKING_PASSWORD', '')}"
+    pair = unquote(written[1]) if written else pair
+    if pair != ":":
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    token = environment.get("MLFLOW_TRACKING_TOKEN")
+    return {"Authorization": f"Bearer {token}"} if token else {}

@@ -1,0 +1,234 @@
+"""Writes the record of one run to MLflow: a parent run, and a child per method.
+
+Only the driver does this, with explicit run ids: MLflow's fluent interface keeps its active run per thread and obeys
+MLFLOW_RUN_ID. A run that is continued finds its MLflow run by the tag `headlight.run_key`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from attribution.errors import HeadlightError, InputError
+from pipeline.config import TrackingConfig
+from pipeline.runs import Run
+from pipeline.tracking.destination import Destination, check, destination, ui_address
+from pipeline.tracking.payload import Payload, method_payloads, parent_payload
+
+RUN_KEY, RESULTS, PARENT = "headlight.run_key", "headlight.results", "mlflow.parentRunId"
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing leaves the machine unasked
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # of 7: a server that dies must not hold the run for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
+class Tracker:
+    """The MLflow record of one run; does nothing where `tracking=none`.
+
+    `prepare` refuses an address that does not work and opens the store in the background, `start` opens the run's
+    record, `log` fills it from the finished run folder, and leaving the context closes it: FINISHED, KILLED on an
+    interrupt, FAILED on any other exception.
+    """
+
+    def __init__(self, config: TrackingConfig, *, root: Path, run_key: str, name: str):
+        self.destination = destination(config, root)
+        self.run_key, self.name = run_key, name
+        self.run_id: str | None = None
+        self.experiment_id: str | None = None
+        self._connection: _Connection | None = None
+
+    def prepare(self) -> None:
+        """Check the address now (InputError), connect meanwhile: the first connection to a new database is slow."""
+        if self.destination and self._connection is None:
+            check(self.destination)
+            self._connection = _Connection(self.destination)
+
+    def start(self) -> None:
+        """Open the record of this run: the one an earlier attempt left, or a new one."""
+        self.prepare()
+        if self._connection is None:
+            return
+        with _reported(self._connection.target):
+            client, self.experiment_id = self._connection.ready()
+            tags = {RUN_KEY: self.run_key}
+            self.run_id = _found(client, self.experiment_id, tags) or _created(
+                client, self.experiment_id, self.name, tags
+            )
+            client.update_run(self.run_id, status="RUNNING")
+
+    def log(self, folder: Path) -> None:
+        """Record a finished run folder: parameters, scalars and curves by method, and its files."""
+        if self._connection is None or self.run_id is None:
+            return
+        run = Run(folder)
+        with _reported(self._connection.target):
+            client, experiment = self._connection.ready()
+            _log(client, self.run_id, parent_payload(run))
+            for payload in method_payloads(run):
+                self._log_method(client, experiment, payload)
+            for path in sorted(path for path in folder.iterdir() if path.is_file()):
+                client.log_artifact(self.run_id, str(path))
+
+    def record(self) -> dict[str, str | None]:
+        """What the manifest keeps of it."""
+        uri = self.destination.shown if self.destination else None
+        return {"uri": uri, "run_id": self.run_id, "url": self.address()}
+
+    def address(self) -> str | None:
+        """How a person gets to see it: a link, or a command and a link; None without a record."""
+        if self.destination is None or self.experiment_id is None:
+            return None
+        return ui_address(self.destination, self.experiment_id, self.run_id if self.destination.is_server else None)
+
+    def close(self, status: str) -> None:
+        """Set the final status: FINISHED, FAILED or KILLED."""
+        if self._connection is not None and self.run_id is not None:
+            with _reported(self._connection.target):
+                self._connection.ready()[0].set_terminated(self.run_id, status)
+
+    def __enter__(self) -> Self:
+        self.prepare()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return self.close("FINISHED")
+        try:
+            return self.close("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
+        except HeadlightError as unrecorded:  # must not hide what ended the run
+            return error.add_note(str(unrecorded))
+
+    def _log_method(self, client: Any, experiment: str, payload: Payload) -> None:
+        """One child run; left alone where an earlier attempt recorded the same."""
+        tags = {PARENT: str(self.run_id), RUN_KEY: f"{self.run_key}/{payload.name}"}
+        child = _found(client, experiment, tags) or _created(client, experiment, payload.name, tags)
+        if _log(client, child, payload):
+            client.set_terminated(child, "FINISHED")
+
+
+class _Connection:
+    """A client and its experiment, opened in a thread of its own."""
+
+    def __init__(self, target: Destination):
+        self.target = target
+        self._result: tuple[Any, str] | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._open, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def ready(self) -> tuple[Any, str]:
+        """The client and the experiment's id, as soon as they are there; raises what went wrong in the thread."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def _open(self) -> None:
+        try:
+            client = _client(self.target)
+            self._result = client, _experiment(client, self.target)
+        except Exception as error:  # carried to the thread that asks
+            self._error = error
+
+
+def _client(target: Destination) -> Any:
+    """A client whose store is there. A new database is made beside its place and moved in, so it is whole or absent."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if target.database is not None:
+        with _locked(target.database.with_suffix(".lock")):
+            if not target.database.exists():
+                fresh = target.database.with_suffix(f".{os.getpid()}.new")
+                MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
+                fresh.replace(target.database)
+    return MlflowClient(target.uri)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Only one process at a time: two that create MLflow's tables at once both fail."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _experiment(client: Any, target: Destination) -> str:
+    from mlflow.exceptions import MlflowException
+
+    artifacts = None if target.is_server else target.artifacts.as_uri()
+    try:
+        found = client.get_experiment_by_name(target.experiment)
+        if found is None:
+            return str(client.create_experiment(target.experiment, artifact_location=artifacts))
+    except MlflowException:
+        found = client.get_experiment_by_name(target.experiment)  # another process was first
+        if found is None:
+            raise
+    if found.lifecycle_stage != "active":
+        raise InputError(
+            f"conf error: tracking.experiment={target.experiment} was deleted in MLflow; "
+            "restore it there or take another name."
+        )
+    return str(found.experiment_id)
+
+
+def _found(client: Any, experiment: str, tags: dict[str, str]) -> str | None:
+    condition = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
+    runs = client.search_runs([experiment], condition, max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def _created(client: Any, experiment: str, name: str, tags: dict[str, str]) -> str:
+    return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+
+
+def _log(client: Any, run_id: str, payload: Payload) -> bool:
+    """All of a payload in one request, unless it is there already; whether anything was written.
+
+    MLflow's parameters cannot change, so those of an earlier attempt stay.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    now, known = int(time.time() * 1000), client.get_run(run_id).data
+    if known.tags.get(RESULTS) == payload.digest:
+        return False
+    metrics = [Metric(key, value, now, 0) for key, value in payload.scalars.items()]
+    metrics += [Metric(key, value, now, step) for key, steps in payload.curves.items() for step, value in steps.items()]
+    params = [Param(key, value) for key, value in payload.params.items() if key not in known.params]
+    tags = [RunTag(key, value) for key, value in {**payload.tags, RESULTS: payload.digest}.items()]
+    client.log_batch(run_id, metrics, params, tags)
+    return True
+
+
+@contextmanager
+def _reported(target: Destination) -> Iterator[None]:
+    """MLflow's own errors as one line that says what they concern."""
+    try:
+        yield
+    except HeadlightError:
+        raise
+    except Exception as error:
+        if not type(error).__module__.startswith(("mlflow", "sqlalchemy", "requests")):
+            raise
+        first = str(error).splitlines()[0][:300]
+        raise HeadlightError(f"tracking error: tracking.uri={target.shown} did not take the record: {first}") from error
