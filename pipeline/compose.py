@@ -35,7 +35,6 @@ from pipeline.overrides import (
 ENVIRONMENT = {
     "HEADLIGHT_DATA": "the folder of the data sets and treebanks",
     "HEADLIGHT_MODELS": "the folder of the fine-tuned models",
-    "MLFLOW_TRACKING_URI": "the address of the MLflow server",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
@@ -38,7 +39,6 @@ NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("dataset.source", "hub"): ("dataset.id",),
     ("heads.source", "treebank"): ("heads.select",),
     ("heads.source", "run"): ("heads.run",),
-    ("tracking.store", "server"): ("tracking.uri",),
 }
 
 # A key -> the option under which it means something.
@@ -205,6 +205,12 @@ def _heads(config: Config) -> Iterator[Problem]:
             yield Problem(key, f"{key}={threshold} must be between 0 and 1.")
 
 
+def _tracking(config: Config) -> Iterator[Problem]:
+    if config.tracking.store == "server" and not (config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        text = "tracking.uri is missing; tracking=server needs it, or the environment variable MLFLOW_TRACKING_URI."
+        yield Problem("tracking.uri", text)
+
+
 def _cluster(config: Config) -> Iterator[Problem]:
     import torch
 
@@ -222,6 +228,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _task,
     _heads,
     _cluster,
+    _tracking,
     check_attribution,
     check_evaluation,
 )

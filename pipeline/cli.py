@@ -1,0 +1,99 @@
+"""The command `headlight`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+from attribution.errors import HeadlightError
+from pipeline.commands import doctor, explain, methods, results, run
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
+
+EPILOG = """examples:
+  headlight run experiment=demo                     the whole way on what the package brings along
+  headlight explain "a gripping film"               one text, coloured in the terminal
+  headlight plan experiment=sst2 dataset.limit=96   what a run would compute, before it does
+  headlight report last                             the report of the latest run
+
+exit codes:
+  0 done   1 failure in the run   4 bad configuration or input   5 stopped early, the same command goes on from there
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are bad input like any other, and exit with 4."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and what is wrong with it."""
+        self.print_usage(sys.stderr)
+        self.exit(BAD_INPUT, f"error: {message}. `{self.prog} --help` shows how.\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    arguments = parse(argv)
+    try:
+        return int(arguments.command(arguments))
+    except HeadlightError as error:
+        print(_one_line_each(str(error)), file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments; overrides may stand before, after and between options."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    flags = [word for word in rest if word.startswith("-")]
+    if flags or (rest and not hasattr(arguments, "overrides")):
+        parser.error(f"unknown argument {(flags or rest)[0]}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
+
+
+def build_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="headlight",
+        description="Find the heads that matter, explain predictions through them, measure how faithful that is.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (run, methods, explain, doctor, results):
+        module.add(commands)
+    return parser
+
+
+def installed_version() -> str:
+    """Version of the distribution; a source tree that was never installed has none."""
+    try:
+        return version("headlight-xai")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _one_line_each(message: str) -> str:
+    """Messages of the engine do not name a configuration key; they get a prefix of their own."""
+    lines = message.splitlines() or ["unknown error"]
+    return "\n".join(line if "error:" in line.split("=")[0] else f"error: {line}" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""`headlight explain`: one text, coloured in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attribution.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attribution import Explainer, Explanation
+    from pipeline.config import ModelConfig
+
+EXAMPLES = """examples:
+  headlight explain "a gripping film"
+  headlight explain "a gripping film" --model my-model --method gradcam --level word
+  headlight explain "It rains." --pair "The ground is dry." --model OWNER/NAME --target contradiction
+  headlight explain --question "Who won?" --context "Ann beat Bob." --model my-qa-model --html ann.html
+  headlight explain "not bad at all" --method mask_lrp --heads last --head-mask syntactic
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    summary = "explain one text in the terminal"
+    parser = commands.add_parser(
+        "explain",
+        help=summary,
+        description=summary.capitalize() + ".",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_text(parser)
+    _add_method(parser)
+    parser.add_argument("--level", choices=("word", "token"), default="token", help="of the scores; default: token")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page too")
+    parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
+    parser.set_defaults(command=explain)
+
+
+def _add_text(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="the text")
+    parser.add_argument("--pair", metavar="TEXT", help="the second text of a pair")
+    parser.add_argument("--question", metavar="TEXT", help="for a question-answering model, together with --context")
+    parser.add_argument("--context", metavar="TEXT", help="the text that holds the answer")
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    for flag, metavar, default, meaning in (
+        ("--model", "MODEL", "minilm_reviews", "a folder or a Hub id; default: minilm_reviews"),
+        ("--revision", "COMMIT", None, "of the model, on the Hub"),
+        ("--method", "ID", "mask_lrp", "`headlight methods` lists them; default: mask_lrp"),
+        ("--target", "TARGET", None, "a class, runner_up, start, end or span; default: what is predicted"),
+        ("--heads", "HEADS", None, "a run, a heads.parquet, or `all`; default: found on built-in sentences"),
+        ("--head-mask", "MASK", "both", "which of these heads; default: both"),
+    ):
+        parser.add_argument(flag, metavar=metavar, default=default, help=meaning)
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Explain and print."""
+    text = _text(arguments)
+    explainer = load_explainer(arguments)
+    parameters = _parameters(arguments, explainer)
+    target = _target(arguments.target, explainer)
+    (explanation,) = explainer.explain(
+        [text], method=arguments.method, target=target, level=arguments.level, **parameters
+    )
+    print(_summary(explanation, explainer))
+    print(_line(explanation))
+    if arguments.html:
+        arguments.html.write_text(explanation.to_html(), encoding="utf-8")
+        print(f"written to {arguments.html}")
+    return 0
+
+
+def _text(arguments: argparse.Namespace) -> str | tuple[str, str]:
+    question = (arguments.question, arguments.context)
+    if any(question):
+        if not all(question) or arguments.text or arguments.pair:
+            raise InputError("error: --question and --context go together, and with no other text.")
+        return arguments.question, arguments.context
+    if not (arguments.text or "").strip():
+        raise InputError('error: there is no text. Write headlight explain "a gripping film".')
+    return (arguments.text, arguments.pair) if arguments.pair else str(arguments.text)
+
+
+def load_explainer(arguments: argparse.Namespace) -> Explainer:
+    """The model asked for; the built-in one is fine-tuned once and kept."""
+    from attribution import Explainer
+    from pipeline.models import resolve_model
+
+    resolved = resolve_model(_model_config(arguments.model, arguments.revision), arguments.root / "models")
+    return Explainer.from_pretrained(resolved.folder)
+
+
+def _model_config(model: str, revision: str | None) -> ModelConfig:
+    from pipeline.config import ModelConfig
+
+    if model == "minilm_reviews":
+        return ModelConfig(source=model)
+    if Path(model).is_dir():
+        return ModelConfig(source="local", path=model)
+    return ModelConfig(source="hub", id=model, revision=revision)
+
+
+def _parameters(arguments: argparse.Namespace, explainer: Explainer) -> dict[str, Any]:
+    from attribution.methods.registry import method_of
+
+    return {"head_mask": head_mask_for(arguments, explainer)} if method_of(arguments.method).needs_heads else {}
+
+
+def head_mask_for(arguments: argparse.Namespace, explainer: Explainer) -> Tensor | None:
+    """The mask [L, H] of --head-mask over the heads of --heads; None: all heads."""
+    from attribution.heads import HeadScores
+    from attribution.heads.masks import head_mask
+
+    if arguments.heads == "all":
+        return None
+    if arguments.heads is None:
+        return head_mask(arguments.head_mask, _default_heads(arguments, explainer))
+    path = Path(arguments.heads)
+    if path.suffix != ".parquet":
+        from pipeline.runs import resolve_run
+
+        path = resolve_run(arguments.heads, arguments.root / "runs") / "heads.parquet"
+    return head_mask(arguments.head_mask, HeadScores.load(path))
+
+
+def _default_heads(arguments: argparse.Namespace, explainer: Explainer) -> Any:
+    """Heads found on the trees of the built-in grammar, kept for the next call."""
+    from pipeline.stages.identify_heads import default_heads
+
+    print("heads: found on sentences of the built-in grammar (--heads takes others)", file=sys.stderr)
+    return default_heads(explainer, arguments.root)
+
+
+def _target(target: str | None, explainer: Explainer) -> str | int | None:
+    """A class by name or index; other words are for the engine to judge."""
+    if target is None or target == "predicted":
+        return None
+    labels = {name.casefold(): index for name, index in explainer.model.config.label2id.items()}
+    if target.casefold() in labels:
+        return int(labels[target.casefold()])
+    return int(target) if target.isdecimal() else target
+
+
+def _summary(explanation: Explanation, explainer: Explainer) -> str:
+    """What is predicted and what is explained."""
+    labels = explainer.model.config.id2label
+    if isinstance(explanation.prediction, tuple):
+        start, end = explanation.probabilities
+        return (
+            f"{explanation.method}: answer at tokens {explanation.prediction}, p(start)={start:.3f}, p(end)={end:.3f}"
+        )
+    predicted, probability = labels[explanation.prediction], explanation.probabilities[explanation.prediction]
+    return f"{explanation.method} for {labels[explanation.target]}; predicted: {predicted} ({probability:.3f})"
+
+
+def _line(explanation: Explanation) -> str:
+    from attribution.rendering import render_ansi
+
+    return render_ansi(explanation.tokens, explanation.scores, color=sys.stdout.isatty())

@@ -1,0 +1,37 @@
+"""`headlight methods`: what there is to choose from."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pipeline.commands.tables import aligned
+
+HEADER = ("METHOD", "BACKWARDS", "HEADS", "CLASSES", "PARAMETERS", "SOURCE")
+NOTE = """
+BACKWARDS  passes of its own beyond one forward; methods of one run share them
+HEADS      whether it takes a head mask: attribution.LABEL.head_mask=both
+CLASSES    `blind` where the scores are the same whatever class is explained
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    summary = "list the attribution methods: cost, needs, parameters, source"
+    parser = commands.add_parser("methods", help=summary, description=summary.capitalize() + ".")
+    parser.set_defaults(command=methods)
+
+
+def methods(arguments: argparse.Namespace) -> int:
+    """Print the table."""
+    from attribution import list_methods
+
+    print(aligned(HEADER, [_row(method) for method in list_methods()]) + "\n" + NOTE, end="")
+    return 0
+
+
+def _row(method: Any) -> tuple[str, ...]:
+    parameters = ", ".join(f"{name}={'null' if value is None else value}" for name, value in method.parameters.items())
+    heads = "yes" if method.needs_heads else ""
+    classes = "control" if method.control else "blind" if method.class_blind else ""
+    return method.id, str(method.backwards), heads, classes, parameters, method.source

@@ -1,0 +1,12 @@
+"""Rows as aligned text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for the terminal; the last column is not padded."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows])
+    return "\n".join(line.rstrip() for line in lines)
