@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from attribution.model.adapter import ModelAdapter
+from attribution.explainer import Explainer
 from attribution.model.inputs import Inputs
 
 PIECES = [
@@ -125,4 +125,4 @@ def tiny():
         initializer_range=0.5,
         attn_implementation="eager",
     )
-    return SimpleNamespace(adapter=ModelAdapter(BertForSequenceClassification(config).eval().double(), word_pieces()))
+    return Explainer(BertForSequenceClassification(config).eval().double(), word_pieces())

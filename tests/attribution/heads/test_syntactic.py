@@ -5,12 +5,12 @@ import json
 import os
 import random
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from attribution.errors import InputError
+from attribution.explainer import Explainer
 from attribution.heads import syntactic_heads
 from attribution.heads.alignment import locate_words
 from attribution.heads.syntactic import offset_baseline
@@ -213,15 +213,9 @@ def test_every_sentence_of_ud_english_ewt_is_located():
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_a_trained_encoder_has_syntactic_heads():
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    from attribution.model.adapter import ModelAdapter
-
     if "HEADLIGHT_MODELS" not in os.environ:
         pytest.skip("HEADLIGHT_MODELS is not set")
-    folder = Path(os.environ["HEADLIGHT_MODELS"], "minilm-sst2")
-    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
-    explainer = SimpleNamespace(adapter=ModelAdapter(model, AutoTokenizer.from_pretrained(folder)))
+    explainer = Explainer.from_pretrained(Path(os.environ["HEADLIGHT_MODELS"], "minilm-sst2"))
     found = syntactic_heads(explainer, ud_ewt("dev")[:300], report=ud_ewt("test")[:300])
     layer, head, score = found.best["syntactic:nsubj:dep->head"]
     assert found.mask("syntactic:nsubj:dep->head")[layer, head]
