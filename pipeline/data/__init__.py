@@ -39,7 +39,7 @@ def _load_reviews(config: DatasetConfig) -> Content:
     split = config.split or "test"
     if split not in ("train", "test"):
         raise InputError(f"conf error: dataset.split={split} is not a split of reviews; choose train or test.")
-    return Content("classification", load_reviews(split), ["negative", "positive"], [])
+    return Content("classification", list(load_reviews(split)), ["negative", "positive"], [])
 
 
 SPLITS = ("train", "dev", "val", "valid", "validation", "test")  # file names that do not tell which data set it is
