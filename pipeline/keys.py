@@ -133,6 +133,11 @@ def _source_file(name: str) -> Path | None:
     return None
 
 
+def package_folders() -> list[str]:
+    """Folders of this project's packages."""
+    return [folder for package in PACKAGES for folder in _package_folders(package)]
+
+
 @cache
 def _package_folders(package: str) -> tuple[str, ...]:
     spec = importlib.util.find_spec(package)

@@ -1,7 +1,22 @@
-"""How tasks are carried out: in this process, or on a pool of Ray workers."""
+"""Where results are computed: in this process or on a Ray cluster."""
 
 from __future__ import annotations
 
+from pipeline.execution.preflight import check_cluster, create_executor, make_executor
+from pipeline.execution.progress import Progress, make_progress
+from pipeline.execution.resources import worker_threads
 from pipeline.execution.task import Executor, Outcome, Task, Worker, WorkerFactory
 
-__all__ = ["Executor", "Outcome", "Task", "Worker", "WorkerFactory"]
+__all__ = [
+    "Executor",
+    "Outcome",
+    "Progress",
+    "Task",
+    "Worker",
+    "WorkerFactory",
+    "check_cluster",
+    "create_executor",
+    "make_executor",
+    "make_progress",
+    "worker_threads",
+]

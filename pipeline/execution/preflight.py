@@ -1,0 +1,136 @@
+"""Whether the machine or the cluster can do what the configuration asks, before any work; and the executor for it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from attribution.errors import InputError
+from pipeline.config import ClusterConfig
+from pipeline.execution.local import LocalExecutor
+from pipeline.execution.resources import Node, room, this_machine, worker_demand, worker_threads
+from pipeline.execution.task import Executor, WorkerFactory
+from pipeline.keys import PACKAGES, package_folders
+
+EXECUTORS = ("local", "ray")
+DEVICES = ("auto", "cpu", "cuda")
+_POSITIVE = ("workers", "cpus_per_worker", "threads", "batch_tokens", "max_batch", "attempts", "shard_deadline_s")
+
+
+def check_cluster(config: ClusterConfig) -> list[str]:
+    """Problems of a cluster configuration, each a line that names the key, its value and what is possible."""
+    problems = [*_bad_choices(config), *_bad_numbers(config)]
+    return problems or _CAPACITY[config.executor](config)
+
+
+def make_executor(factory: WorkerFactory, config: ClusterConfig) -> Executor:
+    """The executor of a configuration that passes `check_cluster`; InputError with all problems if it does not."""
+    if problems := check_cluster(config):
+        raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
+    if config.executor == "local":
+        return LocalExecutor(factory, worker_threads(config))
+    from pipeline.execution.ray_pool import RayExecutor  # Ray takes its time to import and need not be installed
+
+    return RayExecutor(factory, config)
+
+
+@contextmanager
+def create_executor(factory: WorkerFactory, config: ClusterConfig) -> Iterator[Executor]:
+    """An executor that is closed however the context is left; SIGTERM leaves it like Ctrl-C, by KeyboardInterrupt."""
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    with make_executor(factory, config) as executor:
+        _on_sigterm(_interrupt)  # after Ray has installed its own handler
+        try:
+            yield executor
+        finally:
+            _on_sigterm(before)
+
+
+def _on_sigterm(handler: Callable[[int, FrameType | None], object] | int) -> None:
+    if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _bad_choices(config: ClusterConfig) -> Iterator[str]:
+    for key, choices in (("executor", EXECUTORS), ("device", DEVICES)):
+        if getattr(config, key) not in choices:
+            yield f"cluster.{key}={getattr(config, key)} is not one of {', '.join(choices)}"
+
+
+def _bad_numbers(config: ClusterConfig) -> Iterator[str]:
+    for key in _POSITIVE:
+        value = getattr(config, key)
+        if value is not None and value <= 0:
+            yield f"cluster.{key}={value} must be positive"
+    gpus = config.gpus_per_worker
+    if gpus < 0 or (gpus >= 1 and gpus % 1) or (0 < gpus < 1 and abs(1 / gpus - round(1 / gpus)) > 1e-6):
+        yield f"cluster.gpus_per_worker={gpus:g} must be a whole number or 1/n (0.5, 0.25); Ray places no other"
+    if gpus and config.device == "cpu":
+        yield f"cluster.gpus_per_worker={gpus:g} contradicts cluster.device=cpu; drop one of them"
+
+
+def _local_problems(config: ClusterConfig) -> list[str]:
+    problems = _missing_cuda(config, [this_machine()])
+    if (config.workers or 1) > 1:
+        problems.append(f"cluster.workers={config.workers} needs cluster=ray; cluster=local has one worker")
+    return problems
+
+
+def _ray_problems(config: ClusterConfig) -> list[str]:
+    try:
+        nodes = _nodes(config)
+    except InputError as error:
+        return [str(error).removeprefix("conf error: ")]
+    return [*_missing_cuda(config, nodes), *_shortage(config, nodes), *_shadowed()]
+
+
+_CAPACITY: dict[str, Callable[[ClusterConfig], list[str]]] = {"local": _local_problems, "ray": _ray_problems}
+
+
+def _nodes(config: ClusterConfig) -> list[Node]:
+    """What a private cluster would have, without starting it, or what a cluster that is there has."""
+    import ray
+
+    from pipeline.execution.ray_cluster import cluster_address, connect
+
+    if cluster_address(config) is None and not ray.is_initialized():
+        return [this_machine()]
+    with connect(config) as connection:
+        return connection.nodes()
+
+
+def _missing_cuda(config: ClusterConfig, nodes: Sequence[Node]) -> list[str]:
+    if config.device != "cuda" or any(node.gpus for node in nodes):
+        return []
+    return ["cluster.device=cuda but there is no CUDA device; take cpu or auto"]
+
+
+def _shortage(config: ClusterConfig, nodes: Sequence[Node]) -> list[str]:
+    demand = worker_demand(config, nodes)
+    fitting = room(nodes, demand.cpus, demand.gpus)
+    if demand.workers <= fitting:
+        return []
+    available = ", ".join(f"{node.name}: {node.cpus:g} CPU, {node.gpus:g} GPU" for node in nodes) or "no nodes"
+    return [
+        f"cluster.workers={demand.workers} with {demand} each do not fit: {fitting} would ({available}); "
+        "lower cluster.workers, cluster.cpus_per_worker or cluster.gpus_per_worker"
+    ]
+
+
+def _shadowed() -> list[str]:
+    """Ray puts the working directory first on its workers' path, where a package of the same name would win."""
+    ours = {Path(folder).resolve() for folder in package_folders()}
+    here = (Path.cwd() / name for name in PACKAGES)
+    return [
+        f"the package {folder} hides Headlight's own from cluster=ray; run from another directory"
+        for folder in here
+        if (folder / "__init__.py").exists() and folder.resolve() not in ours
+    ]

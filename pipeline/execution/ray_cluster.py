@@ -1,0 +1,145 @@
+"""The connection to Ray: a cluster that is there, or a private one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import socket
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import ray
+
+from attribution.errors import InputError
+from pipeline.config import ClusterConfig
+from pipeline.execution.resources import Node, this_machine, worker_demand
+from pipeline.keys import package_folders
+
+logger = logging.getLogger(__name__)
+
+# Ray listens on all interfaces, also for a private cluster, so it has to ask for a token. Left to itself Ray 2.59 and
+# later would write one to ~/.ray/auth_token and use it for every cluster of this user; ours lives as long as this
+# process, in its environment and that of its workers. Whoever sets RAY_AUTH_MODE has decided otherwise.
+_PRIVATE_AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+_OBJECT_STORE_BYTES = 256 * 2**20  # only tasks and outcomes travel; the default is 30 % of the memory
+_REACH_TIMEOUT_S = 10.0
+
+
+def cluster_address(config: ClusterConfig) -> str | None:
+    """Where the cluster is; None for a private one."""
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    return None if address == "local" else address
+
+
+@dataclass
+class Connection:
+    """An open connection; closing it stops only what opening it started."""
+
+    opened: bool
+    environment: Mapping[str, str | None] = field(default_factory=dict)  # what was there before
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are alive."""
+        return [
+            Node(node["NodeManagerAddress"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+
+    def is_local(self) -> bool:
+        """Whether every worker runs on this machine."""
+        return all(node["NodeManagerHostname"] == socket.gethostname() for node in ray.nodes() if node["Alive"])
+
+    def close(self) -> None:
+        """Disconnect; a private cluster ends with it."""
+        if self.opened:
+            ray.shutdown()
+            _set_environment(self.environment)
+            self.opened = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(config: ClusterConfig) -> Connection:
+    """Use the connection this process has, else join `cluster.address` or RAY_ADDRESS, else start a private cluster."""
+    if ray.is_initialized():
+        return Connection(opened=False)
+    address = cluster_address(config)
+    connection = _start_private(config) if address is None else _join(address)
+    ray._private.worker._worker_logs_enabled = False  # the pool reports lost workers; Ray would, on standard output
+    return connection
+
+
+def _join(address: str) -> Connection:
+    _probe(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        raise InputError(f"conf error: cluster.address={address} cannot be joined: {error}") from error
+    logger.info("joined the Ray cluster at %s", address)
+    return Connection(opened=True)
+
+
+def _probe(address: str) -> None:
+    """Fail within seconds where nobody listens; Ray itself would try for minutes and then end the process."""
+    if "://" in address:
+        raise InputError(f"conf error: cluster.address={address} is a client address; give host:port of the head node")
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():  # "auto"
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACH_TIMEOUT_S).close()
+    except OSError as error:
+        message = f"conf error: cluster.address={address} does not answer ({error}); start Ray there, or leave it out"
+        raise InputError(f"{message} for a private cluster on this machine") from error
+
+
+def _start_private(config: ClusterConfig) -> Connection:
+    machine = this_machine()
+    demand = worker_demand(config, [machine])
+    cpus = math.ceil(demand.workers * demand.cpus)
+    logger.info("starting a private Ray cluster on this machine: %d workers with %s each", demand.workers, demand)
+    before = _set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth())
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        num_gpus=int(machine.gpus),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
+    return Connection(opened=True, environment=before)
+
+
+def _auth() -> dict[str, str]:
+    return {} if "RAY_AUTH_MODE" in os.environ else _PRIVATE_AUTH
+
+
+def _set_environment(values: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Set (or with None unset) environment variables, make Ray read them again, and return what they were."""
+    before = {name: os.environ.get(name) for name in values}
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    ray._raylet.Config.initialize("")  # as Ray does after setting RAY_AUTH_MODE; it is read once, on import
+    return before
+
+
+def python_path() -> str:
+    """PYTHONPATH under which workers on this machine import the packages the driver runs from a source tree."""
+    installed = {Path(path) for path in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))}
+    roots = {path.parent for path in map(Path, package_folders())} - installed
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([*sorted(map(str, roots)), *filter(None, inherited)])

@@ -1,0 +1,240 @@
+"""The Ray executor: a pool of actors supervised by the driver.
+
+Ray's own retries are off (`max_restarts=0`, `max_task_retries=0`): they are spent while an actor restarts, and without
+capacity they wait for ever. The driver replaces a lost actor and gives its task to another, up to `cluster.attempts`
+times. A lost actor may have finished its task all the same, so a task may be done twice: writes must be idempotent.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayError
+
+from attribution.errors import HeadlightError
+from pipeline.config import ClusterConfig
+from pipeline.execution.backlog import Backlog, Job
+from pipeline.execution.ray_cluster import connect, python_path
+from pipeline.execution.ray_worker import Hello, RayWorker
+from pipeline.execution.resources import worker_demand
+from pipeline.execution.task import OnOutcome, Task, WorkerFactory
+from pipeline.keys import PACKAGES, source_digest
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.5
+QUIET_S = 60.0  # after so long without an answer the log says what is waited for
+CAUSE_CHARACTERS = 300
+
+
+@dataclass
+class Member:
+    """An actor of the pool. It starts (no `hello` yet), is idle (no `ref`), or does its `job`."""
+
+    actor: Any
+    ref: Any  # the answer that is awaited from it
+    hello: Hello | None = None
+    job: Job | None = None
+    since: float = field(default_factory=time.monotonic)
+    warm: set[str] = field(default_factory=set)  # affinities of what it has done
+
+    def assign(self, job: Job) -> None:
+        """Send it a job."""
+        self.job, self.since = job, time.monotonic()
+        self.warm.add(job.task.affinity)
+        self.ref = self.actor.process.remote(job.task)
+
+    def release(self) -> Job | None:
+        """Its job, if it has one, which it no longer does."""
+        job, self.job, self.ref = self.job, None, None
+        return job
+
+    @property
+    def name(self) -> str:
+        """Host and process, once they are known."""
+        return self.hello.name if self.hello else "(starting)"
+
+
+@dataclass
+class Run:
+    """One call of `RayExecutor.run`."""
+
+    backlog: Backlog
+    on_outcome: OnOutcome
+
+
+class RayExecutor:
+    """Runs tasks on warm Ray actors, each doing one at a time."""
+
+    def __init__(self, factory: WorkerFactory, config: ClusterConfig, quiet_s: float = QUIET_S) -> None:
+        self._factory, self._config, self._quiet_s = factory, config, quiet_s
+        self._modules = _own_modules(RayWorker, factory)
+        self._code = source_digest(self._modules)
+        self._connection = connect(config)
+        self._demand = worker_demand(config, self._connection.nodes())
+        self.workers = self._demand.workers
+        self._members: list[Member] = []
+        self._failed_starts: list[str] = []  # their causes, since a worker last came up
+        self._answered = time.monotonic()
+
+    def run(self, tasks: Iterable[Task], on_outcome: OnOutcome) -> None:
+        """Do every task, reading `tasks` as workers become free; an exception of `on_outcome` stops the run."""
+        run = Run(Backlog(tasks, 2 * self.workers), on_outcome)
+        self._answered = time.monotonic()
+        try:
+            while run.backlog or self._busy():
+                self._spawn(min(self.workers, len(run.backlog) + len(self._busy())))
+                self._dispatch(run.backlog)
+                self._collect(run)
+        except BaseException:
+            self._dismiss()  # nobody waits for what they are doing
+            raise
+
+    def wait_until_ready(self) -> None:
+        """Start all workers and wait for them, so that their start slows nothing that follows."""
+        run = Run(Backlog([], 0), lambda outcome: None)
+        self._spawn(self.workers)
+        while any(member.hello is None for member in self._members):
+            self._collect(run)
+            self._spawn(self.workers)
+
+    def close(self) -> None:
+        """End the workers, and the cluster if this executor started it."""
+        self._dismiss()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _busy(self) -> list[Member]:
+        return [member for member in self._members if member.job]
+
+    def _dismiss(self) -> None:
+        for member in self._members:
+            ray.kill(member.actor)
+        self._members.clear()
+
+    def _spawn(self, wanted: int) -> None:
+        """Start actors until there are `wanted`; no more of them once several in a row did not come up."""
+        while len(self._members) < wanted and len(self._failed_starts) < self._config.attempts:
+            actor = self._actor_class().remote(self._factory, self._demand.threads)
+            self._members.append(Member(actor, actor.hello.remote(self._modules)))
+        if not self._members:
+            raise HeadlightError(f"no Ray worker comes up: {self._failed_starts[-1]}")
+
+    def _actor_class(self) -> Any:
+        threads = dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self._demand.threads)
+        )
+        path = {"PYTHONPATH": python_path()} if self._connection.is_local() else {}
+        return ray.remote(RayWorker).options(
+            num_cpus=self._demand.cpus,
+            num_gpus=self._demand.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            runtime_env={"env_vars": threads | path},
+        )
+
+    def _dispatch(self, backlog: Backlog) -> None:
+        """Give idle workers jobs, first those they are warm for."""
+        for prefer_warm in (True, False):
+            for member in self._members:
+                idle = member.hello and not member.job
+                if idle and (job := backlog.take(member.warm if prefer_warm else None)):
+                    member.assign(job)
+
+    def _collect(self, run: Run) -> None:
+        """Wait a moment for an answer, take it, and give up on workers that are lost or late."""
+        awaited = {member.ref: member for member in self._members if member.ref is not None}
+        answered, _ = ray.wait(list(awaited), num_returns=1, timeout=TICK_S)
+        for ref in answered:
+            self._answered = time.monotonic()
+            self._receive(awaited[ref], run)
+        self._lose_late(run)
+        self._report_quiet()
+
+    def _receive(self, member: Member, run: Run) -> None:
+        try:
+            answer = ray.get(member.ref)
+        except RayError as error:  # errors of the task itself come as an outcome
+            self._lose(member, _cause(error), run)
+            return
+        if isinstance(answer, Hello):
+            self._welcome(member, answer, run)
+        elif job := member.release():
+            run.on_outcome(replace(pickle.loads(answer), attempts=len(job.deaths) + 1))
+
+    def _welcome(self, member: Member, hello: Hello, run: Run) -> None:
+        if hello.code == self._code:
+            member.hello, member.ref = hello, None
+            self._failed_starts.clear()
+            logger.debug("worker %s is ready; log: %s", hello.name, hello.log)
+        else:
+            self._lose(member, f"{hello.name} has other code of Headlight than this process; install the same", run)
+
+    def _lose(self, member: Member, cause: str, run: Run) -> None:
+        """Give up on an actor; its job goes to another, or is given up too after `cluster.attempts`."""
+        self._members.remove(member)
+        ray.kill(member.actor)  # it may live on, cut off or late
+        logger.warning(
+            "lost Ray worker %s: %s; log: %s", member.name, cause, member.hello.log if member.hello else "none"
+        )
+        if job := member.release():
+            job.deaths.append(f"{member.name}: {cause}")
+            job.seconds += time.monotonic() - member.since
+            self._pass_on(job, member, run)
+        else:
+            self._failed_starts.append(cause)
+
+    def _pass_on(self, job: Job, member: Member, run: Run) -> None:
+        if len(job.deaths) < self._config.attempts:
+            run.backlog.put_back(job)
+        else:
+            run.on_outcome(job.given_up(member.name))
+
+    def _lose_late(self, run: Run) -> None:
+        deadline = self._config.shard_deadline_s or math.inf
+        for member in self._busy():
+            if time.monotonic() - member.since > deadline:
+                self._lose(member, f"its shard took longer than cluster.shard_deadline_s={deadline:g}", run)
+
+    def _report_quiet(self) -> None:
+        if time.monotonic() - self._answered < self._quiet_s:
+            return
+        self._answered = time.monotonic()
+        starting = sum(member.hello is None for member in self._members)
+        logger.warning(
+            "no progress for %g s: %d workers at work on %s; %d workers wait for %s each, free in the cluster: %s",
+            self._quiet_s,
+            len(self._busy()),
+            ", ".join(member.job.task.id for member in self._members if member.job) or "nothing",
+            starting,
+            self._demand,
+            {name: amount for name, amount in ray.available_resources().items() if name in {"CPU", "GPU"}},
+        )
+
+
+def _own_modules(*parts: object) -> list[str]:
+    """Modules of this project in which a worker's parts are defined."""
+    modules = {getattr(part, "func", part).__module__ for part in parts}  # `func`: of a functools.partial
+    return sorted(module for module in modules if module.partition(".")[0] in PACKAGES)
+
+
+def _cause(error: RayError) -> str:
+    """Why an actor is lost, in a line: Ray's detail without its general advice, or the end of a traceback."""
+    text = " ".join(str(error).split())
+    detail = text.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
+    return detail[-CAUSE_CHARACTERS:]

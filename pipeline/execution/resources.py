@@ -1,0 +1,76 @@
+"""What workers need, what a machine or a cluster has, and how many workers that makes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from pipeline.config import ClusterConfig
+
+
+class Node(NamedTuple):
+    """One machine."""
+
+    name: str
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Demand:
+    """How many workers are wanted and what each of them takes."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    threads: int
+
+    def __str__(self) -> str:
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.cpus:g} CPU{gpus}"
+
+
+def worker_threads(config: ClusterConfig) -> int:
+    """Torch threads of a worker, the same for every executor: `threads`, else the CPUs a worker is given."""
+    return config.threads or max(1, int(config.cpus_per_worker))
+
+
+def worker_demand(config: ClusterConfig, nodes: Iterable[Node]) -> Demand:
+    """One worker per GPU where there are any, else per `cpus_per_worker`, unless the configuration says how many."""
+    nodes = list(nodes)
+    gpus = config.gpus_per_worker
+    if not gpus and config.device != "cpu" and any(node.gpus >= 1 for node in nodes):
+        gpus = 1.0
+    workers = config.workers or max(1, room(nodes, config.cpus_per_worker, gpus))
+    return Demand(workers, config.cpus_per_worker, gpus, worker_threads(config))
+
+
+def room(nodes: Iterable[Node], cpus: float, gpus: float) -> int:
+    """How many workers fit, none of them spread over two nodes, nor over two GPUs if it takes a part of one."""
+    return sum(
+        min(_fits(node.cpus, cpus), _gpu_fits(node.gpus, gpus)) if gpus else _fits(node.cpus, cpus) for node in nodes
+    )
+
+
+def _fits(available: float, each: float) -> int:
+    return math.floor(available / each + 1e-9)
+
+
+def _gpu_fits(available: float, each: float) -> int:
+    return int(available) * _fits(1, each) if each < 1 else _fits(available, each)
+
+
+def this_machine() -> Node:
+    """The CPUs this process may use, and the GPUs that torch sees."""
+    return Node("this machine", float(_usable_cpus()), float(torch.cuda.device_count()))
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
