@@ -1,0 +1,45 @@
+# Headlight's shortcuts. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench mlflow-ui nightly clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## create .venv and install everything, pinned; quick when up to date
+
+# torch goes first and by itself, so that a processor-only wheel chosen in pip's configuration is kept
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headlight needs Python 3.11 or newer; make PYTHON=python3.12 setup")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipeline,dev]'
+	@touch $@
+
+demo: setup ## run the whole way on what the package brings along, and write a report
+	$(BIN)/headlight run experiment=demo $(ARGS)
+
+test: setup ## run the tests; ARGS="-k heads -x" is passed on
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## measure cost ratios on one thread (some minutes)
+	$(BIN)/python -m pytest tests/bench -m bench -s $(ARGS)
+
+mlflow-ui: setup ## show the runs in MLflow at http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1 --port 5000
+
+nightly: setup ## run every test, the slow, cluster, browser and real-data ones too
+	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+
+clean: ## remove build files and tool caches; outputs and .venv stay
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
