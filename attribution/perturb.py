@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 OPERATORS = {"mask": "mask_id", "delete": None, "unk": "unk_id", "pad": "pad_id"}  # in order of preference
 BUCKET_STEPS = ((32, 4), (128, 8), (256, 16))  # rows up to this length are padded to a multiple of this
 LONGEST_STEP = 32
-BATCH_TOKENS = {"cpu": 512}  # a core is busy with that much; anything larger only adds filler rows
+SHORT = 16  # the few very short rows would mostly be filler in a full pass
+BATCH_TOKENS = {"cpu": 256}  # enough to keep a core busy; more would mostly add filler rows
 BATCH_TOKENS_ELSEWHERE = 8192
 
 Read = Callable[[Tensor, Inputs, Tensor | None], Tensor]
@@ -161,8 +162,8 @@ def bucket_widths(lengths: Tensor, limit: int | None = None) -> Tensor:
 
 
 def rows_per_pass(width: int, batch_tokens: int) -> int:
-    """How many rows of a width one pass takes: the power of two that fills the budget."""
-    return 1 << (max(1, batch_tokens // width).bit_length() - 1)
+    """How many rows of a width one pass takes: a power of two within the budget, short rows counted as SHORT long."""
+    return 1 << (max(1, batch_tokens // max(width, SHORT)).bit_length() - 1)
 
 
 @dataclass(frozen=True)
