@@ -1,0 +1,217 @@
+"""Puts the report together: one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.report.chart import charts
+from pipeline.report.curves import mean_curves
+from pipeline.report.finding import finding, title
+from pipeline.report.headmap import head_map
+from pipeline.report.html import Child, Safe, data_script, join, number, tag
+from pipeline.report.leaderboard import Board, comparisons, leaderboard
+from pipeline.report.provenance import provenance
+from pipeline.report.shares import kind_shares, share_table
+from pipeline.report.texts import Texts
+from pipeline.runs import REPORT, Run
+from pipeline.standing import standings
+
+_ASSETS = files("pipeline.report") / "assets"
+
+
+def build_report(run_folder: Path, *, texts: Literal["full", "sample", "none"] | str, examples: int) -> Path:
+    """Write `report.html` into a run folder and return its path.
+
+    `texts`: `full` embeds as many texts as a page can hold, `sample` at most `examples`, `none` not a token of them.
+    `examples` is also how many the page shows at first.
+    """
+    page = render(Run(run_folder), texts, examples)
+    path = run_folder / REPORT
+    partial = path.with_suffix(f".{os.getpid()}.new")
+    partial.write_text(page, "utf-8")
+    return partial.replace(path)
+
+
+def render(run: Run, texts: str, examples: int) -> str:
+    """The page."""
+    board = Board(standings(run.table("metrics").to_pylist()), run.manifest)
+    sections = [(name, anchor, content) for name, anchor, content in _sections(run, board, texts, examples) if content]
+    navigation = tag("nav", [tag("a", name, href=f"#{anchor}") for name, anchor, _ in sections], aria_label="Sections")
+    body = [tag("section", tag("h2", name), content, id=anchor) for name, anchor, content in sections]
+    return _page(run, join(_header(run, board), navigation, tag("main", body)))
+
+
+def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tuple[str, str, Child]]:
+    data = Texts.of(run, board.metrics[0] if board.metrics else None)
+    controls = frozenset(label for label in board.labels if board.control(label))
+    yield "Methods", "methods", _methods(board)
+    yield "Perturbation curves", "curves", charts(mean_curves(run.table("curves")), board.labels, controls)
+    yield "Texts", "texts", _texts(data, board, texts, examples)
+    yield "Heads", "heads-section", _heads(run)
+    yield "Where the attribution goes", "shares", _shares(data, board)
+    yield "Notes", "notes", _notes(run, data)
+    yield "Provenance", "provenance", provenance(run)
+
+
+def _header(run: Run, board: Board) -> Safe:
+    manifest = run.manifest
+    sentences = finding(board.entries, manifest)
+    lead = tag("p", sentences[0], class_="finding")
+    more = [tag("p", sentence, class_="finding more") for sentence in sentences[1:]]
+    facts = [tag("div", tag("dt", name), tag("dd", text)) for name, text in _facts(manifest)]
+    name = tag("h1", str(manifest.get("name")))
+    return tag(
+        "header", tag("p", "Headlight report", class_="eyebrow"), name, lead, more, tag("dl", facts, class_="tiles")
+    )
+
+
+def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    model, data = manifest.get("model") or {}, manifest.get("dataset") or {}
+    yield "model", str(model.get("name"))
+    yield "data", " ".join(str(data[key]) for key in ("name", "split") if data.get(key))
+    yield "examples", f"{data.get('n', 0):,}"
+    if manifest.get("accuracy") is not None:
+        yield "accuracy", number(manifest["accuracy"])
+    if manifest.get("majority_rate") is not None:
+        yield "majority rate", number(manifest["majority_rate"])
+    seconds = sum((manifest.get("timings") or {}).values())
+    yield "time", f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _methods(board: Board) -> Child:
+    if not board.metrics:
+        return None
+    hint = "Means over examples with 95 % bootstrap intervals; the tick in a strip marks random scores. Headings sort."
+    differences = comparisons(board)
+    about = tag(
+        "p",
+        "Paired differences, example by example, with 95 % intervals: ▲ better, ▼ worse, ≈ the interval holds 0.",
+        class_="hint",
+    )
+    return [
+        tag("p", hint, class_="hint"),
+        leaderboard(board),
+        [about, tag("div", differences, class_="pair")] if differences else None,
+    ]
+
+
+def _texts(data: Texts, board: Board, texts: str, examples: int) -> Child:
+    if texts == "none":
+        return tag("p", "Texts are left out of this report (report.texts=none).", class_="hint")
+    methods = [label for label in board.labels if label in data.scores]
+    chosen = data.chosen(methods, examples if texts == "sample" else None)
+    if not chosen:
+        return None
+    payload = data.payload(methods, chosen) | {"page": examples}
+    left_out = (
+        f"{len(chosen):,} of {len(data.examples):,} texts are in this page." if len(chosen) < len(data.examples) else ""
+    )
+    options = [tag("option", label, value=str(index)) for index, label in enumerate(methods)]
+    metric = title(data.metric) if data.metric else "value"
+    orders = {
+        "best": f"best {metric} first",
+        "worst": f"worst {metric} first",
+        "data": "in data order",
+        "wrong": "wrong predictions",
+    }
+    controls = [
+        tag("label", "Method ", tag("select", options, id="text-method")),
+        tag(
+            "label",
+            "Order ",
+            tag("select", [tag("option", name, value=key) for key, name in orders.items()], id="text-order"),
+        ),
+        tag("label", "Find ", tag("input", type="search", id="text-find", placeholder="words")),
+        tag("label", tag("input", type="checkbox", id="text-all"), " scale includes special tokens"),
+        tag("label", tag("input", type="checkbox", id="text-numbers"), " numbers"),
+    ]
+    key = tag(
+        "p",
+        tag("span", "supports", class_="token for strong"),
+        " the explained class, ",
+        tag("span", "speaks against", class_="token against strong"),
+        " it; strength by the largest score of the text. ",
+        left_out,
+        class_="hint",
+    )
+    listed = tag("ol", class_="cards", id="cards")
+    more = tag("button", "Show more", type="button", id="text-more", class_="more-button")
+    count = tag("p", class_="hint", id="text-count", aria_live="polite")
+    without = tag("noscript", tag("p", "The coloured texts need JavaScript; all tables above and below do not."))
+    return [
+        tag("div", controls, class_="controls"),
+        key,
+        count,
+        listed,
+        more,
+        without,
+        data_script(payload, id="text-data"),
+    ]
+
+
+def _heads(run: Run) -> Child:
+    rows, model = run.table("heads").to_pylist(), run.manifest.get("model") or {}
+    if not rows:
+        return None
+    layers = model.get("n_layers") or 1 + max(row["layer"] for row in rows)
+    heads = model.get("n_heads") or 1 + max(row["head"] for row in rows)
+    return head_map(rows, layers, heads)
+
+
+def _shares(data: Texts, board: Board) -> Child:
+    if not data.scores or not data.examples:
+        return None
+    shares = {label: kind_shares(*data.of_method(label)) for label in board.labels}
+    counts = np.array([np.bincount(kind, minlength=3) / len(kind) for kind in data.kinds])
+    hint = "Mean share of the absolute scores; above it, for comparison, the share of the tokens themselves."
+    return [tag("p", hint, class_="hint"), share_table(shares, counts.mean(axis=0))]
+
+
+def _notes(run: Run, data: Texts) -> Child:
+    items = [tag("li", note) for note in _note_texts(run, data)]
+    return tag("ul", items, class_="notes") if items else None
+
+
+def _note_texts(run: Run, data: Texts) -> Iterator[str]:
+    manifest = run.manifest
+    truncated = manifest.get("truncated") or {}
+    if truncated.get("examples"):
+        count, tokens = truncated["examples"], truncated["tokens"]
+        yield f"{count} of the texts were longer than the model takes: {tokens} tokens were cut off."
+    for method, scores in data.scores.items():
+        undefined = sum(not np.isfinite(score).all() for score in scores.values())
+        if undefined:
+            yield f"{method} has no defined scores for {undefined} of {len(scores)} texts."
+    for failure in manifest.get("failures") or []:
+        yield f"Failed: {_failure(failure)}"
+    yield from (manifest.get("dataset") or {}).get("notes") or []
+
+
+def _failure(failure: Any) -> str:
+    return (
+        ", ".join(f"{key} {value}" for key, value in failure.items()) if isinstance(failure, Mapping) else str(failure)
+    )
+
+
+def _page(run: Run, body: Safe) -> str:
+    """The document; its policy lets our script run and nothing else, and nothing be loaded."""
+    style, script = (_ASSETS / "page.css").read_text("utf-8"), (_ASSETS / "page.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
+    head = [
+        Safe('<meta charset="utf-8">'),
+        Safe(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        Safe('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        tag("title", f"{run.manifest.get('name')} · Headlight"),
+        tag("style", Safe(style)),
+    ]
+    document = tag("html", tag("head", head), tag("body", body, tag("script", Safe(script))), lang="en")
+    return f"<!doctype html>\n{document}\n"
