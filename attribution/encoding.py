@@ -44,7 +44,7 @@ def tokenize(adapter: ModelAdapter, texts: Sequence[str | tuple[str, str]], max_
         [pair[0] for pair in pairs],
         second if second[0] is not None else None,
         truncation="only_second" if adapter.is_qa else "longest_first",
-        max_length=max_length or min(adapter.model.config.max_position_embeddings, tokenizer.model_max_length),
+        max_length=max_length or adapter.max_length,
         padding=True,
         padding_side="right",
         return_offsets_mapping=True,

@@ -21,7 +21,6 @@ class ModelConfig:
     dtype: str = "float32"  # float32, float64, bfloat16, float16
     max_length: int | None = None  # tokens; default: what the model takes
     label_map: dict[str, Any] = field(default_factory=dict)  # label of the data set -> class name or index of the model
-    checkpoints: dict[str, str] = field(default_factory=dict)  # data set name -> hub id, for protocols with one model per data set
 
 
 @dataclass
@@ -85,6 +84,7 @@ class EvaluationConfig:
     operator: str | None = None  # mask, pad, unk, delete; None: the family's default
     levels: str = "paper"  # paper: 9 steps of 1/9 of all tokens (Mask-LRP); tenths: 10 %..100 % of perturbable tokens
     recall_at: int = 20
+    recall_special: bool = False  # rank special tokens too, as the Mask-LRP paper does
     controls: list[str] = field(default_factory=lambda: ["random"])  # labels every method is compared with
     bootstrap_samples: int = 2000
     confidence: float = 0.95

@@ -106,7 +106,7 @@ METRICS = pa.schema(
     ]
 )
 
-# In a run folder every table but `examples` and `predictions` that is written per method carries a leading `method` column.
+# In a run folder the tables that are written per method carry a leading `method` column.
 RUN_TABLES: dict[str, pa.Schema] = {
     "examples": EXAMPLES,
     "predictions": PREDICTIONS,

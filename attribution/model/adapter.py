@@ -84,6 +84,14 @@ class ModelAdapter:
         return [restore(restore(a, index, dim=2), index, dim=3) for a in taps.attention]
 
     @property
+    def max_length(self) -> int:
+        """The longest input the model has positions for, special tokens counted."""
+        config = self.model.config
+        unused = config.pad_token_id + 1 if self.family.positions_after_padding else 0
+        known = getattr(self.tokenizer, "model_max_length", config.max_position_embeddings)
+        return int(min(known, config.max_position_embeddings - unused))
+
+    @property
     def is_qa(self) -> bool:
         """Whether the model marks answer spans."""
         return self.task == "question_answering"

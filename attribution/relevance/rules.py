@@ -188,6 +188,11 @@ def softmax_relevance(node: Node, relevance: Tensor) -> Grads:
     return (kept * safe_divide(safe_divide(part.abs(), part.abs()) * _per_example(relevance), part),)
 
 
+def product_relevance(node: Node, relevance: Tensor) -> Grads:
+    """Uniform rule (Achtibat et al. 2024, eq. 15): half to each factor. The reference knows no gated models."""
+    return relevance / 2, relevance / 2
+
+
 def fork_relevance(node: Node, relevance: Tensor) -> Grads:
     """Branches add up. The reference copies what enters a block twice on its way, x * (R / x) each time.
 

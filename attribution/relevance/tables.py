@@ -18,6 +18,7 @@ CHEFER = RuleTable(
         Kind.ACTIVATION: rules.identity,
         Kind.SCORES: rules.scores_relevance,
         Kind.SOFTMAX: rules.softmax_relevance,
+        Kind.PRODUCT: rules.product_relevance,
         Kind.MIX: rules.mix_relevance,
         Kind.FORK: rules.fork_relevance,
         Kind.GATE: rules.gate,

@@ -1,0 +1,82 @@
+"""The heads of a run, and the head masks its methods name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from attribution.errors import InputError
+from attribution.heads import HeadScores, merge
+from attribution.heads.masks import head_mask
+from attribution.methods.registry import METHODS
+from pipeline.config import Config
+from pipeline.models import ResolvedModel
+from pipeline.runs import resolve_run
+
+
+def given_heads(config: Config) -> HeadScores | None:
+    """Heads of an earlier run or file; None where this run finds its own, or takes all."""
+    if config.heads.source != "run" or not config.heads.run:
+        return None
+    path = Path(config.heads.run)
+    if path.suffix != ".parquet":
+        path = resolve_run(config.heads.run, Path(config.paths.runs)) / "heads.parquet"
+    if not path.is_file():
+        raise InputError(f"conf error: heads.run={config.heads.run}: {path} does not exist.")
+    return HeadScores.load(path)
+
+
+def joined(tables: list[pa.Table]) -> HeadScores | None:
+    """Heads of several kinds together."""
+    found = [HeadScores.from_table(table) for table in tables]
+    return merge(*found) if found else None
+
+
+def resolved_methods(
+    methods: Mapping[str, Any], heads: HeadScores | None, model: ResolvedModel
+) -> dict[str, dict[str, Any]]:
+    """{label: {method, every parameter}} with head masks as lists of 0 and 1 [L][H]."""
+    return {label: _resolved(label, entry, heads, model) for label, entry in methods.items()}
+
+
+def _resolved(label: str, entry: Mapping[str, Any], heads: HeadScores | None, model: ResolvedModel) -> dict[str, Any]:
+    method = METHODS[entry["method"]]
+    full = {"method": method.id, **method.parameters, **entry}
+    if isinstance(spec := full.get("head_mask"), str):
+        full["head_mask"] = _mask(label, spec, heads, model)
+    elif spec is not None:
+        _check_shape(label, spec, model)
+    return full
+
+
+def _mask(label: str, spec: str, heads: HeadScores | None, model: ResolvedModel) -> list[list[int]] | None:
+    if heads is None:
+        if spec in ("all", "none"):
+            return torch.full((model.n_layers, model.n_heads), int(spec == "all")).tolist()
+        raise InputError(
+            f"conf error: attribution.{label}.head_mask={spec} needs heads, but heads.source=all finds none; "
+            "choose heads=grammar, heads=treebank or heads=run."
+        )
+    if heads.shape != (model.n_layers, model.n_heads):
+        raise InputError(
+            f"conf error: heads.run has heads of a model with {heads.shape} (layers, heads); "
+            f"model {model.name} has ({model.n_layers}, {model.n_heads})."
+        )
+    mask: list[list[int]] = head_mask(spec, heads).int().tolist()
+    return mask
+
+
+def _check_shape(label: str, mask: Any, model: ResolvedModel) -> None:
+    try:
+        shape = list(torch.tensor(mask).shape)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"conf error: attribution.{label}.head_mask is not a table of numbers: {error}") from error
+    if shape != [model.n_layers, model.n_heads]:
+        raise InputError(
+            f"conf error: attribution.{label}.head_mask has shape {shape}; "
+            f"model {model.name} needs [{model.n_layers}, {model.n_heads}] (layers, heads)."
+        )

@@ -1,0 +1,138 @@
+"""What a run writes about itself."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from attribution.methods.registry import METHODS
+from pipeline.config import Config
+from pipeline.data.labels import LabelFit
+from pipeline.execution import Task, worker_threads
+from pipeline.execution.task import Outcome
+from pipeline.keys import versions
+from pipeline.prepare import Prepared
+from pipeline.schemas import SCHEMA_VERSION
+from pipeline.stages.setting import device_of
+
+
+@dataclass
+class Facts:
+    """What happens during a run."""
+
+    created: str = field(default_factory=lambda: _now())
+    finished_at: str | None = None
+    notes: list[str] = field(default_factory=list)
+    fit: LabelFit | None = None
+    timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
+    reuse: dict[str, dict[str, int]] = field(default_factory=dict)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
+
+    def started(self) -> None:
+        """Everything has been checked; from here on something is written."""
+        self.created = _now()
+
+    def finished(self) -> None:
+        """The results are complete."""
+        self.finished_at = _now()
+
+    def note(self, outcome: Outcome, stage: str) -> None:
+        """Keep what became of a task, if it failed."""
+        if outcome.ok:
+            return
+        self.lost.update(outcome.task_id.split("+"))
+        entry = {"stage": stage, "task": outcome.task_id[:16], "error": outcome.error, "traceback": outcome.traceback}
+        self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
+
+    def lacks(self, task: Task) -> bool:
+        """Whether a task reads something that could not be made."""
+        return any(wanted.attribution_key in self.lost for wanted in task.payload["wanted"].values())
+
+    def not_finite(self, attributions: pa.Table) -> None:
+        """Note the examples whose scores are not finite."""
+        rows = attributions.select(["method", "item_id", "status"]).to_pylist()
+        bad = Counter(row["method"] for row in rows if row["status"] != "ok")
+        for method, count in bad.items():
+            first = next(row["item_id"] for row in rows if row["method"] == method and row["status"] != "ok")
+            error = f"{method}: {count} examples have scores that are not finite, the first is {first[:16]}"
+            self.failures.append({"stage": "attribute", "task": method, "error": error, "traceback": None})
+
+
+def manifest_of(
+    config: Config,
+    overrides: Sequence[str],
+    prepared: Prepared,
+    methods: Mapping[str, Mapping[str, Any]],
+    facts: Facts,
+    workers: int,
+) -> dict[str, Any]:
+    """The manifest but for the files and the tracking record."""
+    cut = [count for count in prepared.examples["truncated"].to_pylist() if count]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": config.name,
+        "run_id": secrets.token_hex(8),
+        "created": facts.created,
+        "finished": facts.finished_at,
+        "status": "failed" if facts.failures else "done",
+        "overrides": list(overrides),
+        "model": _model(prepared),
+        "dataset": {
+            "name": prepared.dataset.name,
+            "split": config.dataset.split,
+            "fingerprint": prepared.dataset.fingerprint,
+            "n": prepared.examples.num_rows,
+            "notes": facts.notes,
+        },
+        "environment": {
+            "versions": {"python": platform.python_version(), **versions()},
+            "device": device_of(config),
+            "threads": worker_threads(config.cluster),
+            "executor": config.cluster.executor,
+            "workers": workers,
+        },
+        "seeds": {"run": config.seed, "evaluation": config.evaluation.seed, "sample": config.dataset.sample_seed},
+        "methods": {label: _method(config, label, method) for label, method in methods.items()},
+        "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
+        "reuse": facts.reuse,
+        "accuracy": facts.fit.accuracy if facts.fit else None,
+        "majority_rate": facts.fit.majority_rate if facts.fit else None,
+        "truncated": {"examples": len(cut), "tokens": sum(cut)},
+        "failures": facts.failures,
+    }
+
+
+def _model(prepared: Prepared) -> dict[str, Any]:
+    model = prepared.model
+    return {
+        "name": model.name,
+        "id": model.id,
+        "revision": model.revision,
+        "fingerprint": model.fingerprint,
+        "labels": {str(index): label for index, label in model.labels.items()},
+        "task": model.task,
+        "architecture": model.architecture,
+        "n_layers": model.n_layers,
+        "n_heads": model.n_heads,
+    }
+
+
+def _method(config: Config, label: str, method: Mapping[str, Any]) -> dict[str, Any]:
+    """As asked for: a head mask by its name, and what it came to beside it."""
+    asked = {key: value for key, value in config.attribution[label].items() if key != "method"}
+    entry = METHODS[method["method"]]
+    mask = method.get("head_mask")
+    described = {"method": entry.id, "params": asked, "source": entry.source, "class_blind": entry.class_blind}
+    return described | ({"head_mask": mask} if mask is not None else {})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,52 @@
+"""What a run works on: the model, the data set and its tokens, found and checked before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.config import Config
+from pipeline.data import Dataset, load_dataset
+from pipeline.data.encode import encode, encoding_notes
+from pipeline.keys import digest
+from pipeline.models import ResolvedModel, resolve_model
+from pipeline.models.resolve import load_tokenizer, require_task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model and the examples it is asked about."""
+
+    model: ResolvedModel
+    tokenizer: PreTrainedTokenizerBase
+    dataset: Dataset
+    examples: pa.Table  # EXAMPLES, in the order of the data
+
+    @property
+    def notes(self) -> list[str]:
+        """What was guessed, cut or left out on the way, in sentences."""
+        return [*self.dataset.notes, *encoding_notes(self.examples)]
+
+    @property
+    def is_qa(self) -> bool:
+        """Whether answers are explained."""
+        return self.model.task == "question_answering"
+
+    @cached_property
+    def examples_key(self) -> str:
+        """Key of the examples table: items say what they contain."""
+        return digest({"items": self.examples["item_id"].to_pylist(), "model": self.model.fingerprint})
+
+
+def prepare(config: Config) -> Prepared:
+    """Find and check model and data. Raises `InputError` naming the key, the value and what to do."""
+    dataset = load_dataset(config.dataset)
+    model = resolve_model(config.model, Path(config.paths.models))
+    require_task(model, dataset.task, dataset.name)
+    tokenizer = load_tokenizer(model)
+    examples = encode(dataset, tokenizer, config, model_labels=model.labels, max_length=model.max_length)
+    return Prepared(model, tokenizer, dataset, examples)

@@ -1,0 +1,239 @@
+"""One run: prepare, predict, find heads, attribute, evaluate, score, report, record."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from attribution.heads import HeadScores
+from attribution.methods.registry import METHODS
+from pipeline.compose import config_dict, config_yaml
+from pipeline.config import Config
+from pipeline.execution import Executor, Progress, create_executor, make_progress
+from pipeline.execution.task import Outcome
+from pipeline.folder import RunFolder, claim_folder
+from pipeline.heads import given_heads, joined, resolved_methods
+from pipeline.keys import digest
+from pipeline.manifest import Facts, manifest_of
+from pipeline.microbatch import plan_microbatches
+from pipeline.prepare import Prepared, prepare
+from pipeline.report import build_report
+from pipeline.schedule import StagePlan, curve_families, plan_attribution, plan_evaluation, whole
+from pipeline.schemas import RUN_TABLES
+from pipeline.score import metrics_table, values_table
+from pipeline.stages import evaluate, identify_heads, load_model
+from pipeline.stages.setting import Setting
+from pipeline.store import Store
+from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
+from pipeline.tracking import Tracker
+from pipeline.worker import WorkerSettings
+
+DONE, FAILED, INTERRUPTED = 0, 1, 5
+NOT_RESULTS = ("paths", "tracking", "cluster", "report")  # groups that say where and how, not what
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a run's results are, and how the process should end."""
+
+    folder: Path
+    exit_code: int
+
+
+def run(config: Config, overrides: Sequence[str] = (), progress: Progress | None = None) -> RunResult:
+    """Run an experiment. Raises `InputError` before anything is written where it cannot work."""
+    progress = progress or make_progress()
+    with ExitStack() as stack:
+        tracker = stack.enter_context(_tracker(config))
+        executor = stack.enter_context(create_executor(WorkerSettings(config.paths.store), config.cluster))
+        return _Run(config, list(overrides), progress, executor, tracker).execute()
+
+
+def run_key(config: Config) -> str:
+    """What says whether two runs are the same experiment."""
+    return digest({name: value for name, value in config_dict(config).items() if name not in NOT_RESULTS})
+
+
+def _tracker(config: Config) -> Tracker:
+    return Tracker(config.tracking, root=Path(config.paths.root), run_key=run_key(config), name=config.name)
+
+
+@dataclass
+class _Run:
+    config: Config
+    overrides: list[str]
+    progress: Progress
+    executor: Executor
+    tracker: Tracker
+    facts: Facts = field(default_factory=Facts)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.config.paths.store)
+
+    def execute(self) -> RunResult:
+        """The stages in order; an interrupt leaves the store as it is, and the next run goes on from there."""
+        heads = given_heads(self.config)
+        prepared = self._prepare()
+        setting = Setting.of(self.config, prepared)
+        prepared, predictions = self._predict(prepared, setting)
+        setting = Setting.of(self.config, prepared)
+        self.store.put(prepared.examples_key, prepared.examples, "examples")
+        batches = plan_microbatches(prepared.examples, self.config.cluster, prepared.model.max_length)
+        rows = prepared.examples.to_pylist()
+        targets = targets_of(self.config, prepared.is_qa, rows, predictions.to_pylist())
+        self.facts.started()
+        folder = claim_folder(Path(self.config.paths.runs), self.config.name, run_key(self.config))
+        self.tracker.start()
+        heads = heads or self._heads(setting)
+        methods = resolved_methods(self.config.attribution, heads, prepared.model)
+        scores = plan_attribution(self.config, setting, self.store, batches, targets, methods)
+        self._do(scores)
+        curves = plan_evaluation(self.config, setting, self.store, batches, targets, scores.keys)
+        self._do(curves, needs=scores)
+        self._write(folder, prepared, predictions, heads, methods, scores, curves)
+        return self._finish(folder)
+
+    def _prepare(self) -> Prepared:
+        started = time.perf_counter()
+        prepared = prepare(self.config)
+        self.facts.timings["prepare"] = time.perf_counter() - started
+        self.facts.notes = list(prepared.notes)
+        for note in self.facts.notes:
+            self.progress.message(note)
+        return prepared
+
+    def _predict(self, prepared: Prepared, setting: Setting) -> tuple[Prepared, pa.Table]:
+        """Predictions of every example, checked against the labels, and the examples that pass the filter."""
+        self.store.put(prepared.examples_key, prepared.examples, "examples")
+        batches = plan_microbatches(prepared.examples, self.config.cluster, prepared.model.max_length)
+        plan = whole([load_model.task_of(setting, batch) for batch in batches], load_model.STAGE, self.store)
+        self._do(plan)
+        self._stop_on_failure()
+        predictions = in_order_of(prepared.examples, self._collected(plan, load_model.STAGE))
+        fit = check_labels(prepared, predictions)
+        self.facts.fit = fit
+        if fit is not None:
+            self.progress.message(describe_fit(fit, prepared.model))
+        kept = likely_gold(self.config, prepared.examples.to_pylist(), predictions.to_pylist())
+        if len(kept) < prepared.examples.num_rows:
+            self.facts.notes.append(f"{prepared.examples.num_rows - len(kept)} examples left out: gold class unlikely")
+            self.progress.message(self.facts.notes[-1])
+        chosen = Prepared(prepared.model, prepared.tokenizer, prepared.dataset, prepared.examples.take(kept))
+        return chosen, predictions.take(kept)
+
+    def _heads(self, setting: Setting) -> HeadScores | None:
+        plan = whole(identify_heads.tasks_of(self.config, setting), identify_heads.STAGE, self.store)
+        self._do(plan)
+        self._stop_on_failure()
+        heads = joined(self._tables(plan.keys.get(identify_heads.STAGE, []), identify_heads.STAGE))
+        for line in heads.describe() if heads else []:
+            self.progress.message(line)
+        return heads
+
+    def _stop_on_failure(self) -> None:
+        """Nothing can be explained without predictions and heads."""
+        if self.facts.failures:
+            raise RuntimeError(self.facts.failures[0]["error"] + "\n" + (self.facts.failures[0]["traceback"] or ""))
+
+    def _do(self, plan: StagePlan, needs: StagePlan | None = None) -> None:
+        """Run a stage's tasks; what fails is noted, and what depended on it is left out."""
+        started = time.perf_counter()
+        tasks = [task for task in plan.tasks if needs is None or not self.facts.lacks(task)]
+        total = sum(task.weight for task in plan.tasks)
+        self.facts.reuse[plan.stage] = {"computed": plan.computed, "reused": plan.reused}
+        if not plan.tasks:
+            if plan.reused:
+                self.progress.message(f"{plan.stage}: all {plan.reused} results reused")
+            return
+        weights = {task.id: task.weight for task in tasks}
+        unit = "sentences" if plan.stage == identify_heads.STAGE else "results"
+        with self.progress.stage(plan.stage, total, unit) as bar:
+
+            def note(outcome: Outcome) -> None:
+                self.facts.note(outcome, plan.stage)
+                bar.advance(weights[outcome.task_id])
+
+            self.executor.run(tasks, note)
+        self.facts.timings[plan.stage] = time.perf_counter() - started
+        if plan.reused:
+            self.progress.message(f"{plan.stage}: {plan.computed} results computed, {plan.reused} reused")
+
+    def _tables(self, keys: Sequence[str], stage: str) -> list[pa.Table]:
+        return [table for key in keys if (table := self.store.get(key, stage)) is not None]
+
+    def _collected(self, plan: StagePlan, stage: str) -> pa.Table:
+        return pa.concat_tables(self._tables(plan.keys[stage], stage))
+
+    def _by_label(self, name: str, keys: Sequence[tuple[str, list[str]]], stage: str, items: list[str]) -> pa.Table:
+        """A run table with the method in front; methods in the order of the configuration, items in that of the data."""
+        order = {item: i for i, item in enumerate(items)}
+        parts = []
+        for label, found in keys:
+            tables = self._tables(found, stage)
+            if not tables:
+                continue
+            table = pa.concat_tables(tables)
+            places = pa.array([order[item] for item in table["item_id"].to_pylist()])
+            table = table.append_column("_place", places).sort_by("_place").drop_columns("_place")
+            parts.append(table.add_column(0, "method", pa.array([label] * table.num_rows, pa.string())))
+        schema = RUN_TABLES[name]
+        return pa.concat_tables(parts).cast(schema) if parts else schema.empty_table()
+
+    def _write(
+        self,
+        folder: RunFolder,
+        prepared: Prepared,
+        predictions: pa.Table,
+        heads: HeadScores | None,
+        methods: dict[str, dict[str, Any]],
+        scores: StagePlan,
+        curves: StagePlan,
+    ) -> None:
+        started = time.perf_counter()
+        items = prepared.examples["item_id"].to_pylist()
+        attributions = self._by_label("attributions", list(scores.keys.items()), scores.stage, items)
+        by_curve = [(label, curves.keys[label, family]) for label in methods for family in curve_families(self.config)]
+        drawn = self._by_label("curves", by_curve, evaluate.STAGE, items)
+        values = values_table(list(methods), prepared.examples, attributions, drawn, self.config.evaluation)
+        masked = {label: METHODS[method["method"]].needs_heads for label, method in methods.items()}
+        tables = {
+            "examples": prepared.examples,
+            "predictions": predictions,
+            "attributions": attributions,
+            "curves": drawn,
+            "heads": RUN_TABLES["heads"].empty_table() if heads is None else heads.to_table(),
+            "values": values,
+            "metrics": metrics_table(values, masked, self.config.evaluation),
+        }
+        folder.write(tables, config_yaml(self.config))
+        self.facts.not_finite(attributions)
+        self.facts.timings["score"] = time.perf_counter() - started
+        self.facts.finished()
+        manifest = manifest_of(self.config, self.overrides, prepared, methods, self.facts, self.executor.workers)
+        folder.write_manifest({**manifest, "run_key": run_key(self.config), "tracking": self.tracker.record()})
+
+    def _finish(self, folder: RunFolder) -> RunResult:
+        started = time.perf_counter()
+        report = build_report(folder.path, texts=self.config.report.texts, examples=self.config.report.examples)
+        self.tracker.log(folder.path)
+        self.facts.timings["report"] = time.perf_counter() - started
+        for failure in self.facts.failures[:5]:
+            self.progress.message(f"failed: {failure['stage']}: {failure['error']}")
+        print(f"report: {report}")
+        if address := self.tracker.address():
+            print(f"mlflow: {address}")
+        sys.stdout.flush()
+        return RunResult(folder.path, FAILED if self.facts.failures else DONE)
+
+
+def in_order_of(examples: pa.Table, table: pa.Table) -> pa.Table:
+    """Rows of `table` in the order of the examples."""
+    place = {item: i for i, item in enumerate(table["item_id"].to_pylist())}
+    return table.take([place[item] for item in examples["item_id"].to_pylist()]).combine_chunks()

@@ -1,0 +1,95 @@
+"""Attribute predictions to tokens: all methods of a microbatch from one capture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from attribution.model.inputs import Inputs
+from pipeline.execution.task import Task
+from pipeline.microbatch import MicroBatch, inputs_of
+from pipeline.schemas import ATTRIBUTIONS
+from pipeline.stages.setting import Setting, content_of
+from pipeline.worker import ModelRef, StageWorker
+
+STAGE = "attribute"
+Targets = tuple[int, ...] | tuple[tuple[int, int], ...]
+
+
+def key_of(
+    setting: Setting, batch: MicroBatch, method: Mapping[str, Any], targets: Targets, options: Mapping[str, Any]
+) -> str:
+    """Key of one method's scores of a microbatch; `method` is its id and resolved parameters."""
+    return setting.key(STAGE, method=method, targets=targets, options=options, **content_of(batch))
+
+
+def task_of(
+    setting: Setting,
+    batch: MicroBatch,
+    methods: Mapping[str, Mapping[str, Any]],
+    targets: Targets,
+    options: Mapping[str, Any],
+) -> Task:
+    """The task that computes several methods {key: method} of a microbatch from one capture."""
+    payload = {"methods": dict(methods), "targets": targets, **options, **setting.batch(batch)}
+    weight = len(batch.rows) * len(methods)
+    return Task("+".join(sorted(methods)), STAGE, payload, setting.model.fingerprint, weight)
+
+
+def process(
+    *,
+    worker: StageWorker,
+    methods: dict[str, dict[str, Any]],
+    targets: Targets,
+    output: str,
+    hide_separators: bool,
+    model: ModelRef,
+    examples_key: str,
+    rows: tuple[int, ...],
+    length: int,
+    segment_ids: bool,
+) -> dict[str, Any]:
+    """Explain one microbatch."""
+    examples, explainer = worker.examples(examples_key, rows), worker.explainer(model)
+    inputs = inputs_of(examples, length, explainer.adapter.pad_id or 0, segment_ids=segment_ids)
+    separator = getattr(explainer.tokenizer, "sep_token_id", None)
+    if hide_separators and separator is not None:
+        inputs = without(inputs, separator)
+    scores = explainer.scores_many(
+        inputs.input_ids,
+        inputs.attention_mask,
+        methods=methods,
+        target=torch.tensor(targets),
+        token_type_ids=inputs.token_type_ids,
+        output=output,
+    )
+    return {
+        key: worker.store.put(key, attributions(examples, targets, values.cpu()), STAGE).sha256
+        for key, values in scores.items()
+    }
+
+
+def without(inputs: Inputs, token: int) -> Inputs:
+    """The same batch with every occurrence of a token hidden from the model."""
+    visible = inputs.attention_mask * (inputs.input_ids != token)
+    return Inputs(inputs.input_ids, visible, inputs.token_type_ids, inputs.position_ids, inputs.special_tokens_mask)
+
+
+def attributions(examples: Sequence[Mapping[str, Any]], targets: Targets, scores: Tensor) -> pa.Table:
+    """The table of one method's scores [B, N]; a row that is not finite says so."""
+    starts = [target if isinstance(target, int) else target[0] for target in targets]
+    ends = [None if isinstance(target, int) else target[1] for target in targets]
+    rows = [values[: len(e["input_ids"])].tolist() for e, values in zip(examples, scores, strict=True)]
+    finite = scores.isfinite().all(1).tolist()
+    columns = {
+        "item_id": [example["item_id"] for example in examples],
+        "target": starts,
+        "target_end": ends,
+        "scores": rows,
+        "status": ["ok" if good else "nan" for good in finite],
+    }
+    return pa.table(columns, schema=ATTRIBUTIONS)

@@ -1,0 +1,118 @@
+"""Perturb and predict again: the curves of all methods of a microbatch from one deduplicated run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from evaluation import CURVES, TENTHS, CurveRequest, Curves, paper_counts, run_curves
+from evaluation.levels import Levels
+from pipeline.execution.task import Task
+from pipeline.microbatch import MicroBatch, inputs_of
+from pipeline.schemas import CURVES as COLUMNS
+from pipeline.stages.attribute import STAGE as ATTRIBUTE
+from pipeline.stages.attribute import Targets
+from pipeline.stages.setting import Setting, content_of
+from pipeline.worker import ModelRef, StageWorker
+
+STAGE = "evaluate"
+
+
+class Wanted(NamedTuple):
+    """One result of a task: the curve family, and the scores it is drawn from."""
+
+    curve: str
+    attribution_key: str
+
+
+def key_of(setting: Setting, batch: MicroBatch, wanted: Wanted, targets: Targets, options: Mapping[str, Any]) -> str:
+    """Key of one curve family of one method's scores of a microbatch."""
+    return setting.key(STAGE, wanted=wanted, targets=targets, options=options, **content_of(batch))
+
+
+def task_of(
+    setting: Setting, batch: MicroBatch, wanted: Mapping[str, Wanted], targets: Targets, options: Mapping[str, Any]
+) -> Task:
+    """The task that draws several curves {key: wanted} of a microbatch."""
+    payload = {
+        "wanted": dict(wanted),
+        "targets": targets,
+        "batch_tokens": setting.batch_tokens,
+        **options,
+        **setting.batch(batch),
+    }
+    weight = len(batch.rows) * len(wanted)
+    return Task("+".join(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight)
+
+
+def process(
+    *,
+    worker: StageWorker,
+    wanted: dict[str, Wanted],
+    targets: Targets,
+    operator: str | None,
+    levels: str,
+    batch_tokens: int,
+    model: ModelRef,
+    examples_key: str,
+    rows: tuple[int, ...],
+    length: int,
+    segment_ids: bool,
+) -> dict[str, Any]:
+    """Draw the curves of one microbatch."""
+    examples, explainer = worker.examples(examples_key, rows), worker.explainer(model)
+    inputs = inputs_of(examples, length, explainer.adapter.pad_id or 0, segment_ids=segment_ids)
+    steps = LEVELS[levels](inputs.attention_mask.sum(1))
+    scores = {key: read_scores(worker, key, length) for key in {each.attribution_key for each in wanted.values()}}
+    requests: dict[str, CurveRequest] = {
+        key: CURVES[each.curve].request(scores[each.attribution_key], steps, operator) for key, each in wanted.items()
+    }
+    drawn = run_curves(explainer, inputs, requests, target=torch.tensor(targets), batch_tokens=batch_tokens)
+    return {
+        key: worker.store.put(key, table_of(examples, wanted[key].curve, curves), STAGE).sha256
+        for key, curves in drawn.items()
+    }
+
+
+LEVELS: dict[str, Callable[[Tensor], Levels]] = {  # lengths [B] -> levels
+    "paper": paper_counts,
+    "tenths": lambda lengths: TENTHS,
+}
+
+
+def read_scores(worker: StageWorker, key: str, length: int) -> Tensor:
+    """Scores [B, length] that the attribute stage wrote; padding is 0."""
+    rows = worker.read(key, ATTRIBUTE)["scores"].to_pylist()
+    scores = torch.zeros(len(rows), length)
+    for i, row in enumerate(rows):
+        scores[i, : len(row)] = torch.tensor(row)
+    return scores
+
+
+def table_of(examples: Sequence[Mapping[str, Any]], curve: str, curves: Curves) -> pa.Table:
+    """The table of one curve family: what concerns the target, start and end side by side for spans."""
+    pairs = curves.target.ndim == 2
+    n = len(examples)
+    columns = {
+        "item_id": [example["item_id"] for example in examples],
+        "curve": [curve] * n,
+        "operator": [curves.operator] * n,
+        "target": (curves.target[:, 0] if pairs else curves.target).tolist(),
+        "target_end": curves.target[:, 1].tolist() if pairs else [None] * n,
+        "intact_probability": _listed(curves, curves.intact_probabilities),
+        "intact_logit": _listed(curves, curves.intact_logits),
+        "counts": curves.counts.tolist(),
+        "levels": curves.levels.tolist(),
+        "probabilities": _listed(curves, curves.probabilities),
+        "logits": _listed(curves, curves.logits),
+    }
+    return pa.table(columns, schema=COLUMNS)
+
+
+def _listed(curves: Curves, values: Tensor) -> list[list[float]]:
+    rows: list[list[float]] = curves.of_target(values).float().flatten(1).cpu().tolist()
+    return rows

@@ -1,0 +1,68 @@
+"""Load the model and let it predict every example: what is explained, and whether the labels are in its order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from attribution import Explainer, Inputs
+from pipeline.execution.task import Task
+from pipeline.microbatch import MicroBatch, inputs_of
+from pipeline.schemas import PREDICTIONS
+from pipeline.stages.setting import Setting, content_of
+from pipeline.worker import ModelRef, StageWorker
+
+STAGE = "load_model"
+
+
+def key_of(setting: Setting, batch: MicroBatch) -> str:
+    """Key of a microbatch's predictions."""
+    return setting.key(STAGE, **content_of(batch))
+
+
+def task_of(setting: Setting, batch: MicroBatch) -> Task:
+    """The task that predicts a microbatch."""
+    key = key_of(setting, batch)
+    return Task(key, STAGE, {"key": key, **setting.batch(batch)}, setting.model.fingerprint, len(batch.rows))
+
+
+def process(
+    *,
+    worker: StageWorker,
+    key: str,
+    model: ModelRef,
+    examples_key: str,
+    rows: tuple[int, ...],
+    length: int,
+    segment_ids: bool,
+) -> dict[str, Any]:
+    """Predict one microbatch."""
+    examples, explainer = worker.examples(examples_key, rows), worker.explainer(model)
+    inputs = inputs_of(examples, length, explainer.adapter.pad_id or 0, segment_ids=segment_ids)
+    columns = predictions(explainer, inputs)
+    table = pa.table({"item_id": [example["item_id"] for example in examples], **columns}, schema=PREDICTIONS)
+    return {key: worker.store.put(key, table, STAGE).sha256}
+
+
+def predictions(explainer: Explainer, inputs: Inputs) -> dict[str, Any]:
+    """The columns of the predictions table but the first, for [B, N] inputs."""
+    logits = explainer.adapter.logits(inputs).float().cpu()
+    if logits.ndim == 2:
+        rest = {"predicted": logits.argmax(1).tolist(), "predicted_end": [None] * len(logits)}
+        return {"logits": logits.tolist(), "probabilities": logits.softmax(1).tolist(), **rest}
+    ends = logits.masked_fill(~inputs.attention_mask.bool()[..., None], -torch.inf)
+    best = ends.argmax(1)
+    return {
+        "logits": _at(logits, best).tolist(),
+        "probabilities": _at(ends.softmax(1), best).tolist(),
+        "predicted": best[:, 0].tolist(),
+        "predicted_end": best[:, 1].tolist(),
+    }
+
+
+def _at(ends: Tensor, positions: Tensor) -> Tensor:
+    """[B, 2]: start and end values at their positions [B, 2]."""
+    return ends.gather(1, positions[:, None, :]).squeeze(1)

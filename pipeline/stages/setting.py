@@ -1,0 +1,77 @@
+"""What every result of a run depends on besides its own stage, and the keys made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from pipeline.config import Config
+from pipeline.execution import worker_threads
+from pipeline.keys import digest, source_digest, versions
+from pipeline.microbatch import MicroBatch
+from pipeline.prepare import Prepared
+from pipeline.worker import ModelRef
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Model, examples, and what of the machine shows in the digits of a result."""
+
+    model: ModelRef
+    examples_key: str
+    threads: int
+    segment_ids: bool
+    batch_tokens: int
+    libraries: dict[str, str]
+
+    @classmethod
+    def of(cls, config: Config, prepared: Prepared) -> Setting:
+        """The setting of a run."""
+        model = ModelRef(
+            str(prepared.model.folder.resolve()), prepared.model.fingerprint, config.model.dtype, device_of(config)
+        )
+        cluster = config.cluster
+        return cls(
+            model,
+            prepared.examples_key,
+            worker_threads(cluster),
+            config.explain.segment_ids,
+            cluster.batch_tokens,
+            versions(),
+        )
+
+    def key(self, stage: str, **content: Any) -> str:
+        """Key of a result: the stage's code, this setting without its paths, and what the result is made of."""
+        setting = asdict(self)
+        del setting["model"]["folder"], setting["examples_key"]
+        return digest({"stage": stage, "source": source_digest([f"pipeline.stages.{stage}"]), **setting, **content})
+
+    def batch(self, batch: MicroBatch) -> dict[str, Any]:
+        """What a task says about its microbatch."""
+        return {
+            "model": self.model,
+            "examples_key": self.examples_key,
+            "rows": batch.rows,
+            "length": batch.length,
+            "segment_ids": self.segment_ids,
+        }
+
+
+def device_of(config: Config) -> str:
+    """The kind of device the run computes on."""
+    if config.cluster.device != "auto":
+        return config.cluster.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def content_of(batch: MicroBatch) -> dict[str, Any]:
+    """What a key says about a microbatch: its items and the shape of its pass."""
+    return {"items": batch.items, "length": batch.length}
+
+
+def missing(keys: Iterable[str], held: set[str]) -> list[str]:
+    """The keys that are not held, each once."""
+    return [key for key in dict.fromkeys(keys) if key not in held]

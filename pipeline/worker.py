@@ -1,0 +1,95 @@
+"""What runs beside a model: it keeps models and tables warm and does one task after another."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+import torch
+
+from attribution import Explainer
+from pipeline.execution.task import Task
+from pipeline.stages import process
+from pipeline.store import Store
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which model a task needs, and how it is to be loaded."""
+
+    folder: str
+    fingerprint: str
+    dtype: str
+    device: str
+
+    def load(self) -> Explainer:
+        """The model behind an explainer."""
+        return Explainer.from_pretrained(self.folder, dtype=getattr(torch, self.dtype), device=self.device)
+
+
+class Recent(Generic[Kept]):
+    """The last few things made, by key."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._held: OrderedDict[Any, Kept] = OrderedDict()
+
+    def get(self, key: Any, make: Callable[[], Kept]) -> Kept:
+        """What `key` stands for, made if it is not at hand."""
+        if key not in self._held:
+            self._held[key] = make()
+            if len(self._held) > self._size:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Makes the worker of a process; small, so that it travels."""
+
+    store: str
+
+    def __call__(self) -> StageWorker:
+        """The worker."""
+        return StageWorker(self)
+
+
+class StageWorker:
+    """Does the tasks of all stages. Results go to the store; what is returned is small."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self._explainers: Recent[Explainer] = Recent(2)
+        self._examples: Recent[list[dict[str, Any]]] = Recent(2)
+
+    @cached_property
+    def store(self) -> Store:
+        """Where results go."""
+        return Store(self.settings.store)
+
+    def process(self, task: Task) -> dict[str, Any]:
+        """Do one task: {key of each result: its sha256}."""
+        return process(task.stage, task.payload, self)
+
+    def explainer(self, ref: ModelRef) -> Explainer:
+        """The model of a task, loaded once."""
+        return self._explainers.get(ref, ref.load)
+
+    def examples(self, key: str, rows: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Rows of the run's examples table."""
+        table = self._examples.get(key, lambda: self.read(key, "examples").to_pylist())
+        return [table[row] for row in rows]
+
+    def read(self, key: str, stage: str) -> pa.Table:
+        """A table that an earlier stage wrote."""
+        table = self.store.get(key, stage)
+        if table is None:
+            raise FileNotFoundError(f"the {stage} table {key} is not in {self.store.root}; run again to compute it")
+        return table
