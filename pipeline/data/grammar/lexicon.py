@@ -27,7 +27,7 @@ DOMAINS = (
         "film comedy thriller documentary sequel drama picture musical western",
         "about_war from_studio on_poster",
         "plot script soundtrack ending dialogue story twist editing premise scenes songs jokes costumes "
-        "car_chase love_story "
+        "car_chase crime_story "
         "opening_scene stunts effects chorus_line",
         "director actor villain actress composer hero heroine singers dancers lead_actor",
         "in_finale on_screen behind_camera from_studio in_opening of_story in_trailer",
@@ -52,8 +52,8 @@ DOMAINS = (
     Domain(
         "book novel memoir biography essay anthology atlas cookbook",
         "about_lighthouse from_library by_door",
-        "plot prologue ending prose chapter translation style cover index chapters footnotes poems essays dialogues "
-        "ghost_story love_letters book_cover murder_case",
+        "plot prologue ending prose chapter translation spelling cover index chapters footnotes poems essays dialogues "
+        "ghost_story travel_letters book_cover murder_case",
         "author narrator heroine detective poet translator editor illustrator characters writers",
         "on_cover in_preface of_trilogy in_middle from_library in_appendix of_story",
         "read borrow finish open discuss",
@@ -82,7 +82,7 @@ DOMAINS = (
         "receptionist manager porter owner landlady host cleaners maids concierge",
         "in_lobby on_roof near_lift on_corridor behind_reception by_harbour in_annexe",
         "book visit choose inspect rent",
-        "furnish decorate clean arrange manage light",
+        "furnish decorate tidy arrange manage light",
         "clean cosy comfortable quiet spacious bright peaceful elegant spotless",
         "dirty noisy cramped shabby dusty damp mouldy gloomy filthy",
     ),
@@ -95,7 +95,7 @@ DOMAINS = (
         "on_stage at_entrance in_hall on_poster from_orchestra in_foyer by_exit",
         "visit attend watch see review",
         "perform light arrange present restore rehearse",
-        "lively inspiring graceful moving stirring imaginative captivating original",
+        "lively inspiring graceful moving stirring imaginative captivating vivid",
         "dull shrill chaotic monotonous overcrowded amateurish lifeless boring",
     ),
     Domain(

@@ -81,6 +81,8 @@ def reported(scene: Scene, polarity: int) -> Node:
     scene.affirmative = denied  # two negations would leave the reader in doubt
     content = clause(scene, -polarity if denied else polarity)
     that = leaf("mark", "that", "SCONJ") if denied or scene.chance(0.6) else None
+    if next(content.words()).word == "that":  # nobody writes "that that room"
+        that = None
     return p.with_subject(subject, group.after(Arc("ccomp", content.before(that))))
 
 
