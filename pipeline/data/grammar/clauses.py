@@ -207,7 +207,8 @@ def clause(scene: Scene, polarity: int) -> Node:
 
 
 def event(scene: Scene) -> Node:
-    """A clause without a sentiment: we finally ordered the fish soup."""
+    """A clause without a sentiment, in the past as all that follows: we finally ordered the fish soup."""
+    scene.tense = "past"
     subject = p.witness(scene)
     adverb = leaf("advmod", scene.pick("finally recently already first"), "ADV") if scene.chance(0.3) else None
     verb = p.past_action(scene, scene.pick(scene.domain.use), adverb)

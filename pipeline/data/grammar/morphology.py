@@ -9,6 +9,7 @@ _PAST = {  # past, participle
     "build": "built built",
     "buy": "bought bought",
     "choose": "chose chosen",
+    "do": "did done",
     "excel": "excelled excelled",
     "feel": "felt felt",
     "find": "found found",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.data.grammar import lexicon, morphology
 from pipeline.data.grammar.scene import Scene
-from pipeline.data.grammar.tree import Arc, Node, comma, leaf
+from pipeline.data.grammar.tree import Arc, Node, leaf
 
 
 def noun(name: str) -> Node:
@@ -131,19 +131,14 @@ def polar_adjective(scene: Scene, polarity: int) -> Node:
     """One or two coordinated adjectives of this polarity, not negated."""
     first, second = (scene.attitude(scene.adjectives(), polarity, negatable=0) for _ in range(2))
     node = Node(first.word, "ADJ", evidence=True).before(degree(scene, first.strength))
-    return node.after(_coordinated(scene, second.word)) if scene.chance(0.25) else node
+    other = Node(second.word, "ADJ", evidence=True).before(leaf("cc", "and", "CCONJ"))
+    return node.after(Arc("conj", other)) if scene.chance(0.25) else node
 
 
-def _coordinated(scene: Scene, word: str) -> Arc:
-    link = comma() if scene.chance(0.3) else leaf("cc", "and", "CCONJ")
-    return Arc("conj", Node(word, "ADJ", evidence=True).before(link))
-
-
-def negator(scene: Scene, host: str) -> tuple[str, Arc]:
-    """An auxiliary and its negation, contracted or not: did and n't."""
-    contracted = host != "am" and scene.chance(0.6)
-    stem = {"can": "ca", "will": "wo"}.get(host, host) if contracted else host
-    return stem, leaf("advmod", "n't" if contracted else "not", "PART", evidence=True)
+def negation(scene: Scene, auxiliary: str) -> Arc:
+    """Not, or n't where the auxiliary takes it."""
+    contracted = auxiliary != "am" and scene.chance(0.6)
+    return leaf("advmod", "n't" if contracted else "not", "PART", evidence=True)
 
 
 def verb_group(scene: Scene, verb: str, subject: Node, *, negated: bool = False, evidence: bool = True) -> Node:
@@ -169,10 +164,11 @@ def perfect(scene: Scene, verb: str, subject: Node, evidence: bool) -> Node:
 
 def denied(scene: Scene, verb: str, subject: Node, evidence: bool) -> Node:
     """Did not see; sometimes did not really see."""
-    host = {"past": "did", "present": morphology.present("do", subject.agreement)}[scene.tense]
-    auxiliary, negation = negator(scene, host)
+    auxiliary = morphology.finite("do", scene.tense, subject.agreement)
     adverb = leaf("advmod", scene.pick("really actually even"), "ADV") if scene.chance(0.3) else None
-    return Node(verb, "VERB", evidence=evidence).before(leaf("aux", auxiliary, "AUX"), negation, adverb)
+    return Node(verb, "VERB", evidence=evidence).before(
+        leaf("aux", auxiliary, "AUX"), negation(scene, auxiliary), adverb
+    )
 
 
 def never(scene: Scene, verb: str, subject: Node, evidence: bool) -> Node:

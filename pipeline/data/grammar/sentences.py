@@ -109,11 +109,10 @@ def advised(scene: Scene, polarity: int) -> Node:
 
 
 def _forbidden(scene: Scene, verbs: str) -> Node:
-    auxiliary, negation = p.negator(scene, "do")
     verb = Node(scene.pick(verbs), "VERB", evidence=True)
     if scene.chance(0.3):
         return verb.before(leaf("advmod", "never", "ADV", evidence=True))
-    return verb.before(leaf("aux", auxiliary, "AUX"), negation)
+    return verb.before(leaf("aux", "do", "AUX"), p.negation(scene, "do"))
 
 
 SENTENCES: list[tuple[float, Production]] = [
