@@ -52,7 +52,11 @@ def is_control(label: str, manifest: Mapping[str, Any]) -> bool:
 
 def standings(rows: Iterable[Mapping[str, Any]]) -> list[Standing]:
     """The rows of the `metrics` table."""
-    return [Standing(**{field: row[field] for field in Standing.__dataclass_fields__}) for row in rows]
+    return [Standing(**{field: _known(field, row[field]) for field in Standing.__dataclass_fields__}) for row in rows]
+
+
+def _known(field: str, value: Any) -> Any:
+    return math.nan if value is None and field in ("value", "low", "high") else value
 
 
 def leading_metric(metrics: Iterable[str]) -> str | None:

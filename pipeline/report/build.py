@@ -90,17 +90,10 @@ def _methods(board: Board) -> Child:
     if not board.metrics:
         return None
     hint = "Means over examples with 95 % bootstrap intervals; the tick in a strip marks random scores. Headings sort."
+    pairs = "Paired differences, example by example, with 95 % intervals: ▲ better, ▼ worse, ≈ the interval holds 0."
     differences = comparisons(board)
-    about = tag(
-        "p",
-        "Paired differences, example by example, with 95 % intervals: ▲ better, ▼ worse, ≈ the interval holds 0.",
-        class_="hint",
-    )
-    return [
-        tag("p", hint, class_="hint"),
-        leaderboard(board),
-        [about, tag("div", differences, class_="pair")] if differences else None,
-    ]
+    below = tag("div", tag("p", pairs, class_="hint"), differences, class_="pair") if differences else None
+    return [tag("p", hint, class_="hint"), leaderboard(board), below]
 
 
 def _texts(data: Texts, board: Board, texts: str, examples: int) -> Child:
@@ -110,7 +103,7 @@ def _texts(data: Texts, board: Board, texts: str, examples: int) -> Child:
     chosen = data.chosen(methods, examples if texts == "sample" else None)
     if not chosen:
         return None
-    payload = data.payload(methods, chosen) | {"page": examples}
+    payload = data.payload(methods, chosen) | {"page": examples, "title": title(data.metric or "")}
     left_out = (
         f"{len(chosen):,} of {len(data.examples):,} texts are in this page." if len(chosen) < len(data.examples) else ""
     )
@@ -130,18 +123,10 @@ def _texts(data: Texts, board: Board, texts: str, examples: int) -> Child:
             tag("select", [tag("option", name, value=key) for key, name in orders.items()], id="text-order"),
         ),
         tag("label", "Find ", tag("input", type="search", id="text-find", placeholder="words")),
-        tag("label", tag("input", type="checkbox", id="text-all"), " scale includes special tokens"),
-        tag("label", tag("input", type="checkbox", id="text-numbers"), " numbers"),
+        tag("label", tag("input", type="checkbox", id="text-all"), " special tokens in the scale"),
+        tag("label", tag("input", type="checkbox", id="text-numbers"), " show numbers"),
     ]
-    key = tag(
-        "p",
-        tag("span", "supports", class_="token for strong"),
-        " the explained class, ",
-        tag("span", "speaks against", class_="token against strong"),
-        " it; strength by the largest score of the text. ",
-        left_out,
-        class_="hint",
-    )
+    key = tag("p", _key(data), left_out, class_="hint")
     listed = tag("ol", class_="cards", id="cards")
     more = tag("button", "Show more", type="button", id="text-more", class_="more-button")
     count = tag("p", class_="hint", id="text-count", aria_live="polite")
@@ -155,6 +140,20 @@ def _texts(data: Texts, board: Board, texts: str, examples: int) -> Child:
         without,
         data_script(payload, id="text-data"),
     ]
+
+
+def _key(data: Texts) -> list[Child]:
+    """What colours, underlines and outlines of tokens mean."""
+    supports, against = (
+        tag("span", "supports", class_="token for"),
+        tag("span", "speaks against", class_="token against"),
+    )
+    words: list[Child] = [supports, " the explained class, ", against, " it; strongest at the text's largest score. "]
+    if any(row["answer_start"] is not None for row in data.examples):
+        words += [tag("span", "Outlined", class_="token gold"), ": the gold answer. "]
+    if any(row["rationale"] is not None for row in data.examples):
+        words += [tag("span", "Overlined", class_="token marked"), ": what a person marked. "]
+    return words
 
 
 def _heads(run: Run) -> Child:

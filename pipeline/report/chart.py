@@ -12,7 +12,7 @@ from pipeline.report.html import Safe, number, tag
 
 COLOURS = 8  # hues in the style sheet; further methods repeat them with other dashes
 _WIDTH, _HEIGHT = 680, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 12, 40
 _DASHES = ("", "7 3", "2 3")
 _CAPTIONS = {
     "aopc": "tokens removed, most relevant first: the faster a curve falls, the better its ranking",
@@ -26,7 +26,9 @@ def charts(curves: Sequence[MeanCurve], labels: Sequence[str], controls: frozens
     families: dict[tuple[str, str], dict[str, MeanCurve]] = {}
     for curve in curves:
         families.setdefault((curve.curve, curve.operator), {})[curve.method] = curve
-    looks = {label: _look(rank, label in controls) for rank, label in enumerate(_methods_first(labels, controls))}
+    looks = {
+        label: _look(label, rank, label in controls) for rank, label in enumerate(_methods_first(labels, controls))
+    }
     return [_figure(name, operator, members, looks) for (name, operator), members in families.items()]
 
 
@@ -34,9 +36,9 @@ def _methods_first(labels: Sequence[str], controls: frozenset[str]) -> list[str]
     return sorted(labels, key=lambda label: label in controls)
 
 
-def _look(rank: int, control: bool) -> dict[str, str]:
+def _look(label: str, rank: int, control: bool) -> dict[str, str]:
     if control:
-        return {"class_": "line control", "stroke_dasharray": "1 4" if rank % 2 else "4 4"}
+        return {"class_": "line control", "stroke_dasharray": "1 4" if label == "random" else "5 4"}
     return {"class_": f"line c{rank % COLOURS}", "stroke_dasharray": _DASHES[rank // COLOURS % len(_DASHES)] or "none"}
 
 
@@ -78,19 +80,20 @@ class _Scale:
 
     def axes(self) -> list[Safe]:
         """Grid lines with numbers, and what the axes are."""
-        ticks = np.linspace(
-            self.low, self.high, round(10 * (self.high - self.low)) + 1 if self.high - self.low <= 0.6 else 6
-        )
-        levels = np.linspace(0, self.right, 6)
+        ticks, levels = _ticks(self.low, self.high), _ticks(0.0, self.right)
+        right = _WIDTH - _RIGHT
         grid = [
-            tag("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=f"{self.y(t):.1f}", y2=f"{self.y(t):.1f}")
-            for t in ticks
+            tag("line", class_="grid", x1=_LEFT, x2=right, y1=f"{self.y(t):.1f}", y2=f"{self.y(t):.1f}") for t in ticks
         ]
-        rows = [
-            _text(number(float(t), 1 if len(ticks) != 6 else 2), _LEFT - 8, self.y(float(t)) + 4, "end") for t in ticks
-        ]
-        columns = [_text(f"{100 * v:.0f} %", self.x(float(v)), _HEIGHT - _BOTTOM + 18, "middle") for v in levels]
-        return [*grid, *rows, *columns, _text("share of tokens", _WIDTH - _RIGHT, _HEIGHT - 4, "end")]
+        rows = [_text(number(tick, 2), _LEFT - 8, self.y(tick) + 4, "end") for tick in ticks]
+        columns = [_text(f"{100 * level:.0f} %", self.x(level), _HEIGHT - _BOTTOM + 18, "middle") for level in levels]
+        return [*grid, *rows, *columns, _text("share of tokens", right, _HEIGHT - 4, "end")]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two bounds, four to eight of them."""
+    step = next((step for step in (0.05, 0.1, 0.2) if (high - low) / step <= 7.01), 0.2)
+    return [index * step for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def _text(words: str, x: float, y: float, anchor: str) -> Safe:

@@ -39,10 +39,10 @@ def _mean(method: str, curve: str, operator: str, rows: list[Mapping[str, Any]])
     steps = max(len(row["levels"]) for row in rows)
     levels = np.stack([_padded([0.0, *row["levels"]], steps + 1) for row in rows])
     values = np.stack([_padded(_probabilities(row), steps + 1) for row in rows])
-    counts = np.maximum((~np.isnan(values)).sum(0), 1)
-    spread = np.nanstd(values, axis=0, ddof=1) if len(rows) > 1 else np.zeros(steps + 1)
-    half = _Z * np.nan_to_num(spread) / np.sqrt(counts)
-    return MeanCurve(method, curve, operator, np.nanmean(levels, 0), np.nanmean(values, 0), half, len(rows))
+    counts, mean = (~np.isnan(values)).sum(axis=0), np.nanmean(values, axis=0)
+    variance = np.nansum((values - mean) ** 2, axis=0) / np.maximum(counts - 1, 1)
+    half = _Z * np.sqrt(variance / np.maximum(counts, 1))
+    return MeanCurve(method, curve, operator, np.nanmean(levels, axis=0), mean, half, len(rows))
 
 
 def _probabilities(row: Mapping[str, Any]) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.report.html import interval, number
-from pipeline.standing import Standing, best, is_control, leading_metric, ranked
+from pipeline.standing import Standing, best, higher_is_better, is_control, leading_metric, ranked
 
 _TITLES = {"aopc": "AOPC", "log_odds": "log-odds"}
 _NUMBERED = re.compile(r"(_?\*|_\d+)$")
@@ -22,6 +22,13 @@ def title(metric: str) -> str:
 def family(label: str) -> str:
     """The label that numbered controls share: mask_lrp_random_3 and mask_lrp_random_* are of mask_lrp_random."""
     return _NUMBERED.sub("", label)
+
+
+def control_title(name: str) -> str:
+    """A control family as people write it."""
+    if name == "random":
+        return "random scores"
+    return f"random head masks ({name})" if name.endswith("_random") else name
 
 
 def controls(method: str, metric: str, entries: Iterable[Standing]) -> dict[str, list[Standing]]:
@@ -64,30 +71,33 @@ def _leads(leader: Standing, entries: list[Standing], manifest: Mapping[str, Any
 
 def _chance(leader: Standing, entries: list[Standing]) -> Iterator[str]:
     for difference in controls(leader.method, leader.metric, entries).get("random", []):
-        yield f"Against random scores {leader.method} is {_difference(difference)}."
+        yield _beats(difference, control_title("random"))
 
 
 def _masks(entries: list[Standing], manifest: Mapping[str, Any]) -> Iterator[str]:
     """For each method with random masks of its own."""
-    metric = leading_metric(entry.metric for entry in entries)
-    for method in dict.fromkeys(entry.method for entry in ranked(entries, str(metric))):
-        members = controls(method, str(metric), entries).get(f"{method}_random", [])
-        if not members or is_control(method, manifest):
-            continue
+    metric = str(leading_metric(entry.metric for entry in entries))
+    for method in (entry.method for entry in ranked(entries, metric) if not is_control(entry.method, manifest)):
+        members = controls(method, metric, entries).get(f"{method}_random", [])
         if len(members) == 1:
-            yield f"Against random head masks {method} is {_difference(members[0])}."
-        else:
-            won = sum(member.better is True for member in members)
-            yield f"{method} clearly beats {won} of {len(members)} random head masks."
+            yield _beats(members[0], "random head masks")
+        elif members:
+            won, lost = (sum(member.better is better for member in members) for better in (True, False))
+            rest = f", is worse than {lost}" if lost else ""
+            tied = len(members) - won - lost
+            rest += f", cannot be told from {tied}" if tied else ""
+            yield f"{method} beats {won} of {len(members)} random head masks{rest}."
 
 
 def _value(entry: Standing) -> str:
     return f"{number(entry.value)} {interval(entry.low, entry.high)}".strip()
 
 
-def _difference(entry: Standing) -> str:
-    amount = f"{number(abs(entry.value))}" if entry.better is not None else number(entry.value)
-    bounds = interval(entry.low, entry.high)
-    if entry.better is None:
-        return f"not distinguishable (difference {amount} {bounds})"
-    return f"{verdict(entry)} by {amount} (difference {bounds})"
+def _beats(entry: Standing, control: str) -> str:
+    """A paired difference as a gain, whichever way the metric points."""
+    falls = higher_is_better(entry.metric) is False
+    gain, low, high = (-entry.value, -entry.high, -entry.low) if falls else (entry.value, entry.low, entry.high)
+    verb = "is worse than" if entry.better is False else "beats"
+    amount = f"{number(abs(gain) if entry.better is False else gain)} {interval(low, high)}".strip()
+    doubt = ": not distinguishable" if entry.better is None else ""
+    return f"{entry.method} {verb} {control} by {amount}{doubt}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -109,5 +110,5 @@ def _scores(rows: Iterable[Row], n_layers: int, n_heads: int) -> Safe:
     scores: dict[str, list[list[float | None]]] = {}
     for row in rows:
         grid = scores.setdefault(row["role"], [[None] * n_heads for _ in range(n_layers)])
-        grid[row["layer"]][row["head"]] = round(row["score"], 3)
+        grid[row["layer"]][row["head"]] = round(row["score"], 3) if math.isfinite(row["score"]) else None
     return data_script(scores, id="head-scores")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation import METRICS
-from pipeline.report.finding import controls, title, verdict
+from pipeline.report.finding import control_title, controls, title, verdict
 from pipeline.report.html import Safe, interval, join, number, signed, tag
 from pipeline.standing import Standing, higher_is_better, is_control, leading_metric, ranked
 
 _STRIP, _PAD = 116, 4  # width of the interval strips, and the room left at both ends
-_SIGNS = {True: "▲", False: "▼", None: "≈"}
+_SIGNS = {True: ("▲", "better"), False: ("▼", "worse"), None: ("≈", "same")}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Board:
 def leaderboard(board: Board) -> Safe:
     """Methods by metrics, controls apart."""
     columns = {metric: _Column.of(board, metric) for metric in board.metrics}
-    head = tag("tr", tag("th", "Method", scope="col"), [_heading(metric) for metric in columns])
+    head = tag(
+        "tr", tag("th", "Method", scope="col"), [_heading(metric, metric == board.metrics[0]) for metric in columns]
+    )
     methods = [label for label in board.labels if not board.control(label)]
     yardsticks = [label for label in board.labels if board.control(label)]
     apart = tag("tr", tag("th", "Controls", scope="rowgroup", colspan=len(columns) + 1), class_="apart")
@@ -94,13 +96,14 @@ class _Column:
         return _PAD + share * (_STRIP - 2 * _PAD)
 
 
-def _heading(metric: str) -> Safe:
+def _heading(metric: str, sorts: bool) -> Safe:
     arrow = {True: "↑", False: "↓", None: ""}[higher_is_better(metric)]
     meaning = {True: "higher is better", False: "lower is better", None: ""}[higher_is_better(metric)]
     known = METRICS.get(metric.split("@")[0])
     about = f"{known.formula}. {known.source}" if known else ""
     button = tag("button", title(metric), " ", tag("span", arrow, aria_hidden="true"), type="button", title=about)
-    return tag("th", button, tag("small", meaning), scope="col", class_="number", data_direction=arrow)
+    order = {True: "descending", False: "ascending", None: "descending"}[higher_is_better(metric)] if sorts else None
+    return tag("th", button, tag("small", meaning), scope="col", class_="number", data_direction=arrow, aria_sort=order)
 
 
 def _row(board: Board, label: str, columns: Mapping[str, _Column]) -> Safe:
@@ -133,6 +136,7 @@ def _cell(entry: Standing | None, column: _Column, label: str) -> Safe:
 def _strip(entry: Standing, column: _Column) -> Safe:
     """The interval drawn on the column's scale, with a tick at `random`."""
     chance = column.chance
+    track = _line(_PAD, _STRIP - _PAD, 5, 5, "track")
     tick = None if chance is None else _line(column.x(chance), column.x(chance), 0, 10, "chance")
     whisker = (
         None
@@ -140,7 +144,7 @@ def _strip(entry: Standing, column: _Column) -> Safe:
         else _line(column.x(entry.low), column.x(entry.high), 5, 5, "whisker")
     )
     dot = tag("circle", cx=f"{column.x(entry.value):.1f}", cy=5, r=3)
-    return tag("svg", tick, whisker, dot, class_="strip", viewBox=f"0 0 {_STRIP} 10", aria_hidden="true")
+    return tag("svg", track, tick, whisker, dot, class_="strip", viewBox=f"0 0 {_STRIP} 10", aria_hidden="true")
 
 
 def _line(x1: float, x2: float, y1: float, y2: float, kind: str) -> Safe:
@@ -159,9 +163,9 @@ def _comparison(board: Board, name: str) -> Safe:
         if any(row)
     ]
     headings = [tag("th", title(metric), scope="col", class_="number") for metric in board.metrics]
-    caption = tag("caption", "Difference to ", tag("b", "random scores" if name == "random" else name))
+    caption = tag("caption", "Difference to ", tag("b", control_title(name)))
     head = tag("thead", tag("tr", tag("th", "Method", scope="col"), headings))
-    return tag("div", tag("table", caption, head, tag("tbody", rows), class_="against"), class_="scroll")
+    return tag("div", tag("table", caption, head, tag("tbody", rows), class_="lift"), class_="scroll")
 
 
 def _against(found: list[Standing]) -> Safe:
@@ -171,14 +175,8 @@ def _against(found: list[Standing]) -> Safe:
     mean = sum(entry.value for entry in found) / len(found)
     if len(found) > 1:
         won = sum(entry.better is True for entry in found)
-        return tag(
-            "td",
-            tag("div", tag("b", signed(mean))),
-            tag("small", f"better than {won} of {len(found)}"),
-            class_="number",
-        )
-    better = found[0].better
-    value = tag("div", tag("b", signed(mean)), " ", tag("span", _SIGNS[better], aria_hidden="true"))
-    words = tag("small", verdict(found[0]))
-    kind = {True: "better", False: "worse", None: "same"}[better]
-    return tag("td", value, tag("small", interval(found[0].low, found[0].high)), words, class_=f"number {kind}")
+        words = tag("small", f"better than {won} of {len(found)}")
+        return tag("td", tag("div", tag("b", signed(mean))), words, class_="number")
+    sign, kind = _SIGNS[found[0].better]
+    value = tag("div", tag("b", signed(mean)), " ", tag("span", sign, aria_hidden="true"), f" {verdict(found[0])}")
+    return tag("td", value, tag("small", interval(found[0].low, found[0].high)), class_=f"number {kind}")

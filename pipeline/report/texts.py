@@ -120,7 +120,7 @@ class Texts:
 
     def _value(self, method: str, index: int) -> float | None:
         value = self.values.get(method, {}).get(self.examples[index]["item_id"])
-        return None if value is None or not math.isfinite(value) else _rounded(value)
+        return None if value is None else _rounded(value)
 
     def _size(self, index: int, methods: int) -> int:
         """Bytes an example takes in the page, about."""
@@ -134,7 +134,7 @@ class Texts:
         if scores is None or len(scores) != n or not np.isfinite(scores).all():
             return np.full(n, _MISSING, dtype=np.int16), 0.0
         largest = float(np.abs(scores).max(initial=0.0))
-        return np.round(scores / (largest or 1.0) * _FULL).astype(np.int16), _rounded(largest)
+        return np.round(scores / (largest or 1.0) * _FULL).astype(np.int16), _rounded(largest) or 0.0
 
     def _item(self, index: int) -> dict[str, Any]:
         row = self.examples[index]
@@ -175,6 +175,6 @@ def _joined(row: Row) -> str:
     )
 
 
-def _rounded(value: float) -> float:
-    """Three significant digits."""
-    return float(f"{value:.3g}")
+def _rounded(value: float) -> float | None:
+    """Three significant digits; None where undefined."""
+    return float(f"{value:.3g}") if math.isfinite(value) else None

@@ -183,7 +183,7 @@ function factsOf(texts, method, index) {
   if (correct !== null) add(correct ? "✓ correct" : "✗ wrong", correct ? "" : "wrong");
   if (!item.g && item.x !== undefined && item.x !== item.p) add(`explained: ${texts.label(item.x)}`);
   const value = texts.values[method][index];
-  if (value !== null && value !== undefined) add(`${texts.metric.replace("_", " ")} ${minus(value.toFixed(3))}`);
+  if (value !== null && value !== undefined) add(`${texts.title} ${minus(value.toFixed(3))}`);
   if (item.c) add(`${item.c} tokens cut off`);
   return facts;
 }
