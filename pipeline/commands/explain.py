@@ -63,13 +63,13 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 
 def explain(arguments: argparse.Namespace) -> int:
     """Explain and print."""
-    text = _text(arguments)
+    from attribution.methods.registry import method_of
+
+    text, method = _text(arguments), method_of(arguments.method)
     explainer = load_explainer(arguments)
-    parameters = _parameters(arguments, explainer)
+    parameters: dict[str, Any] = {"head_mask": head_mask_for(arguments, explainer)} if method.needs_heads else {}
     target = _target(arguments.target, explainer)
-    (explanation,) = explainer.explain(
-        [text], method=arguments.method, target=target, level=arguments.level, **parameters
-    )
+    (explanation,) = explainer.explain([text], method=method.id, target=target, level=arguments.level, **parameters)
     print(_summary(explanation, explainer))
     print(_line(explanation))
     if arguments.html:
@@ -91,9 +91,12 @@ def _text(arguments: argparse.Namespace) -> str | tuple[str, str]:
 
 def load_explainer(arguments: argparse.Namespace) -> Explainer:
     """The model asked for; the built-in one is fine-tuned once and kept."""
+    import transformers
+
     from attribution import Explainer
     from pipeline.models import resolve_model
 
+    transformers.utils.logging.disable_progress_bar()
     resolved = resolve_model(_model_config(arguments.model, arguments.revision), arguments.root / "models")
     return Explainer.from_pretrained(resolved.folder)
 
@@ -106,12 +109,6 @@ def _model_config(model: str, revision: str | None) -> ModelConfig:
     if Path(model).is_dir():
         return ModelConfig(source="local", path=model)
     return ModelConfig(source="hub", id=model, revision=revision)
-
-
-def _parameters(arguments: argparse.Namespace, explainer: Explainer) -> dict[str, Any]:
-    from attribution.methods.registry import method_of
-
-    return {"head_mask": head_mask_for(arguments, explainer)} if method_of(arguments.method).needs_heads else {}
 
 
 def head_mask_for(arguments: argparse.Namespace, explainer: Explainer) -> Tensor | None:

@@ -17,6 +17,7 @@ def add(commands: Any) -> None:
     """Add the three commands to the parser."""
     report_parser = _add(commands, "report", "write the report of a run again and print its path", report)
     report_parser.add_argument("run", nargs="?", default="last", metavar="RUN", help=f"{RUN_HELP}; default: last")
+    report_parser.add_argument("--texts", choices=("full", "sample", "none"), help="default: as the run was configured")
     runs_parser = _add(commands, "runs", "list the runs, newest first", runs)
     runs_parser.add_argument("--json", action="store_true", help="for programs")
     diff_parser = _add(commands, "diff", "explain how two runs differ: configuration, versions, data, results", diff)
@@ -27,17 +28,19 @@ def add(commands: Any) -> None:
 
 def _add(commands: Any, name: str, summary: str, command: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
-    parser.add_argument("--root", default="outputs", metavar="FOLDER", help="paths.root of the runs; default: outputs")
+    parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
     parser.set_defaults(command=command)
     return parser
 
 
 def report(arguments: argparse.Namespace) -> int:
     """Write report.html from the run's tables."""
-    from pipeline.report import write_report
-    from pipeline.runs import resolve_run
+    from pipeline.report import build_report
+    from pipeline.runs import Run, resolve_run
 
-    print(write_report(resolve_run(arguments.run, _runs(arguments))))
+    folder = resolve_run(arguments.run, _runs(arguments))
+    settings = {"texts": "full", "examples": 30, **Run(folder).config.get("report", {})}
+    print(build_report(folder, texts=arguments.texts or settings["texts"], examples=settings["examples"]))
     return 0
 
 
@@ -67,7 +70,7 @@ def diff(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace) -> Path:
-    return Path(arguments.root) / "runs"
+    return Path(arguments.root / "runs")
 
 
 def _cell(value: Any) -> str:
