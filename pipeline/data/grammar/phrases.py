@@ -182,10 +182,8 @@ def copula(scene: Scene, predicate: Node, subject: Node, *, negated: bool = Fals
     """The predicate with a form of be, its negation and adverbs; the subject is still to be added."""
     form = morphology.finite("be", scene.tense, subject.agreement)
     if negated:
-        form, negation = (
-            (form, leaf("advmod", "never", "ADV", evidence=True)) if scene.chance(0.2) else negator(scene, form)
-        )
-        return predicate.before(leaf("cop", form, "AUX"), negation)
+        denial = leaf("advmod", "never", "ADV", evidence=True) if scene.chance(0.2) else negation(scene, form)
+        return predicate.before(leaf("cop", form, "AUX"), denial)
     if scene.chance(0.15):
         has = leaf("aux", morphology.finite("have", scene.tense, subject.agreement), "AUX")
         return predicate.before(has, leaf("advmod", scene.pick(lexicon.ALWAYS), "ADV"), leaf("cop", "been", "AUX"))
