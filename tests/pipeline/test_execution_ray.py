@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+
+import pytest
+import ray
+import torch
+
+from attribution.errors import HeadlightError
+from pipeline.config import ClusterConfig
+from pipeline.execution import Task
+from pipeline.execution.backlog import Backlog
+from pipeline.execution.local import LocalExecutor
+from pipeline.execution.ray_cluster import connect
+from pipeline.execution.ray_pool import RayExecutor
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test module
+
+
+class TwoArguments(Exception):
+    def __init__(self, code, message):
+        super().__init__(code, message)
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise TypeError("not this one")
+
+
+def two_arguments(payload):
+    raise TwoArguments(7, "broken")
+
+
+def wait_for(payload):
+    while not os.path.exists(payload["path"]):
+        time.sleep(0.02)
+    return {"waited": True}
+
+
+ACTIONS = {
+    "square": lambda payload: {"square": payload["number"] ** 2},
+    "pid": lambda payload: {"pid": os.getpid()},
+    "threads": lambda payload: {"torch": torch.get_num_threads(), "omp": os.environ["OMP_NUM_THREADS"]},
+    "error": lambda payload: payload["missing"],
+    "two_arguments": two_arguments,
+    "unpicklable": lambda payload: {"value": Unpicklable()},
+    "kill": lambda payload: os.kill(os.getpid(), signal.SIGKILL),
+    "wait_for": wait_for,
+    "sleep": lambda payload: time.sleep(payload["seconds"]) or {},
+}
+
+
+class Doer:
+    def process(self, task):
+        log = task.payload.get("log")
+        if log:
+            with open(log, "a") as file:
+                file.write(f"{task.id} {os.getpid()}\n")
+        return ACTIONS[task.stage](task.payload)
+
+
+def config(workers, **changes):
+    return ClusterConfig("ray", workers=workers, cpus_per_worker=0.5, **changes)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    home_token = os.path.expanduser("~/.ray/auth_token")
+    had_token = os.path.exists(home_token)
+    with connect(ClusterConfig("ray", workers=2)) as connection:
+        assert os.path.exists(home_token) == had_token
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def pool(cluster):
+    with RayExecutor(Doer, config(2)) as executor:
+        executor.wait_until_ready()
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def strict(cluster):
+    """One worker with three threads that gives up at once."""
+    with RayExecutor(Doer, config(1, threads=3, attempts=1, shard_deadline_s=2.0), quiet_s=0.5) as executor:
+        yield executor
+
+
+def run(executor, tasks):
+    outcomes = {}
+
+    def collect(outcome):
+        assert outcome.task_id not in outcomes
+        outcomes[outcome.task_id] = outcome
+
+    executor.run(tasks, collect)
+    return outcomes
+
+
+def squares(n):
+    return [Task(f"square-{number}", "square", {"number": number}) for number in range(n)]
+
+
+def started_pids(log):
+    return [int(line.split()[1]) for line in log.read_text().splitlines()]
+
+
+def test_ray_and_local_give_the_same(pool):
+    with LocalExecutor(Doer) as local:
+        expected = {key: outcome.value for key, outcome in run(local, squares(30)).items()}
+    outcomes = run(pool, squares(30))
+    assert {key: pickle.dumps(outcome.value) for key, outcome in outcomes.items()} == {
+        key: pickle.dumps(value) for key, value in expected.items()
+    }
+    assert all(outcome.ok and outcome.attempts == 1 for outcome in outcomes.values())
+    assert len({outcome.worker for outcome in outcomes.values()}) == 2
+
+
+def test_nothing_to_do(pool):
+    assert run(pool, []) == {}
+
+
+def test_errors_come_back_as_text_and_are_not_tried_again(pool, tmp_path):
+    log = tmp_path / "log"
+    stages = {"error": "KeyError: 'missing'", "two_arguments": "TwoArguments: (7, 'broken')"}
+    tasks = [Task(stage, stage, {"log": str(log)}) for stage in stages]
+    outcomes = run(pool, [*tasks, *squares(4)])
+    for stage, text in stages.items():
+        assert (outcomes[stage].ok, outcomes[stage].error, outcomes[stage].attempts) == (False, text, 1)
+        assert "Traceback" in outcomes[stage].traceback
+    assert len(started_pids(log)) == 2
+    assert sum(outcome.ok for outcome in outcomes.values()) == 4
+
+
+def test_a_result_that_cannot_be_sent_fails_its_task(pool):
+    outcome = run(pool, [Task("odd", "unpicklable", {})])["odd"]
+    assert not outcome.ok
+    assert outcome.error == "TypeError: the result of odd cannot be sent: not this one"
+
+
+def test_tasks_are_read_as_workers_become_free(pool):
+    read, ahead = [], []
+
+    def tasks():
+        for task in squares(40):
+            read.append(task.id)
+            yield task
+
+    pool.run(tasks(), lambda outcome: ahead.append(len(read) - len(ahead)))
+    assert len(ahead) == 40
+    assert max(ahead) <= 2 * pool.workers + pool.workers
+
+
+def test_a_worker_is_given_what_it_is_warm_for(pool):
+    tasks = [Task(f"{model}-{number}", "pid", {}, affinity=model) for number in range(10) for model in ("a", "b")]
+    first = run(pool, [Task("a", "pid", {}, affinity="a"), Task("b", "pid", {}, affinity="b")])
+    outcomes = run(pool, tasks)
+    assert first["a"].worker != first["b"].worker
+    at_home = [outcome.worker == first[key[0]].worker for key, outcome in outcomes.items()]
+    assert sum(at_home) >= 18  # the last of a kind may go to whoever is idle
+
+
+def test_the_order_of_a_backlog():
+    tasks = [Task(name, "square", {}, affinity=name[0]) for name in ("a1", "b1", "a2", "b2", "c1")]
+    backlog = Backlog(iter(tasks), ahead=3)
+    job = backlog.take({"b"})
+    assert job.task.id == "b1"
+    backlog.put_back(job)
+    assert backlog.take({"c"}) is None  # not read yet
+    assert [backlog.take().task.id for _ in range(len(tasks))] == ["b1", "a1", "a2", "b2", "c1"]
+    assert backlog.take() is None
+
+
+def test_a_killed_worker_costs_only_its_shard(pool, tmp_path, caplog):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+
+    def kill_the_worker():
+        while not log.exists() or not log.read_text().endswith("\n"):
+            time.sleep(0.02)
+        os.kill(started_pids(log)[0], signal.SIGKILL)
+        gate.touch()
+
+    killer = threading.Thread(target=kill_the_worker)
+    killer.start()
+    held = Task("held", "wait_for", {"log": str(log), "path": str(gate)})
+    outcomes = run(pool, [held, *squares(20)])
+    killer.join()
+    assert len(outcomes) == 21
+    assert all(outcome.ok for outcome in outcomes.values())
+    assert outcomes["held"].attempts == 2
+    assert len(started_pids(log)) == 2
+    assert {outcome.attempts for key, outcome in outcomes.items() if key != "held"} == {1}
+    (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert str(started_pids(log)[0]) in warning
+    assert ".err" in warning
+
+
+def test_a_poison_task_is_given_up_after_its_attempts(pool, tmp_path, capfd):
+    log = tmp_path / "log"
+    outcomes = run(pool, [*squares(5), Task("poison", "kill", {"log": str(log)}), *squares(10)[5:]])
+    poison = outcomes.pop("poison")
+    pids = started_pids(log)
+    assert (poison.ok, poison.attempts, len(set(pids))) == (False, 3, 3)
+    assert poison.error.startswith("WorkerLost: every attempt ended its worker: (1) ")
+    assert all(f":{pid}: " in poison.error for pid in pids)
+    assert len(outcomes) == 10
+    assert all(outcome.ok for outcome in outcomes.values())
+    assert capfd.readouterr().out == ""  # Ray would print on standard output
+
+
+def test_an_interrupted_run_leaves_the_pool_usable(pool):
+    def interrupt(outcome):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(squares(10), interrupt)
+    assert len(run(pool, squares(1))) == 1
+
+
+class NeverThere:
+    def __reduce__(self):
+        return __import__, ("a_module_that_only_the_driver_has",)
+
+    def __call__(self):
+        return Doer()
+
+
+def test_workers_that_never_come_up_end_the_run_with_the_cause(cluster):
+    with (
+        RayExecutor(NeverThere(), config(1, attempts=1)) as executor,
+        pytest.raises(HeadlightError, match=r"no Ray worker comes up: .*a_module_that_only_the_driver_has"),
+    ):
+        run(executor, squares(3))
+
+
+def test_closing_an_executor_leaves_a_cluster_it_did_not_start(cluster):
+    RayExecutor(Doer, config(1)).close()
+    assert ray.is_initialized()
+
+
+def test_threads(strict):
+    (outcome,) = run(strict, [Task("t", "threads", {})]).values()
+    assert outcome.value == {"torch": 3, "omp": "3"}
+
+
+def test_silence_is_reported(strict, caplog):
+    strict.wait_until_ready()
+    caplog.clear()
+    run(strict, [Task("slow", "sleep", {"seconds": 1.2})])
+    assert "no progress for 0.5 s: 1 workers at work on slow; 0 workers wait" in caplog.text
+
+
+def test_a_shard_beyond_its_deadline_is_given_up(strict):
+    outcomes = run(strict, [*squares(3), Task("slow", "sleep", {"seconds": 60})])
+    assert "cluster.shard_deadline_s=2" in outcomes.pop("slow").error
+    assert all(outcome.ok for outcome in outcomes.values())
+
+
+def test_a_worker_with_other_code_is_not_used(strict, monkeypatch):
+    strict._dismiss()
+    monkeypatch.setattr(strict, "_code", "the code was edited since the run began")
+    with pytest.raises(HeadlightError, match="has other code of Headlight"):
+        run(strict, squares(3))
