@@ -163,7 +163,7 @@ def test_rationales_are_content_words_or_negators(sentences: list[GeneratedSente
 # --- labels -----------------------------------------------------------------------------------------------------
 # Read off the surface with a list of words, knowing nothing of how the sentences are built.
 
-NEGATORS = {"not", "n't", "never", "no", "refuse", "refuses", "refused", "lack", "lacks", "lacked"}
+NEGATORS = {"not", "n't", "never", "no", "lack", "lacks", "lacked"}
 SIZES = set(lexicon.TOO_MUCH.split())
 
 
@@ -177,7 +177,7 @@ def polar_words() -> dict[str, int]:
     polarity |= {word: 1 for domain in lexicon.DOMAINS for word in domain.good.split()}
     polarity |= {word: -1 for domain in lexicon.DOMAINS for word in domain.bad.split()}
     polarity |= {form: sign for table in verbs for (sign, _), words in table.items() for form in forms(words)}
-    return polarity | {"return": 1, "stay": 1, "come": 1, "leave": -1}
+    return polarity | {"return": 1, "stay": 1, "come": 1, "leave": -1, "complain": -1}
 
 
 def forms(verbs: str) -> list[str]:

@@ -166,7 +166,7 @@ SUCCESSES = {  # how things do
 REACTIONS = {GOOD: "smile laugh cheer applaud dance", BAD: "yawn cringe groan shudder leave"}  # "made us ..."
 DESIRES = {
     GOOD: "hope_return want_stay long_return hope_come_back",
-    BAD: "want_leave decide_leave refuse_pay refuse_return",
+    BAD: "want_leave decide_leave decide_complain threaten_leave",
 }
 QUALITIES = {  # what things have or lack
     GOOD: "charm warmth wit style elegance magic imagination comfort grace humour flair",

@@ -124,7 +124,7 @@ def things_or_parts(scene: Scene) -> str:
 
 def degree(scene: Scene, strength: str) -> Arc | None:
     """Sometimes an adverb of degree that goes with adjectives of this strength."""
-    return leaf("advmod", scene.pick(lexicon.DEGREES[strength]), "ADV") if scene.chance(0.27) else None
+    return leaf("advmod", scene.pick(lexicon.DEGREES[strength]), "ADV") if scene.chance(0.22) else None
 
 
 def polar_adjective(scene: Scene, polarity: int) -> Node:
