@@ -89,7 +89,7 @@ def ui_command(config: TrackingConfig, root: Path, port: int = PORT) -> list[str
 
 def ui_address(target: Destination, experiment_id: str, run_id: str | None = None, port: int = PORT) -> str:
     """The page of a run, or of the experiment's runs; without a server also the command that serves it."""
-    page = f"/#/experiments/{experiment_id}/runs" + (f"/{run_id}" if run_id else "?workflowType=machine_learning")
+    page = f"/#/experiments/{experiment_id}/runs{f'/{run_id}' if run_id else ''}?workflowType=machine_learning"
     if target.is_server:
         return target.shown + page
     mlflow = ["mlflow"] if shutil.which("mlflow") else [sys.executable, "-m", "mlflow"]

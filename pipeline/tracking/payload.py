@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.report.curves import MeanCurve, mean_curves
+from pipeline.report.finding import finding
 from pipeline.runs import Run
 from pipeline.standing import Standing, is_control, standings
 
@@ -47,6 +48,7 @@ def parent_payload(run: Run) -> Payload:
     numbers |= {f"seconds/{stage}": value for stage, value in (manifest.get("timings") or {}).items()}
     numbers["failures"] = len(manifest.get("failures") or [])
     tags = {f"headlight.{key}": str(value) for key, value in named.items() if value is not None}
+    tags["mlflow.note.content"] = " ".join(finding(standings(run.table("metrics").to_pylist()), manifest))
     return Payload(str(manifest.get("name")), tags, parameters(run.config), scalars(numbers.items()))
 
 

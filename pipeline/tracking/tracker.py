@@ -7,6 +7,7 @@ MLFLOW_RUN_ID. A run that is continued finds its MLflow run by the tag `headligh
 from __future__ import annotations
 
 import fcntl
+import getpass
 import logging
 import os
 import threading
@@ -24,6 +25,7 @@ from pipeline.tracking.destination import Destination, check, destination, ui_ad
 from pipeline.tracking.payload import Payload, method_payloads, parent_payload
 
 RUN_KEY, RESULTS, PARENT = "headlight.run_key", "headlight.results", "mlflow.parentRunId"
+_DIGEST = 36  # characters MLflow keeps of a fingerprint
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing leaves the machine unasked
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # of 7: a server that dies must not hold the run for minutes
@@ -72,7 +74,8 @@ class Tracker:
         run = Run(folder)
         with _reported(self._connection.target):
             client, experiment = self._connection.ready()
-            _log(client, self.run_id, parent_payload(run))
+            if _log(client, self.run_id, parent_payload(run)):
+                _log_data(client, self.run_id, run.manifest.get("dataset") or {})
             for payload in method_payloads(run):
                 self._log_method(client, experiment, payload)
             for path in sorted(path for path in folder.iterdir() if path.is_file()):
@@ -199,7 +202,8 @@ def _quoted(value: str) -> str:
 
 
 def _created(client: Any, experiment: str, name: str, tags: dict[str, str]) -> str:
-    return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+    about = {"mlflow.source.name": "headlight run", "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
+    return str(client.create_run(experiment, run_name=name, tags=about | tags).info.run_id)
 
 
 def _log(client: Any, run_id: str, payload: Payload) -> bool:
@@ -218,6 +222,15 @@ def _log(client: Any, run_id: str, payload: Payload) -> bool:
     tags = [RunTag(key, value) for key, value in {**payload.tags, RESULTS: payload.digest}.items()]
     client.log_batch(run_id, metrics, params, tags)
     return True
+
+
+def _log_data(client: Any, run_id: str, data: dict[str, Any]) -> None:
+    """The data set, as MLflow's lists show it; it keeps the name and the first characters of the fingerprint."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    digest = str(data.get("fingerprint"))[:_DIGEST]
+    entity = Dataset(str(data.get("name")), digest, source_type="headlight", source=str(data.get("split") or ""))
+    client.log_inputs(run_id, [DatasetInput(entity, [])])
 
 
 @contextmanager

@@ -71,6 +71,8 @@ def test_one_parent_and_a_child_per_method(root: Path, run_folder: Path) -> None
     assert parent.info.status == "FINISHED"
     assert parent.data.params["dataset.source"] == "reviews"
     assert parent.data.metrics["accuracy"] == 0.9
+    assert parent.data.tags["mlflow.note.content"].startswith("mask_lrp has the best AOPC")
+    assert parent.inputs.dataset_inputs[0].dataset.name == "reviews"
     assert set(found) == set(methods)
     assert found["raw_attention"].info.status == "FINISHED"
     assert found["raw_attention"].data.params["class_blind"] == "True"
@@ -247,7 +249,7 @@ def test_the_address_of_a_run_can_be_opened(root: Path) -> None:
     assert f"ui --backend-store-uri sqlite:///{root}/mlflow.db --port 5000" in str(tracker.address())
     server = destination(TrackingConfig("server", uri="http://u:p@host:1"), root)
     assert server is not None
-    assert ui_address(server, "7", "abc") == "http://host:1/#/experiments/7/runs/abc"
+    assert ui_address(server, "7", "abc") == "http://host:1/#/experiments/7/runs/abc?workflowType=machine_learning"
 
 
 def test_the_ui_command_stays_on_this_machine(tmp_path: Path) -> None:
