@@ -32,7 +32,7 @@ lint: setup ## check style, format and types
 	$(BIN)/mypy
 
 bench: setup ## measure cost ratios on one thread (some minutes)
-	$(BIN)/python -m pytest tests/bench -m bench -s $(ARGS)
+	$(BIN)/python tests/bench $(ARGS)
 
 mlflow-ui: setup ## show the runs in MLflow at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1 --port 5000

@@ -38,7 +38,9 @@ class ModelAdapter:
         self.pad_id = self._token("pad")
         self.mask_id = self._token("mask")
         self.unk_id = self._token("unk")
-        self._special_ids = torch.tensor(sorted(set(getattr(tokenizer, "all_special_ids", []))), dtype=torch.long)
+        # An unknown or masked word is a word of the text: it may be explained and perturbed.
+        special = set(getattr(tokenizer, "all_special_ids", [])) - {self.unk_id, self.mask_id}
+        self._special_ids = torch.tensor(sorted(special), dtype=torch.long)
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +110,9 @@ class ModelAdapter:
         return aligned.attention_mask.sum(1) - 1
 
     def _arguments(self, aligned: Inputs) -> dict[str, Any]:
-        arguments: dict[str, Any] = {name: value for name, value in aligned.present().items() if name != "special_tokens_mask"}
+        arguments: dict[str, Any] = {
+            name: value for name, value in aligned.present().items() if name != "special_tokens_mask"
+        }
         if self.family.positions_after_padding and aligned.position_ids is None:
             # Counted from the input ids otherwise, so that a token replaced by the pad id would move all that follow.
             first = self.model.config.pad_token_id + 1

@@ -114,8 +114,8 @@ def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """numerator / (denominator + 1e-9), 0 where the denominator is 0."""
     epsilon = epsilon_of(denominator.dtype)
     shifted = denominator + epsilon
-    shifted = shifted.masked_fill(shifted == 0, epsilon)
-    return (numerator / shifted).masked_fill(denominator == 0, 0)
+    shifted.masked_fill_(shifted == 0, epsilon)
+    return numerator / shifted.masked_fill_(denominator == 0, torch.inf)
 
 
 def z_plus(node: Node, relevance: Tensor) -> Grads:
@@ -125,19 +125,20 @@ def z_plus(node: Node, relevance: Tensor) -> Grads:
     x+ (S W+) + x- (S W-) = (x (S W) + |x| (S |W|)) / 2 with S = R / Z: three products instead of four.
     """
     x, weight = node.inputs[0], node.inputs[1]
-    absolute = node.current.absolute(weight)
-    share = safe_divide(relevance, node.keep(lambda: _positive_products(node, absolute)))
-    return ((x * (share @ weight) + x.abs() * (share @ absolute)) / 2,)
+    absolute, magnitude = node.current.absolute(weight), x.abs()
+    half_share = relevance * node.keep(lambda: _half_inverse(node, magnitude, absolute))
+    return (torch.addcmul(x * (half_share @ weight), magnitude, half_share @ absolute),)
 
 
-def _positive_products(node: Node, absolute: Tensor) -> Tensor:
-    """Z of `z_plus`; what is no more than rounding error of its two parts counts as 0."""
-    x, bias = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
+def _half_inverse(node: Node, magnitude: Tensor, absolute: Tensor) -> Tensor:
+    """1 / (2 Z) of `z_plus`, 0 where Z is no more than rounding error of its two parts."""
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
     product = node.output if bias is None else node.output - bias
-    magnitude = x.abs() @ absolute.T
-    floor = magnitude if bias is None else magnitude + bias.abs()
-    z = (product + magnitude) / 2
-    return z.masked_fill_(z < 4 * torch.finfo(z.dtype).eps * floor, 0)
+    products = magnitude @ absolute.T
+    double_z = product + products
+    floor = products if bias is None else products.add_(bias.abs())
+    nothing = double_z < floor.mul_(8 * torch.finfo(floor.dtype).eps)
+    return double_z.add_(2 * epsilon_of(floor.dtype)).reciprocal_().masked_fill_(nothing, 0)
 
 
 def _epsilon_product(node: Node, relevance: Tensor, *, transposed: bool) -> Grads:

@@ -41,7 +41,6 @@ def task_of(
     payload = {
         "wanted": dict(wanted),
         "targets": targets,
-        "batch_tokens": setting.batch_tokens,
         **options,
         **setting.batch(batch),
     }
@@ -56,7 +55,6 @@ def process(
     targets: Targets,
     operator: str | None,
     levels: str,
-    batch_tokens: int,
     model: ModelRef,
     examples_key: str,
     rows: tuple[int, ...],
@@ -71,7 +69,7 @@ def process(
     requests: dict[str, CurveRequest] = {
         key: CURVES[each.curve].request(scores[each.attribution_key], steps, operator) for key, each in wanted.items()
     }
-    drawn = run_curves(explainer, inputs, requests, target=torch.tensor(targets), batch_tokens=batch_tokens)
+    drawn = run_curves(explainer, inputs, requests, target=torch.tensor(targets))
     return {
         key: worker.store.put(key, table_of(examples, wanted[key].curve, curves), STAGE).sha256
         for key, curves in drawn.items()

@@ -24,7 +24,6 @@ class Setting:
     examples_key: str
     threads: int
     segment_ids: bool
-    batch_tokens: int
     libraries: dict[str, str]
 
     @classmethod
@@ -39,7 +38,6 @@ class Setting:
             prepared.examples_key,
             worker_threads(cluster),
             config.explain.segment_ids,
-            cluster.batch_tokens,
             versions(),
         )
 

@@ -1,0 +1,27 @@
+"""`make bench`: cost ratios on one thread, each against something measured in the same process, turn by turn."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in workers
+
+import attribution_cost
+import executor_cost
+import torch
+
+PARTS = {"attribution": attribution_cost.costs, "executors": executor_cost.costs}
+
+
+def main(names: list[str]) -> None:
+    """Print the ratios of these parts, or of all."""
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, one thread; median [least, greatest] of paired turns")
+    for name in names or PARTS:
+        for measured in PARTS[name]():
+            print(measured, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

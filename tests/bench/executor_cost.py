@@ -1,0 +1,116 @@
+"""What the executors add to the work itself, on a run of more than a minute with a random model of MiniLM's size."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from timing import Ratio
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+from pipeline.config import ClusterConfig
+from pipeline.execution import Executor, Task, make_executor
+from pipeline.schemas import EXAMPLES
+from pipeline.stages import attribute
+from pipeline.store import Store
+from pipeline.worker import ModelRef, StageWorker, WorkerSettings
+
+METHODS = ("mask_lrp", "transformer_attribution", "gradcam", "attcat")
+TASKS, ROWS, LENGTH = 12, 8, 64
+ROUNDS = 8  # turns of each side; together each takes more than a minute
+
+
+def costs() -> Iterator[Ratio]:
+    """Local and Ray executors against a plain loop over the same tasks."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model = _saved_model(root / "model")
+        _write_examples(Store(root / "store"))
+        settings = WorkerSettings(str(root / "store"))
+        worker = StageWorker(settings)
+        local = ClusterConfig(executor="local", threads=1)
+        ray = ClusterConfig(executor="ray", workers=1, threads=1)
+        for name, config, limit in (("local executor", local, 1.03), ("one ray worker", ray, 1.10)):
+            with make_executor(settings, config) as executor:
+                yield _compare(name, executor, worker, model, limit)
+
+
+def _compare(name: str, executor: Executor, worker: StageWorker, model: ModelRef, limit: float) -> Ratio:
+    executor.run(_tasks(model, f"{name} warm-up", 2), _must_succeed)
+    _loop(worker, _tasks(model, f"{name} warm-up of the loop", 2))
+    pairs = []
+    for turn in range(ROUNDS):
+        through = _timed(lambda t=turn: executor.run(_tasks(model, f"{name} {t}"), _must_succeed))  # type: ignore[misc]
+        plain = _timed(lambda t=turn: _loop(worker, _tasks(model, f"{name} loop {t}")))  # type: ignore[misc]
+        pairs.append((through, plain))
+    total = sum(plain for _, plain in pairs)
+    return Ratio(name, f"plain loop, {total:.0f} s in all", limit, [a / b for a, b in pairs], total / ROUNDS)
+
+
+def _must_succeed(outcome: object) -> None:
+    if not outcome.ok:  # type: ignore[attr-defined]
+        raise RuntimeError(outcome.traceback)  # type: ignore[attr-defined]
+
+
+def _loop(worker: StageWorker, tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        worker.process(task)
+
+
+def _tasks(model: ModelRef, run: str, n: int = TASKS) -> list[Task]:
+    """Tasks whose keys nobody has used, so that all of them are computed and written."""
+    tasks = []
+    for i in range(n):
+        methods = {_key(run, i, name): {"method": name} for name in METHODS}
+        payload = {
+            "methods": methods,
+            "targets": (1,) * ROWS,
+            "output": "logit",
+            "hide_separators": False,
+            "model": model,
+            "examples_key": "e" * 64,
+            "rows": tuple(range(i * ROWS, (i + 1) * ROWS)),
+            "length": LENGTH,
+            "segment_ids": True,
+        }
+        tasks.append(Task(_key(run, i, "task"), attribute.STAGE, payload, model.fingerprint))
+    return tasks
+
+
+def _key(run: str, i: int, name: str) -> str:
+    from pipeline.keys import digest
+
+    return digest([run, i, name])
+
+
+def _saved_model(folder: Path) -> ModelRef:
+    torch.manual_seed(0)
+    size = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+    BertForSequenceClassification(BertConfig(vocab_size=1000, **size)).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(995))]))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return ModelRef(str(folder), "bench", "float32", "cpu")
+
+
+def _write_examples(store: Store) -> None:
+    generator = torch.Generator().manual_seed(3)
+    n = TASKS * ROWS
+    ids = torch.randint(5, 1000, (n, LENGTH), generator=generator).tolist()
+    columns = {field.name: [None] * n for field in EXAMPLES}
+    columns |= {
+        "item_id": [str(i) for i in range(n)],
+        "input_ids": ids,
+        "token_type_ids": [[0] * LENGTH] * n,
+        "special_tokens": [[False] * LENGTH] * n,
+    }
+    store.put("e" * 64, pa.table(columns, schema=EXAMPLES), "examples")
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
