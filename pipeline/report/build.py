@@ -53,7 +53,8 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
     data = Texts.of(run, board.metrics[0] if board.metrics else None)
     controls = frozenset(label for label in board.labels if board.control(label))
     yield "Methods", "methods", _methods(board)
-    yield "Perturbation curves", "curves", charts(mean_curves(run.table("curves")), board.labels, controls)
+    curves = [curve for curve in mean_curves(run.table("curves")) if np.isfinite(curve.mean).all()]
+    yield "Perturbation curves", "curves", charts(curves, board.labels, controls)
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
     yield "Where the attribution goes", "shares", _shares(data, board)
@@ -195,9 +196,10 @@ def _note_texts(run: Run, data: Texts) -> Iterator[str]:
 
 
 def _failure(failure: Any) -> str:
-    return (
-        ", ".join(f"{key} {value}" for key, value in failure.items()) if isinstance(failure, Mapping) else str(failure)
-    )
+    """Which task failed and why; tracebacks stay in the manifest."""
+    if not isinstance(failure, Mapping):
+        return str(failure)
+    return ", ".join(f"{key} {value}" for key, value in failure.items() if value and key != "traceback")
 
 
 def _page(run: Run, body: Safe) -> str:

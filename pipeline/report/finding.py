@@ -75,18 +75,27 @@ def _chance(leader: Standing, entries: list[Standing]) -> Iterator[str]:
 
 
 def _masks(entries: list[Standing], manifest: Mapping[str, Any]) -> Iterator[str]:
-    """For each method with random masks of its own."""
+    """For each method named like its random masks; where none is, for the best method that has such controls."""
     metric = str(leading_metric(entry.metric for entry in entries))
-    for method in (entry.method for entry in ranked(entries, metric) if not is_control(entry.method, manifest)):
-        members = controls(method, metric, entries).get(f"{method}_random", [])
-        if len(members) == 1:
-            yield _beats(members[0], "random head masks")
-        elif members:
-            won, lost = (sum(member.better is better for member in members) for better in (True, False))
-            rest = f", is worse than {lost}" if lost else ""
-            tied = len(members) - won - lost
-            rest += f", cannot be told from {tied}" if tied else ""
-            yield f"{method} beats {won} of {len(members)} random head masks{rest}."
+    methods = [entry.method for entry in ranked(entries, metric) if not is_control(entry.method, manifest)]
+    masked = {method: found for method in methods if (found := _mask_controls(method, metric, entries))}
+    named = [method for method, found in masked.items() if f"{method}_random" in found]
+    for method in named or list(masked)[:1]:
+        for members in masked[method].values():
+            yield _beats(members[0], "random head masks") if len(members) == 1 else _count(method, members)
+
+
+def _mask_controls(method: str, metric: str, entries: list[Standing]) -> dict[str, list[Standing]]:
+    found = controls(method, metric, entries)
+    return {name: members for name, members in found.items() if name.endswith("_random")}
+
+
+def _count(method: str, members: list[Standing]) -> str:
+    won, lost = (sum(member.better is better for member in members) for better in (True, False))
+    tied = len(members) - won - lost
+    worse = f", is worse than {lost}" if lost else ""
+    unclear = f", not distinguishable from {tied}" if tied else ""
+    return f"{method} beats {won} of {len(members)} random head masks{worse}{unclear}."
 
 
 def _value(entry: Standing) -> str:
@@ -97,7 +106,7 @@ def _beats(entry: Standing, control: str) -> str:
     """A paired difference as a gain, whichever way the metric points."""
     falls = higher_is_better(entry.metric) is False
     gain, low, high = (-entry.value, -entry.high, -entry.low) if falls else (entry.value, entry.low, entry.high)
-    verb = "is worse than" if entry.better is False else "beats"
     amount = f"{number(abs(gain) if entry.better is False else gain)} {interval(low, high)}".strip()
-    doubt = ": not distinguishable" if entry.better is None else ""
-    return f"{entry.method} {verb} {control} by {amount}{doubt}."
+    if entry.better is None:
+        return f"{entry.method} is not distinguishable from {control} (difference {amount})."
+    return f"{entry.method} {'beats' if entry.better else 'is worse than'} {control} by {amount}."

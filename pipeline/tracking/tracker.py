@@ -25,6 +25,7 @@ from pipeline.tracking.destination import Destination, check, destination, ui_ad
 from pipeline.tracking.payload import Payload, method_payloads, parent_payload
 
 RUN_KEY, RESULTS, PARENT = "headlight.run_key", "headlight.results", "mlflow.parentRunId"
+ARTIFACTS = frozenset({".parquet", ".json", ".yaml", ".html"})
 _DIGEST = 36  # characters MLflow keeps of a fingerprint
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing leaves the machine unasked
@@ -78,7 +79,7 @@ class Tracker:
                 _log_data(client, self.run_id, run.manifest.get("dataset") or {})
             for payload in method_payloads(run):
                 self._log_method(client, experiment, payload)
-            for path in sorted(path for path in folder.iterdir() if path.is_file()):
+            for path in sorted(path for path in folder.iterdir() if path.suffix in ARTIFACTS):
                 client.log_artifact(self.run_id, str(path))
 
     def record(self) -> dict[str, str | None]:

@@ -167,7 +167,7 @@ def test_a_difference_whose_interval_holds_zero_is_not_called_better() -> None:
     assert finding(entries, {}) == [
         "mask_lrp has the best AOPC (0.410 [0.390, 0.430]); clear of the next, gradcam (0.300).",
         "mask_lrp beats random scores by 0.200 [0.150, 0.250].",
-        "mask_lrp beats random head masks by 0.010 [−0.005, 0.025]: not distinguishable.",
+        "mask_lrp is not distinguishable from random head masks (difference 0.010 [−0.005, 0.025]).",
     ]
 
 
@@ -177,8 +177,14 @@ def test_single_random_masks_are_counted() -> None:
     entries += [
         measured("mask_lrp", value, half, f"mask_lrp_random_{i}") for i, (value, half) in enumerate(differences)
     ]
-    expected = "mask_lrp beats 1 of 3 random head masks, is worse than 1, cannot be told from 1."
+    expected = "mask_lrp beats 1 of 3 random head masks, is worse than 1, not distinguishable from 1."
     assert finding(entries, {})[-1] == expected
+
+
+def test_masks_of_any_name_are_compared_with_random_masks() -> None:
+    entries = [measured("both", 0.4, 0.02), measured("nsubj", 0.3, 0.02)]
+    entries += [measured(label, 0.1, 0.01, "mask_lrp_random_*") for label in ("both", "nsubj")]
+    assert finding(entries, {})[1:] == ["both beats random head masks by 0.100 [0.090, 0.110]."]
 
 
 def test_a_falling_metric_is_reported_as_a_gain() -> None:
