@@ -67,6 +67,7 @@ class ResolvedModel:
 def describe(location: Location, max_length: int | None = None) -> ResolvedModel:
     """The model in a folder. Raises `InputError` where it cannot be explained, and says why."""
     weights = _weight_files(location)
+    _require_tokenizer(location)
     config = _config(location)
     architecture = (config.architectures or ["its architecture, which config.json does not name,"])[0]
     task = _task(architecture, config, location)
@@ -121,6 +122,16 @@ def _no_weights(location: Location) -> str:
         f"conf error: {location.where} {found} can run code when loaded and are never opened; convert where you trust "
         f"them: AutoModel….from_pretrained(<folder>).save_pretrained(<folder>) writes model.safetensors."
     )
+
+
+def _require_tokenizer(location: Location) -> None:
+    """Without its files the library would make up a tokenizer to which every word is unknown."""
+    names = {path.name for pattern in TOKENIZER_FILES for path in location.folder.glob(pattern)}
+    if names <= {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}:
+        raise InputError(
+            f"conf error: {location.where} has no tokenizer (tokenizer.json or a vocabulary); save it there with "
+            f"tokenizer.save_pretrained(<folder>)."
+        )
 
 
 def _json(path: Path, location: Location) -> dict[str, Any]:
