@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import TINY_MODELS, tiny_model
+from tiny_models import TINY_MODELS, tiny_model
 
 from attribution import METHODS, Explainer, Inputs, Target
 

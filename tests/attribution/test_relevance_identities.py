@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_model
+from tiny_models import tiny_model
 
 from attribution import Explainer, InputError, Inputs
 from attribution.capture import Capture, Need, trace

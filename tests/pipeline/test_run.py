@@ -1,0 +1,175 @@
+"""A whole run on a tiny model: tables, reuse, resume, and the same bytes whoever computes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tiny_models import save_tiny
+
+from pipeline.diff import diff_runs
+from pipeline.execution import make_progress
+from pipeline.run import run
+from pipeline.schemas import RUN_TABLES
+from pipeline.store import Store
+from pipeline.validate import load_config
+
+TEXTS = [
+    ("the film was good .", "positive"),
+    ("the meal was awful and the hotel was not good .", "negative"),
+    ("a very bright book , never dull .", "positive"),
+    ("slow , dull and bad .", "negative"),
+    ("the phone is great !", "positive"),
+    ("never was a film so bad as this one , and never was a meal so slow .", "negative"),
+    ("fine .", "positive"),
+]
+METHODS = ["attribution.m.method=mask_lrp", "attribution.m.head_mask=both", "attribution.random.method=random"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny("bert", tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def base(model, tmp_path, monkeypatch):
+    """Overrides of a small experiment whose files all go below the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "reviews.tsv"
+    data.write_text("sentence\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in TEXTS))
+    return [
+        "model=local", f"model.path={model}", "dataset=local", f"dataset.path={data}", "heads.sentences=150",
+        "attribution=none", "tracking=none", "cluster.max_batch=2", "++model.label_map.positive=1",
+        "++model.label_map.negative=0",
+    ]  # fmt: skip
+
+
+def go(overrides):
+    return run(load_config(overrides), overrides, make_progress(silent=True))
+
+
+def manifest(result):
+    return json.loads((result.folder / "manifest.json").read_text())
+
+
+def test_every_table_is_there_with_its_columns(base):
+    result = go([*base, *METHODS])
+    assert result.exit_code == 0
+    for name, schema in RUN_TABLES.items():
+        assert pq.read_table(result.folder / f"{name}.parquet").schema.equals(schema), name
+    tables = {name: pq.read_table(result.folder / f"{name}.parquet") for name in RUN_TABLES}
+    assert tables["examples"]["text"].to_pylist() == [text for text, _ in TEXTS]
+    assert tables["attributions"]["method"].to_pylist() == ["m"] * 7 + ["random"] * 7
+    assert tables["attributions"]["item_id"].to_pylist() == tables["examples"]["item_id"].to_pylist() * 2
+    assert tables["curves"].num_rows == 7 * 2 * 3
+    assert set(tables["metrics"]["metric"].to_pylist()) == {"aopc", "log_odds", "comprehensiveness", "sufficiency"}
+    assert {row["against"] for row in tables["metrics"].to_pylist()} == {None, "random"}
+    assert (result.folder / "report.html").stat().st_size > 10_000
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same_bytes(base):
+    first = go([*base, *METHODS])
+    files = manifest(first)["files"]
+    second = go([*base, *METHODS])
+    assert second.folder == first.folder
+    assert manifest(second)["files"] == files
+    assert all(stage["computed"] == 0 and stage["reused"] > 0 for stage in manifest(second)["reuse"].values())
+
+
+def test_adding_a_method_computes_only_that_method(base):
+    go([*base, *METHODS])
+    more = manifest(go([*base, *METHODS, "attribution.g.method=gradcam"]))["reuse"]
+    assert more["load_model"]["computed"] == more["identify_heads"]["computed"] == 0
+    assert more["attribute"]["computed"] * 2 == more["attribute"]["reused"]
+    assert more["evaluate"]["computed"] * 2 == more["evaluate"]["reused"]
+
+
+def test_a_method_has_the_same_scores_whoever_shares_its_pass(base):
+    alone = go([*base, "attribution.m.method=gradcam"])
+    together = go([*base, "attribution.m.method=gradcam", "attribution.x.method=full_lrp", "paths.root=elsewhere"])
+    first, second = (pq.read_table(r.folder / "curves.parquet") for r in (alone, together))
+    assert first.equals(second.slice(0, first.num_rows))
+
+
+def test_one_method_under_two_names_is_computed_once(base):
+    result = manifest(go([*base, "attribution.a.method=gradcam", "attribution.b.method=gradcam"]))
+    assert result["reuse"]["attribute"]["computed"] == result["reuse"]["load_model"]["computed"]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(base, monkeypatch):
+    whole = go([*base, *METHODS, "paths.root=whole"])
+    done = []
+    original = Store.put
+
+    def put(store, key, table, stage):
+        if stage == "evaluate" and len(done) == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        done.extend([key] if stage == "evaluate" else [])
+        return original(store, key, table, stage)
+
+    monkeypatch.setattr(Store, "put", put)
+    with pytest.raises(KeyboardInterrupt):
+        go([*base, *METHODS])
+    monkeypatch.undo()
+    monkeypatch.chdir(Path(whole.folder).parent)
+    resumed = run(load_config([*base, *METHODS]), [], make_progress(silent=True))
+    reuse = manifest(resumed)["reuse"]
+    assert reuse["attribute"]["computed"] == 0 or reuse["evaluate"]["reused"] >= 6
+    assert diff_runs(whole.folder, resumed.folder).tables_identical
+
+
+def test_ray_and_local_and_any_number_of_workers_give_the_same_bytes(base):
+    local = go([*base, *METHODS, "paths.root=local"])
+    for workers in (1, 2):
+        root = f"paths.root=ray{workers}"
+        ray = go([*base, *METHODS, root, "cluster=ray", f"cluster.workers={workers}"])
+        assert manifest(ray)["files"] == manifest(local)["files"]
+
+
+def test_a_shard_that_fails_costs_only_itself(base, monkeypatch):
+    from pipeline.stages import attribute
+
+    original = attribute.process
+
+    def process(**payload):
+        if 0 in payload["rows"]:
+            raise ValueError("poisoned")
+        return original(**payload)
+
+    monkeypatch.setattr(attribute, "process", process)
+    result = go([*base, *METHODS])
+    written = manifest(result)
+    assert result.exit_code == 1
+    assert written["status"] == "failed"
+    assert [failure["error"] for failure in written["failures"]] == ["ValueError: poisoned"]
+    assert 0 < pq.read_table(result.folder / "values.parquet").num_rows < 7 * 2 * 4
+
+
+def test_long_texts_are_cut_counted_and_reported(base, tmp_path):
+    (tmp_path / "reviews.tsv").write_text("sentence\tlabel\n" + "good " * 10_000 + "\tpositive\nbad .\tnegative\n")
+    written = manifest(go([*base, *METHODS]))
+    assert written["truncated"] == {"examples": 1, "tokens": 10_002 - 64}
+    assert any("truncated" in note or "cut" in note for note in written["dataset"]["notes"])
+
+
+def test_another_experiment_of_the_same_name_gets_a_folder_of_its_own(base):
+    first, second = go([*base, *METHODS]), go([*base, *METHODS, "dataset.limit=3"])
+    assert second.folder.name == f"{first.folder.name}-2"
+    assert manifest(go([*base, *METHODS]))["dataset"]["n"] == len(TEXTS)
+
+
+def test_the_plan_knows_what_is_at_hand(base, capsys):
+    from pipeline.plan import describe_plan
+
+    config = load_config([*base, *METHODS])
+    assert "0 at hand" in describe_plan(config)
+    assert not Path("outputs").exists()
+    go([*base, *METHODS])
+    assert "evaluate: 0 results to compute" in describe_plan(config)
+    more = describe_plan(load_config([*base, *METHODS, "attribution.g.method=gradcam"]))
+    assert "attribute: 0" not in more
+    assert "load_model: 0 results to compute" in more
