@@ -10,19 +10,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from evaluation import CURVES
+
+Floats = NDArray[np.float64]
 _Z = 1.96  # half-width of a 95 % interval in standard errors
 
 
 @dataclass(frozen=True)
 class MeanCurve:
-    """Mean probability of the explained target at each level, the intact input (level 0) first. Arrays are [K + 1]."""
+    """Mean probability of the explained target at each level and of the intact input. Arrays are [K + 1].
+
+    The intact input stands where it belongs: before the first token removed, after the last token kept.
+    """
 
     method: str
     curve: str
     operator: str
-    levels: NDArray[np.float64]  # mean fraction of the perturbable tokens
-    mean: NDArray[np.float64]
-    half: NDArray[np.float64]  # half-width of the 95 % interval of the mean (normal approximation)
+    levels: Floats  # mean fraction of the perturbable tokens
+    mean: Floats
+    half: Floats  # half-width of the 95 % interval of the mean (normal approximation)
     n: int
 
 
@@ -37,20 +43,26 @@ def mean_curves(curves: pa.Table) -> list[MeanCurve]:
 def _mean(method: str, curve: str, operator: str, rows: list[Mapping[str, Any]]) -> MeanCurve:
     """Examples with fewer levels than the others do not count at the levels they lack."""
     steps = max(len(row["levels"]) for row in rows)
-    levels = np.stack([_padded([0.0, *row["levels"]], steps + 1) for row in rows])
-    values = np.stack([_padded(_probabilities(row), steps + 1) for row in rows])
+    keeps = curve in CURVES and CURVES[curve].keep
+    intact = np.array([_probabilities(row["intact_probability"], row) for row in rows])
+    probabilities = np.stack([_padded(_probabilities(row["probabilities"], row), steps) for row in rows])
+    shares = np.stack([_padded(row["levels"], steps) for row in rows])
+    values = _with_intact(probabilities, intact, keeps)
+    levels = _with_intact(shares, np.full_like(intact, float(keeps)), keeps)
     counts, mean = (~np.isnan(values)).sum(axis=0), np.nanmean(values, axis=0)
     variance = np.nansum((values - mean) ** 2, axis=0) / np.maximum(counts - 1, 1)
     half = _Z * np.sqrt(variance / np.maximum(counts, 1))
     return MeanCurve(method, curve, operator, np.nanmean(levels, axis=0), mean, half, len(rows))
 
 
-def _probabilities(row: Mapping[str, Any]) -> list[float]:
-    """Level 0 and the others; of start and end the mean."""
-    seeds = len(row["intact_probability"])
-    values = np.array([*row["intact_probability"], *row["probabilities"]], dtype=np.float64)
-    return list(values.reshape(-1, seeds).mean(axis=1))
+def _with_intact(steps: Floats, intact: Floats, keeps: bool) -> Floats:
+    return np.concatenate([steps, intact] if keeps else [intact, steps], axis=1)
 
 
-def _padded(values: list[float], length: int) -> NDArray[np.float64]:
+def _probabilities(values: list[float], row: Mapping[str, Any]) -> list[float]:
+    """By level; of start and end the mean."""
+    return list(np.reshape(values, (-1, len(row["intact_probability"]))).mean(axis=1))
+
+
+def _padded(values: list[float], length: int) -> Floats:
     return np.array(values + [np.nan] * (length - len(values)), dtype=np.float64)

@@ -103,10 +103,11 @@ def _value(entry: Standing) -> str:
 
 
 def _beats(entry: Standing, control: str) -> str:
-    """A paired difference as a gain, whichever way the metric points."""
+    """A paired difference as a gain, whichever way the metric points; as a loss where it is one."""
     falls = higher_is_better(entry.metric) is False
-    gain, low, high = (-entry.value, -entry.high, -entry.low) if falls else (entry.value, entry.low, entry.high)
-    amount = f"{number(abs(gain) if entry.better is False else gain)} {interval(low, high)}".strip()
+    turned = falls != (entry.better is False)
+    value, low, high = (-entry.value, -entry.high, -entry.low) if turned else (entry.value, entry.low, entry.high)
+    amount = f"{number(value)} {interval(low, high)}".strip()
     if entry.better is None:
         return f"{entry.method} is not distinguishable from {control} (difference {amount})."
     return f"{entry.method} {'beats' if entry.better else 'is worse than'} {control} by {amount}."

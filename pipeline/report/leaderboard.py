@@ -178,5 +178,6 @@ def _against(found: list[Standing]) -> Safe:
         words = tag("small", f"better than {won} of {len(found)}")
         return tag("td", tag("div", tag("b", signed(mean))), words, class_="number")
     sign, kind = _SIGNS[found[0].better]
-    value = tag("div", tag("b", signed(mean)), " ", tag("span", sign, aria_hidden="true"), f" {verdict(found[0])}")
-    return tag("td", value, tag("small", interval(found[0].low, found[0].high)), class_=f"number {kind}")
+    value = tag("div", tag("b", signed(mean)), " ", tag("span", sign, aria_hidden="true"))
+    words = tag("small", interval(found[0].low, found[0].high), " ", tag("span", verdict(found[0]), class_="verdict"))
+    return tag("td", value, words, class_=f"number {kind}")

@@ -35,12 +35,11 @@ def kind_shares(
 
 def share_table(shares: Mapping[str, NDArray[np.float64] | None], tokens: NDArray[np.float64]) -> Safe:
     """A stacked bar and the numbers per method; the first row is the share of tokens, for comparison."""
-    head = tag(
-        "tr",
-        tag("th", "Method", scope="col"),
-        tag("td"),
-        [tag("th", kind, scope="col", class_="number") for kind in _KINDS],
-    )
+    headings = [
+        tag("th", tag("i", class_=f"swatch kind{kind}"), f" {name}", scope="col", class_="number")
+        for kind, name in enumerate(_KINDS)
+    ]
+    head = tag("tr", tag("th", "Method", scope="col"), tag("td"), headings)
     rows = [_row(label, share) for label, share in shares.items() if share is not None]
     first = tag("tbody", _row("share of the tokens", tokens), class_="reference")
     table = tag("table", tag("thead", head), first, tag("tbody", rows), class_="plain shares")

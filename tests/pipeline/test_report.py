@@ -181,6 +181,11 @@ def test_single_random_masks_are_counted() -> None:
     assert finding(entries, {})[-1] == expected
 
 
+def test_a_loss_is_called_one() -> None:
+    entries = [measured("a", 0.3, 0.02), measured("a", -0.1, 0.02, "random")]
+    assert finding(entries, {})[1] == "a is worse than random scores by 0.100 [0.080, 0.120]."
+
+
 def test_masks_of_any_name_are_compared_with_random_masks() -> None:
     entries = [measured("both", 0.4, 0.02), measured("nsubj", 0.3, 0.02)]
     entries += [measured(label, 0.1, 0.01, "mask_lrp_random_*") for label in ("both", "nsubj")]
@@ -277,6 +282,13 @@ def test_mean_curves_take_start_and_end_together_and_bear_shorter_texts() -> Non
     ]
     (curve,) = mean_curves(pa.Table.from_pylist(rows))
     np.testing.assert_allclose(curve.mean, [0.875, 0.4, 0.1])
+
+
+def test_a_curve_of_kept_tokens_ends_at_the_intact_input() -> None:
+    row = {"method": "m", "curve": "sufficiency", "operator": "mask", "intact_probability": [0.9]}
+    (curve,) = mean_curves(pa.Table.from_pylist([row | {"levels": [0.1, 0.5], "probabilities": [0.2, 0.6]}]))
+    np.testing.assert_allclose(curve.levels, [0.1, 0.5, 1.0])
+    np.testing.assert_allclose(curve.mean, [0.2, 0.6, 0.9])
 
 
 def test_shares_of_kinds() -> None:

@@ -162,13 +162,24 @@ function line(item, scores, all) {
   return make("p", { className: "text" }, first, item.b === undefined ? null : second);
 }
 
+// Words with the sums of their pieces' scores; special tokens are left out.
+function wordScores(item, scores) {
+  const words = [];
+  item.t.forEach((piece, i) => {
+    if (item.k[i] === "s") return;
+    if (item.j[i] === "1" && words.length) { const last = words.at(-1); last.text += piece; last.score += scores[i]; }
+    else words.push({ text: piece.trim(), score: scores[i] });
+  });
+  return words;
+}
+
 // The strongest words in words, for readers who do not see the colours.
 function summary(item, scores) {
   if (scores === null) return null;
-  const order = [...scores.keys()].filter((i) => item.k[i] !== "s").sort((a, b) => scores[b] - scores[a]);
-  const name = (i) => `${item.t[i].trim()} ${signed(scores[i])}`;
-  const supports = order.slice(0, 3).filter((i) => scores[i] > 0).map(name);
-  const against = order.reverse().slice(0, 2).filter((i) => scores[i] < 0).map(name);
+  const order = wordScores(item, scores).sort((a, b) => b.score - a.score);
+  const named = ({ text, score }) => `${text} ${signed(score)}`;
+  const supports = order.slice(0, 3).filter(({ score }) => score > 0).map(named);
+  const against = order.reverse().slice(0, 2).filter(({ score }) => score < 0).map(named);
   const parts = [supports.length ? `for: ${supports.join(", ")}` : "", against.length ? `against: ${against.join(", ")}` : ""];
   return make("small", { textContent: parts.filter(Boolean).join("  ·  ") });
 }
