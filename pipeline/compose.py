@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from yaml import YAMLError
 
 from attribution.errors import InputError
 from pipeline.config import Config, register
@@ -175,7 +176,7 @@ def _bad_choice(override: Override, groups: Groups) -> Problem | None:
 def _compose_groups(groups: Groups, choices: Mapping[str, str], problems: list[Problem]) -> DictConfig:
     try:
         tree = groups.compose(choices)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         problems += [Problem(group, _yaml_problem(group, option, error)) for group, option in choices.items()][-1:]
         tree = groups.compose({})
     open_mappings(tree)
