@@ -107,12 +107,10 @@ def _absolute(uri: str) -> str:
 
 
 def _check_folder(target: Destination, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"conf error: tracking.uri={target.shown} cannot be written: {error}") from None
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"conf error: tracking.uri={target.shown} cannot be written: no permission for {folder}")
+    """The folder, or the nearest one above it that exists, must take files; nothing is made yet."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"conf error: tracking.uri={target.shown} cannot be written: {existing} takes no files")
 
 
 def _check_server(target: Destination) -> None:

@@ -10,10 +10,13 @@ import fcntl
 import getpass
 import logging
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +24,7 @@ from typing import Any, Self
 from attribution.errors import HeadlightError, InputError
 from pipeline.config import TrackingConfig
 from pipeline.runs import Run
-from pipeline.tracking.destination import Destination, check, destination, ui_address
+from pipeline.tracking.destination import DATABASE, Destination, check, destination, ui_address
 from pipeline.tracking.payload import Payload, method_payloads, parent_payload
 
 RUN_KEY, RESULTS, PARENT = "headlight.run_key", "headlight.results", "mlflow.parentRunId"
@@ -60,8 +63,8 @@ class Tracker:
         self.prepare()
         if self._connection is None:
             return
-        with _reported(self._connection.target):
-            client, self.experiment_id = self._connection.ready()
+        with _reported(self._connection.target, InputError):
+            client, self.experiment_id = self._connection.opened
             tags = {RUN_KEY: self.run_key}
             self.run_id = _found(client, self.experiment_id, tags) or _created(
                 client, self.experiment_id, self.name, tags
@@ -74,7 +77,7 @@ class Tracker:
             return
         run = Run(folder)
         with _reported(self._connection.target):
-            client, experiment = self._connection.ready()
+            client, experiment = self._connection.opened
             if _log(client, self.run_id, parent_payload(run)):
                 _log_data(client, self.run_id, run.manifest.get("dataset") or {})
             for payload in method_payloads(run):
@@ -97,7 +100,7 @@ class Tracker:
         """Set the final status: FINISHED, FAILED or KILLED."""
         if self._connection is not None and self.run_id is not None:
             with _reported(self._connection.target):
-                self._connection.ready()[0].set_terminated(self.run_id, status)
+                self._connection.opened[0].set_terminated(self.run_id, status)
 
     def __enter__(self) -> Self:
         self.prepare()
@@ -122,51 +125,62 @@ class Tracker:
 
 
 class _Connection:
-    """A client and its experiment, opened in a thread of its own."""
+    """A client and its experiment. What is slow happens in a thread; nothing is written before it is asked for.
+
+    Making a database takes MLflow seconds, so a new one is made in a temporary folder meanwhile, and moved to its place
+    by the first who asks: it is there whole or not at all.
+    """
 
     def __init__(self, target: Destination):
         self.target = target
-        self._result: tuple[Any, str] | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="headlight-", ignore_cleanup_errors=True)
+        self._fresh = Path(self._folder.name) / DATABASE
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._open, name="mlflow", daemon=True)
+        self._thread = threading.Thread(target=self._warm, name="mlflow", daemon=True)
         self._thread.start()
 
-    def ready(self) -> tuple[Any, str]:
-        """The client and the experiment's id, as soon as they are there; raises what went wrong in the thread."""
+    @cached_property
+    def opened(self) -> tuple[Any, str]:
+        """The client and the experiment's id; raises what went wrong in the thread."""
         self._thread.join()
         if self._error is not None:
             raise self._error
-        assert self._result is not None
-        return self._result
+        if self.target.database is not None:
+            _install(self._fresh, self.target.database)
+        client = _client(self.target.uri)
+        return client, _experiment(client, self.target)
 
-    def _open(self) -> None:
+    def _warm(self) -> None:
+        missing = self.target.database is not None and not self.target.database.exists()
         try:
-            client = _client(self.target)
-            self._result = client, _experiment(client, self.target)
+            _client(f"sqlite:///{self._fresh}" if missing else self.target.uri).search_experiments(max_results=1)
         except Exception as error:  # carried to the thread that asks
             self._error = error
 
 
-def _client(target: Destination) -> Any:
-    """A client whose store is there. A new database is made beside its place and moved in, so it is whole or absent."""
+def _client(uri: str) -> Any:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if target.database is not None:
-        with _locked(target.database.with_suffix(".lock")):
-            if not target.database.exists():
-                fresh = target.database.with_suffix(f".{os.getpid()}.new")
-                MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
-                fresh.replace(target.database)
-    return MlflowClient(target.uri)
+    return MlflowClient(uri)
+
+
+def _install(fresh: Path, database: Path) -> None:
+    """Move a new database to its place, unless another process was first."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(database.with_suffix(".lock")):
+        if not database.exists():
+            partial = database.with_suffix(".new")
+            shutil.copy(fresh, partial)
+            partial.replace(database)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Only one process at a time: two that create MLflow's tables at once both fail."""
+    """Only one process at a time."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -235,7 +249,7 @@ def _log_data(client: Any, run_id: str, data: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _reported(target: Destination) -> Iterator[None]:
+def _reported(target: Destination, kind: type[HeadlightError] = HeadlightError) -> Iterator[None]:
     """MLflow's own errors as one line that says what they concern."""
     try:
         yield
@@ -245,4 +259,4 @@ def _reported(target: Destination) -> Iterator[None]:
         if not type(error).__module__.startswith(("mlflow", "sqlalchemy", "requests")):
             raise
         first = str(error).splitlines()[0][:300]
-        raise HeadlightError(f"tracking error: tracking.uri={target.shown} did not take the record: {first}") from error
+        raise kind(f"tracking error: tracking.uri={target.shown} did not take the record: {first}") from error

@@ -132,6 +132,7 @@ def test_mlflow_run_id_is_ignored(root: Path, run_folder: Path, monkeypatch: pyt
 @pytest.mark.slow
 def test_a_new_database_is_made_quietly_and_whole(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with track(TrackingConfig("sqlite"), tmp_path) as tracker:
+        assert list(tmp_path.iterdir()) == []
         tracker.start()
     assert capfd.readouterr().err == ""
     assert logging.getLogger("alembic").level == logging.WARNING
@@ -175,6 +176,18 @@ def test_configuration_precedes_environment_precedes_default(
 def test_an_address_that_cannot_be_one_is_refused(config: TrackingConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"conf error: tracking\.uri"):
         destination(config, tmp_path)
+
+
+def test_a_place_that_takes_no_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"tracking\.uri=sqlite:.* cannot be written"):
+        track(TrackingConfig("sqlite"), tmp_path / "file" / "outputs").prepare()
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("no database" * 100)
+    with pytest.raises(InputError, match=r"tracking error: tracking\.uri=sqlite:.*/mlflow\.db"):
+        track(TrackingConfig("sqlite"), tmp_path).start()
 
 
 def test_a_server_that_does_not_answer_is_refused_at_once(tmp_path: Path) -> None:
