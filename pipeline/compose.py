@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from yaml import YAMLError
 
 from attribution.errors import InputError
-from pipeline.config import Config, register
+from pipeline.config import ONLY_WITH, Config, register
 from pipeline.overrides import (
     Problem,
     apply_override,
@@ -199,9 +199,15 @@ def _unresolved(tree: DictConfig) -> list[Problem]:
         try:
             OmegaConf.select(tree, key)
         except InterpolationResolutionError as error:
-            keys.setdefault(_cause(str(node._value()), error), []).append(key)
+            if _is_read(tree, key):
+                keys.setdefault(_cause(str(node._value()), error), []).append(key)
             OmegaConf.update(tree, key, None)
     return [Problem(key, f"{', '.join(group)}: {cause}") for cause, group in keys.items() for key in group]
+
+
+def _is_read(tree: DictConfig, key: str) -> bool:
+    other, value = ONLY_WITH.get(key, (None, None))
+    return other is None or bool(OmegaConf.select(tree, other) == value)
 
 
 def _cause(raw: str, error: InterpolationResolutionError) -> str:

@@ -173,6 +173,23 @@ GROUPS: dict[str, type] = {
 }
 
 
+# Key -> the value of another key under which it is read. Experiments may leave others behind, which then mean nothing.
+ONLY_WITH: dict[str, tuple[str, str]] = {
+    "model.path": ("model.source", "local"),
+    "model.id": ("model.source", "hub"),
+    "model.revision": ("model.source", "hub"),
+    "dataset.path": ("dataset.source", "local"),
+    "dataset.id": ("dataset.source", "hub"),
+    "dataset.subset": ("dataset.source", "hub"),
+    "dataset.revision": ("dataset.source", "hub"),
+    "heads.select": ("heads.source", "treebank"),
+    "heads.report": ("heads.source", "treebank"),
+    "heads.run": ("heads.source", "run"),
+    "cluster.address": ("cluster.executor", "ray"),
+    "cluster.workers": ("cluster.executor", "ray"),
+}
+
+
 def register() -> None:
     """Put the schemas into Hydra's store; a YAML file takes one by `defaults: [base_<group>]` or `/schema`."""
     store = ConfigStore.instance()

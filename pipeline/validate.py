@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.compose import compose_all, raise_all
-from pipeline.config import Config
+from pipeline.config import ONLY_WITH, Config
 from pipeline.overrides import Problem
 from pipeline.validate_methods import check_attribution, check_evaluation
 
@@ -39,22 +39,6 @@ NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("dataset.source", "hub"): ("dataset.id",),
     ("heads.source", "treebank"): ("heads.select",),
     ("heads.source", "run"): ("heads.run",),
-}
-
-# A key -> the option under which it means something.
-ONLY_WITH: dict[str, tuple[str, str]] = {
-    "model.path": ("model.source", "local"),
-    "model.id": ("model.source", "hub"),
-    "model.revision": ("model.source", "hub"),
-    "dataset.path": ("dataset.source", "local"),
-    "dataset.id": ("dataset.source", "hub"),
-    "dataset.subset": ("dataset.source", "hub"),
-    "dataset.revision": ("dataset.source", "hub"),
-    "heads.select": ("heads.source", "treebank"),
-    "heads.report": ("heads.source", "treebank"),
-    "heads.run": ("heads.source", "run"),
-    "cluster.address": ("cluster.executor", "ray"),
-    "cluster.workers": ("cluster.executor", "ray"),
 }
 
 FOLDERS = ("model.path",)
@@ -160,15 +144,21 @@ def _needs(config: Config) -> Iterator[Problem]:
 def unused(config: Config, given: Iterable[str]) -> Iterator[Problem]:
     """Keys the user gave that the chosen option does not read; those an experiment left behind are no problem."""
     for key in given:
-        group, option = ONLY_WITH.get(key, (key, None))
-        value, chosen = _value(config, key) if option else None, _value(config, group) if option else None
-        if value is not None and chosen != option:
-            yield Problem(key, f"{key}={value} is for {group}={option}, but {group}={chosen}.")
+        if key in ONLY_WITH and _value(config, key) is not None and not _is_read(config, key):
+            group, option = ONLY_WITH[key]
+            yield Problem(
+                key, f"{key}={_value(config, key)} is for {group}={option}, but {group}={_value(config, group)}."
+            )
+
+
+def _is_read(config: Config, key: str) -> bool:
+    group, option = ONLY_WITH[key]
+    return bool(_value(config, group) == option)
 
 
 def _paths(config: Config) -> Iterator[Problem]:
     for key, kind, exists in [(k, "folder", Path.is_dir) for k in FOLDERS] + [(k, "file", Path.is_file) for k in FILES]:
-        value = _value(config, key)
+        value = _value(config, key) if _is_read(config, key) else None
         if value and not exists(Path(value).expanduser()):
             found = "is not a" if Path(value).expanduser().exists() else "does not exist; give a"
             yield Problem(key, f"{key}={value} {found} {kind}.")

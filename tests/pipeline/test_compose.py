@@ -229,6 +229,7 @@ def test_unset_folders_are_named_once_with_their_keys(monkeypatch: pytest.Monkey
         "conf error: dataset.path, heads.select, heads.report: the environment variable HEADLIGHT_DATA"
     )
     assert problems("experiment=sst2", "model.path=m", "dataset.path=d", "heads=grammar") == []
+    assert problems("experiment=sst2", "model=hub", "dataset=reviews", "heads=all") == []
 
 
 def test_folder_of_the_user_joins_the_search_path(tmp_path: Path) -> None:
