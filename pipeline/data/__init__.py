@@ -12,6 +12,8 @@ from pipeline.data.examples import Dataset, Example
 from pipeline.data.filters import select
 from pipeline.data.hub import load_hub
 from pipeline.data.local import load_local
+from pipeline.data.reviews import SPLITS as REVIEW_SPLITS
+from pipeline.data.reviews import load_reviews
 from pipeline.keys import digest
 
 __all__ = ["LOADERS", "Dataset", "Example", "load_dataset"]
@@ -34,11 +36,10 @@ def load_dataset(config: DatasetConfig) -> Dataset:
 
 
 def _load_reviews(config: DatasetConfig) -> Content:
-    from pipeline.data.reviews import load_reviews
-
     split = config.split or "test"
-    if split not in ("train", "test"):
-        raise InputError(f"conf error: dataset.split={split} is not a split of reviews; choose train or test.")
+    if split not in REVIEW_SPLITS:
+        choices = ", ".join(REVIEW_SPLITS)
+        raise InputError(f"conf error: dataset.split={split} is not a split of reviews; choose {choices}.")
     return Content("classification", list(load_reviews(split)), ["negative", "positive"], [])
 
 

@@ -33,7 +33,7 @@ class Content:
     """All examples of a source, before any is left out."""
 
     task: Task
-    examples: list[Example]
+    examples: Sequence[Example]
     label_names: list[str] | None
     notes: list[str]
 

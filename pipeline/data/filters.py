@@ -17,7 +17,7 @@ def select(content: Content, config: DatasetConfig) -> tuple[list[Example], list
     if config.limit is not None and config.limit < 1:
         raise InputError(f"conf error: dataset.limit={config.limit} must be at least 1, or null for all.")
     _require_known(content, config)
-    examples, notes = content.examples, []
+    examples, notes = list(content.examples), []
     for reason, keep in _filters(content, config):
         kept = [example for example in examples if keep(example)]
         if len(kept) < len(examples):

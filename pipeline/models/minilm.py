@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from attribution.errors import InputError
+from pipeline.data.grammar import generate
+from pipeline.data.reviews import load_reviews
 from pipeline.keys import digest
 from pipeline.models.finetune import Recipe, fine_tune
 from pipeline.models.folder import sha256
@@ -51,11 +53,9 @@ def encoder_folder() -> Path:
 
 def training_corpus() -> list[tuple[str, int]]:
     """Texts and class indexes: the reviews' training split and sentences of the grammar."""
-    from pipeline.data.grammar import generate
-    from pipeline.data.reviews import load_reviews
-
-    examples = [*load_reviews("train"), *generate(GRAMMAR_SENTENCES, GRAMMAR_SEED)]
-    return [(example.text, LABELS.index(str(example.label))) for example in examples]
+    reviews = [(review.text, str(review.label)) for review in load_reviews("train")]
+    generated = [(sentence.text, sentence.label) for sentence in generate(GRAMMAR_SENTENCES, GRAMMAR_SEED)]
+    return [(text, LABELS.index(label)) for text, label in reviews + generated]
 
 
 def _make(folder: Path, encoder: Path, corpus: list[tuple[str, int]], progress: bool) -> None:
