@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from attribution.errors import HeadlightError
 from pipeline.commands import doctor, explain, methods, results, run
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
@@ -38,6 +37,8 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = parse(argv)
+    from attribution.errors import HeadlightError  # takes torch along, for which --help need not wait
+
     try:
         return int(arguments.command(arguments))
     except HeadlightError as error:

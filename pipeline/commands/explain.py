@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attribution.errors import InputError
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -79,6 +77,8 @@ def explain(arguments: argparse.Namespace) -> int:
 
 
 def _text(arguments: argparse.Namespace) -> str | tuple[str, str]:
+    from attribution.errors import InputError
+
     question = (arguments.question, arguments.context)
     if any(question):
         if not all(question) or arguments.text or arguments.pair:
@@ -147,15 +147,25 @@ def _target(target: str | None, explainer: Explainer) -> str | int | None:
 
 
 def _summary(explanation: Explanation, explainer: Explainer) -> str:
-    """What is predicted and what is explained."""
-    labels = explainer.model.config.id2label
-    if isinstance(explanation.prediction, tuple):
+    """What is explained and what is predicted."""
+    labels, predicted = explainer.model.config.id2label, explanation.prediction
+    if isinstance(predicted, tuple):
         start, end = explanation.probabilities
-        return (
-            f"{explanation.method}: answer at tokens {explanation.prediction}, p(start)={start:.3f}, p(end)={end:.3f}"
-        )
-    predicted, probability = labels[explanation.prediction], explanation.probabilities[explanation.prediction]
-    return f"{explanation.method} for {labels[explanation.target]}; predicted: {predicted} ({probability:.3f})"
+        answer = _answer(explanation, predicted, explainer)
+        return f"{explanation.method}; predicted: {answer} (start {start:.3f}, end {end:.3f})"
+    probability = explanation.probabilities[predicted]
+    return f"{explanation.method} for {labels[explanation.target]}; predicted: {labels[predicted]} ({probability:.3f})"
+
+
+def _answer(explanation: Explanation, span: tuple[int, int], explainer: Explainer) -> str:
+    """The predicted span as the context spells it."""
+    tokenizer, (first, last) = explainer.tokenizer, span
+    if tokenizer is None or explanation.text_b is None:
+        return f"tokens {first} to {last}"
+    encoded = tokenizer(explanation.text, explanation.text_b, truncation="only_second")
+    start, end = encoded.token_to_chars(first), encoded.token_to_chars(last)
+    inside = encoded.sequence_ids()[first] == encoded.sequence_ids()[last] == 1
+    return repr(explanation.text_b[start.start : end.end]) if inside and first <= last else "no answer"
 
 
 def _line(explanation: Explanation) -> str:

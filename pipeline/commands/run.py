@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from attribution.errors import InputError
-
 OVERRIDES = """overrides:
   GROUP=OPTION      an option of a group: model, dataset, heads, attribution, evaluation, cluster, tracking, experiment
   KEY=VALUE         a value: dataset.limit=96, evaluation.metrics=[aopc,log_odds], attribution.random.seed=1
@@ -65,6 +63,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> Any:
+    from attribution.errors import InputError
     from pipeline.validate import load_config
 
     if arguments.multirun:
