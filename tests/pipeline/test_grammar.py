@@ -177,6 +177,8 @@ def polar_words() -> dict[str, int]:
     polarity |= {word: 1 for domain in lexicon.DOMAINS for word in domain.good.split()}
     polarity |= {word: -1 for domain in lexicon.DOMAINS for word in domain.bad.split()}
     polarity |= {form: sign for table in verbs for (sign, _), words in table.items() for form in forms(words)}
+    idioms = {sign: " ".join(idiom.split("_")[0] for idiom in words.split()) for sign, words in lexicon.IDIOMS.items()}
+    polarity |= {form: sign for sign, verbs in idioms.items() for form in forms(verbs)}
     return polarity | {"return": 1, "stay": 1, "come": 1, "leave": -1, "complain": -1}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline.data.grammar import lexicon, morphology
 from pipeline.data.grammar import phrases as p
@@ -103,6 +104,14 @@ def fare(scene: Scene, polarity: int) -> Node:
     return p.with_subject(subject, verb.after(_aside(scene, fully=False)))
 
 
+def succeed(scene: Scene, polarity: int) -> Node:
+    """The singers stole the show; the soup missed the mark."""
+    subject = p.anything(scene)
+    verb, nominal = scene.pick(lexicon.IDIOMS[polarity]).split("_", 1)
+    what = replace(p.fixed_nominal(nominal), evidence=True)
+    return p.with_subject(subject, p.verb_group(scene, verb, subject).after(Arc("obj", what), _aside(scene)))
+
+
 def is_made(scene: Scene, polarity: int) -> Node:
     """The fish was beautifully cooked by the young chef."""
     subject, skill = p.thing(scene, scene.domain.parts), _skill(scene, polarity)
@@ -190,6 +199,7 @@ CLAUSES: list[tuple[float, Production]] = [
     (4, feel),
     (3, affect),
     (1.5, fare),
+    (1, succeed),
     (1.5, is_made),
     (1.5, makes),
     (1.5, appear),

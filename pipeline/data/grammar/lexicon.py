@@ -115,19 +115,24 @@ DOMAINS = (
 # Mild adjectives may be negated ("not good", "never ugly") and graded; strong ones stand by themselves.
 ADJECTIVES = {
     (GOOD, "mild"): (
-        "good nice pleasant charming interesting impressive satisfying enjoyable convincing appealing special memorable"
+        "good nice pleasant charming interesting impressive satisfying enjoyable convincing appealing special "
+        "memorable refreshing likeable worthwhile rewarding agreeable remarkable delicate tasteful entertaining"
     ),
     (GOOD, "strong"): (
         "wonderful excellent superb brilliant delightful marvellous fantastic perfect splendid magnificent amazing "
-        "gorgeous stunning outstanding exquisite terrific fabulous lovely beautiful great flawless glorious"
+        "gorgeous stunning outstanding exquisite terrific fabulous lovely beautiful great flawless glorious "
+        "unforgettable luminous enchanting breathtaking dazzling radiant sublime heavenly irresistible priceless "
+        "phenomenal masterful spellbinding joyful magical immaculate"
     ),
     (BAD, "mild"): (
         "disappointing ugly annoying irritating unpleasant mediocre tiresome overpriced forgettable unimpressive "
-        "cheap lousy"
+        "cheap lousy weak flawed uninspired lifeless flat pointless hollow sloppy poor bad tired"
     ),
     (BAD, "strong"): (
         "terrible awful dreadful horrible abysmal atrocious pathetic ghastly hideous appalling ridiculous disgusting "
-        "worthless horrendous insulting unbearable miserable wretched hopeless disastrous"
+        "worthless horrendous insulting unbearable miserable wretched hopeless disastrous "
+        "dire vile shameful laughable inexcusable dismal woeful deplorable excruciating revolting pitiful inedible "
+        "unforgivable shocking dreary"
     ),
 }
 MANNERS = {  # adjectives of people
@@ -184,6 +189,10 @@ COMPARATIVES = {
     GOOD: "better nicer prettier finer lovelier",
     BAD: "worse uglier poorer weaker nastier",
 }
+IDIOMS = {  # verb_determiner_object
+    GOOD: "steal_the_show hit_the_spot save_the_day win_my_heart exceed_our_hopes tick_every_box deserve_a_prize",
+    BAD: "miss_the_mark lose_the_thread waste_our_time spoil_the_mood ruin_our_evening drop_the_ball insult_the_guests",
+}
 ADVICE = {GOOD: "try visit choose recommend", BAD: "avoid skip shun ignore"}
 SIGHS = {GOOD: "luckily happily fortunately thankfully", BAD: "sadly unfortunately regrettably"}
 
@@ -211,6 +220,8 @@ FUNCTION_WORDS = {  # inside fixed phrases: relation to the noun, part of speech
     "a": ("det", "DET"),
     "this": ("det", "DET"),
     "our": ("nmod:poss", "PRON"),
+    "my": ("nmod:poss", "PRON"),
+    "every": ("det", "DET"),
     "two": ("nummod", "NUM"),
     "three": ("nummod", "NUM"),
     "first": ("amod", "ADJ"),

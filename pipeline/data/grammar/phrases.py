@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.data.grammar import lexicon, morphology
+from pipeline.data.grammar.lexicon import FUNCTION_WORDS
 from pipeline.data.grammar.scene import Scene
 from pipeline.data.grammar.tree import Arc, Node, leaf
 
@@ -35,9 +36,14 @@ def determined(scene: Scene, node: Node) -> Node:
 
 def fixed(phrase: str) -> Node:
     """A prepositional phrase written out with _, such as at_the_end; its head is the noun."""
-    preposition, *inner, head = phrase.split("_")
-    modifiers = [leaf(relation, word, tag) for word in inner for relation, tag in [lexicon.FUNCTION_WORDS[word]]]
-    return noun(head).before(leaf("case", preposition, "ADP"), *modifiers)
+    preposition, nominal = phrase.split("_", 1)
+    return fixed_nominal(nominal).before(leaf("case", preposition, "ADP"))
+
+
+def fixed_nominal(phrase: str) -> Node:
+    """A noun phrase written out with _, such as the_second_half."""
+    *inner, head = phrase.split("_")
+    return noun(head).before(*(leaf(relation, word, tag) for word in inner for relation, tag in [FUNCTION_WORDS[word]]))
 
 
 def place(scene: Scene, places: str) -> Arc:
