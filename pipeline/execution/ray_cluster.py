@@ -15,7 +15,7 @@ from typing import Self
 
 import ray
 
-from attribution.errors import InputError
+from attribution.errors import HeadlightError, InputError
 from pipeline.config import ClusterConfig
 from pipeline.execution.resources import Node, this_machine, worker_demand
 from pipeline.keys import package_folders
@@ -84,7 +84,8 @@ def _join(address: str) -> Connection:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        raise InputError(f"conf error: cluster.address={address} cannot be joined: {error}") from error
+        reason = f"{' '.join(str(error).split())}; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        raise InputError(f"conf error: cluster.address={address} cannot be joined: {reason}") from error
     logger.info("joined the Ray cluster at %s", address)
     return Connection(opened=True)
 
@@ -106,19 +107,22 @@ def _probe(address: str) -> None:
 def _start_private(config: ClusterConfig) -> Connection:
     machine = this_machine()
     demand = worker_demand(config, [machine])
-    cpus = math.ceil(demand.workers * demand.cpus)
     logger.info("starting a private Ray cluster on this machine: %d workers with %s each", demand.workers, demand)
-    before = _set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth())
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        num_gpus=int(machine.gpus),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=_OBJECT_STORE_BYTES,
-    )
-    return Connection(opened=True, environment=before)
+    connection = Connection(opened=True, environment=_set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth()))
+    try:
+        ray.init(
+            address="local",
+            num_cpus=math.ceil(demand.workers * demand.cpus),
+            num_gpus=int(machine.gpus),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+    except RuntimeError as error:
+        connection.close()
+        raise HeadlightError(f"Ray does not start on this machine: {error}; cluster=local does without it") from error
+    return connection
 
 
 def _auth() -> dict[str, str]:
