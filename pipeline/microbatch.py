@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from attribution.model.inputs import Inputs
 from attribution.perturb import bucket_widths
-from pipeline.config import ClusterConfig
+
+if TYPE_CHECKING:
+    from pipeline.config import ClusterConfig
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,18 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from attribution.errors import InputError
 from attribution.heads import HeadScores
 from attribution.methods.registry import METHODS
 from pipeline.compose import config_dict, config_yaml
 from pipeline.config import Config
-from pipeline.execution import Executor, Progress, create_executor, make_progress
+from pipeline.execution import Executor, Progress, check_cluster, create_executor, make_progress
 from pipeline.execution.task import Outcome
 from pipeline.folder import RunFolder, claim_folder
 from pipeline.heads import given_heads, joined, resolved_methods
@@ -49,11 +51,11 @@ class RunResult:
 
 def run(config: Config, overrides: Sequence[str] = (), progress: Progress | None = None) -> RunResult:
     """Run an experiment. Raises `InputError` before anything is written where it cannot work."""
-    progress = progress or make_progress()
+    if problems := check_cluster(config.cluster):
+        raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
     with ExitStack() as stack:
         tracker = stack.enter_context(_tracker(config))
-        executor = stack.enter_context(create_executor(WorkerSettings(config.paths.store), config.cluster))
-        return _Run(config, list(overrides), progress, executor, tracker).execute()
+        return _Run(config, list(overrides), progress or make_progress(), tracker, stack).execute()
 
 
 def run_key(config: Config) -> str:
@@ -70,12 +72,22 @@ class _Run:
     config: Config
     overrides: list[str]
     progress: Progress
-    executor: Executor
     tracker: Tracker
+    stack: ExitStack
     facts: Facts = field(default_factory=Facts)
+    workers: int = 0  # that were started
 
-    def __post_init__(self) -> None:
-        self.store = Store(self.config.paths.store)
+    @cached_property
+    def store(self) -> Store:
+        """Where results are, under an absolute path: workers have their own working directory."""
+        return Store(Path(self.config.paths.store).absolute())
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Started for the first task: a run that finds everything at hand needs no workers."""
+        executor = self.stack.enter_context(create_executor(WorkerSettings(str(self.store.root)), self.config.cluster))
+        self.workers = executor.workers
+        return executor
 
     def execute(self) -> RunResult:
         """The stages in order; an interrupt leaves the store as it is, and the next run goes on from there."""
@@ -216,7 +228,7 @@ class _Run:
         self.facts.not_finite(attributions)
         self.facts.timings["score"] = time.perf_counter() - started
         self.facts.finished()
-        manifest = manifest_of(self.config, self.overrides, prepared, methods, self.facts, self.executor.workers)
+        manifest = manifest_of(self.config, self.overrides, prepared, methods, self.facts, self.workers)
         folder.write_manifest({**manifest, "run_key": run_key(self.config), "tracking": self.tracker.record()})
 
     def _finish(self, folder: RunFolder) -> RunResult:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 import torch
 
-from attribution import Explainer
+from attribution.explainer import Explainer
 from pipeline.execution.task import Task
 from pipeline.stages import process
 from pipeline.store import Store

@@ -6,11 +6,12 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from pipeline.config import ClusterConfig
+if TYPE_CHECKING:
+    from pipeline.config import ClusterConfig
 
 
 class Node(NamedTuple):

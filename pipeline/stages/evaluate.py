@@ -9,8 +9,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from evaluation import CURVES, TENTHS, CurveRequest, Curves, paper_counts, run_curves
-from evaluation.levels import Levels
+from evaluation.curves import CurveRequest, Curves, run_curves
+from evaluation.faithfulness import CURVES
+from evaluation.levels import TENTHS, Levels, paper_counts
 from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch, inputs_of
 from pipeline.schemas import CURVES as COLUMNS

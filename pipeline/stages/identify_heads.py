@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from attribution import Explainer
 from attribution.errors import InputError
+from attribution.explainer import Explainer
 from attribution.heads import HeadScores, merge, positional_heads, syntactic_heads
 from pipeline.config import Config, HeadsConfig
 from pipeline.data.treebanks import Sentence, load_treebank

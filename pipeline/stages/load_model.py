@@ -8,7 +8,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from attribution import Explainer, Inputs
+from attribution.explainer import Explainer
+from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch, inputs_of
 from pipeline.schemas import PREDICTIONS

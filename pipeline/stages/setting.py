@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.config import Config
-from pipeline.execution import worker_threads
+from pipeline.execution.resources import worker_threads
 from pipeline.keys import digest, source_digest, versions
-from pipeline.microbatch import MicroBatch
-from pipeline.prepare import Prepared
 from pipeline.worker import ModelRef
+
+if TYPE_CHECKING:  # what only the driver reads does not make a result
+    from pipeline.config import Config
+    from pipeline.microbatch import MicroBatch
+    from pipeline.prepare import Prepared
 
 
 @dataclass(frozen=True)
