@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tokenizers import Encoding
 from torch import Tensor
+from transformers import BatchEncoding
 
 from attribution.errors import InputError
 from attribution.explanation import Explanation
 from attribution.model.adapter import ModelAdapter
 from attribution.model.inputs import Inputs
 from attribution.targets import TargetLike, parts
-from attribution.words import words_of
+from attribution.words import token_word_ids, words_of
 
 LEVELS = ("token", "word")
 
@@ -52,16 +54,34 @@ def tokenize(adapter: ModelAdapter, texts: Sequence[str | tuple[str, str]], max_
         return_tensors="pt",
     )
     inputs = Inputs.from_mapping(encoded)
-    lengths = inputs.attention_mask.sum(1).tolist()
-    per_row = list(enumerate(lengths))
+    rows = [(pairs[i], encoding, int(n)) for i, (encoding, n) in enumerate(_lengths(encoded, inputs))]
     return Tokenized(
         pairs,
         inputs,
-        [tokenizer.convert_ids_to_tokens(inputs.input_ids[i, :n].tolist()) for i, n in per_row],
-        [[-1 if word is None else word for word in encoded.word_ids(i)[:n]] for i, n in per_row],
-        [[-1 if field is None else field for field in encoded.sequence_ids(i)[:n]] for i, n in per_row],
-        [[(int(a), int(b)) for a, b in encoded["offset_mapping"][i, :n]] for i, n in per_row],
+        [encoding.tokens[:n] for _, encoding, n in rows],
+        [_word_ids(pair, encoding)[:n] for pair, encoding, n in rows],
+        [_fields(encoding)[:n] for _, encoding, n in rows],
+        [encoding.offsets[:n] for _, encoding, n in rows],
     )
+
+
+def _lengths(encoded: BatchEncoding, inputs: Inputs) -> Iterator[tuple[Encoding, int]]:
+    return zip(encoded.encodings, inputs.attention_mask.sum(1).tolist(), strict=True)
+
+
+def _fields(encoding: Encoding) -> list[int]:
+    return [-1 if field is None else field for field in encoding.sequence_ids]
+
+
+def _word_ids(pair: tuple[str, str | None], encoding: Encoding) -> list[int]:
+    """Word of each token in its own field, -1 for special tokens."""
+    ids, fields = [-1] * len(encoding), _fields(encoding)
+    for field, text in enumerate(pair):
+        if text is not None:
+            own = [word if at == field else None for word, at in zip(encoding.word_ids, fields, strict=True)]
+            found = token_word_ids(own, encoding.offsets, text)
+            ids = [new if at == field else old for new, old, at in zip(found, ids, fields, strict=True)]
+    return ids
 
 
 def explanations_of(

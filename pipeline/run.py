@@ -25,6 +25,7 @@ from pipeline.heads import given_heads, joined, resolved_methods
 from pipeline.keys import digest
 from pipeline.manifest import Facts, manifest_of
 from pipeline.microbatch import plan_microbatches
+from pipeline.preflight import check_prepared
 from pipeline.prepare import Prepared, prepare
 from pipeline.report import build_report
 from pipeline.schedule import StagePlan, curve_families, plan_attribution, plan_evaluation, whole
@@ -92,7 +93,7 @@ class _Run:
     def execute(self) -> RunResult:
         """The stages in order; an interrupt leaves the store as it is, and the next run goes on from there."""
         heads = given_heads(self.config)
-        prepared = self._prepare()
+        prepared = self._prepare(heads)
         setting = Setting.of(self.config, prepared)
         prepared, predictions = self._predict(prepared, setting)
         setting = Setting.of(self.config, prepared)
@@ -100,11 +101,11 @@ class _Run:
         batches = plan_microbatches(prepared.examples, self.config.cluster, prepared.model.max_length)
         rows = prepared.examples.to_pylist()
         targets = targets_of(self.config, prepared.is_qa, rows, predictions.to_pylist())
-        self.facts.started()
-        folder = claim_folder(Path(self.config.paths.runs), self.config.name, run_key(self.config))
-        self.tracker.start()
         heads = heads or self._heads(setting)
         methods = resolved_methods(self.config.attribution, heads, prepared.model)
+        self.facts.started()
+        self.tracker.start()
+        folder = claim_folder(Path(self.config.paths.runs), self.config.name, run_key(self.config))
         scores = plan_attribution(self.config, setting, self.store, batches, targets, methods)
         self._do(scores)
         curves = plan_evaluation(self.config, setting, self.store, batches, targets, scores.keys)
@@ -112,9 +113,10 @@ class _Run:
         self._write(folder, prepared, predictions, heads, methods, scores, curves)
         return self._finish(folder)
 
-    def _prepare(self) -> Prepared:
+    def _prepare(self, heads: HeadScores | None) -> Prepared:
         started = time.perf_counter()
         prepared = prepare(self.config)
+        check_prepared(self.config, prepared, heads)
         self.facts.timings["prepare"] = time.perf_counter() - started
         self.facts.notes = list(prepared.notes)
         for note in self.facts.notes:
@@ -150,9 +152,14 @@ class _Run:
         return heads
 
     def _stop_on_failure(self) -> None:
-        """Nothing can be explained without predictions and heads."""
-        if self.facts.failures:
-            raise RuntimeError(self.facts.failures[0]["error"] + "\n" + (self.facts.failures[0]["traceback"] or ""))
+        """Nothing can be explained without predictions and heads. What was wrong with the input is said in one line."""
+        if not self.facts.failures:
+            return
+        failure = self.facts.failures[0]
+        kind, _, message = failure["error"].partition(": ")
+        if kind == InputError.__name__:
+            raise InputError(message)
+        raise RuntimeError(failure["error"] + "\n" + (failure["traceback"] or ""))
 
     def _do(self, plan: StagePlan, needs: StagePlan | None = None) -> None:
         """Run a stage's tasks; what fails is noted, and what depended on it is left out."""
@@ -184,7 +191,7 @@ class _Run:
         return pa.concat_tables(self._tables(plan.keys[stage], stage))
 
     def _by_label(self, name: str, keys: Sequence[tuple[str, list[str]]], stage: str, items: list[str]) -> pa.Table:
-        """A run table with the method in front; methods in the order of the configuration, items in that of the data."""
+        """A run table with the method in front; methods in the order they were asked for, items in that of the data."""
         order = {item: i for i, item in enumerate(items)}
         parts = []
         for label, found in keys:

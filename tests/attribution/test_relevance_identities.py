@@ -149,7 +149,9 @@ def test_question_answering_starts_at_one_token_and_receives_its_mask(bert_qa):
 
 def test_a_span_is_its_start_plus_its_end(bert_qa):
     explainer = Explainer(bert_qa)
-    start, end, span = (explainer.scores(IDS, method="mask_lrp", head_mask=MASK, target=t) for t in ("start", "end", "span"))
+    start, end, span = (
+        explainer.scores(IDS, method="mask_lrp", head_mask=MASK, target=t) for t in ("start", "end", "span")
+    )
     torch.testing.assert_close(span, start + end, rtol=0, atol=1e-15)
 
 

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_models import save_tiny
 
-from pipeline.diff import diff_runs
 from pipeline.execution import make_progress
 from pipeline.run import run
 from pipeline.schemas import RUN_TABLES
@@ -27,6 +26,7 @@ TEXTS = [
     ("never was a film so bad as this one , and never was a meal so slow .", "negative"),
     ("fine .", "positive"),
 ]
+PLAIN = ["attribution.m.method=gradcam", "evaluation.controls=[]"]
 METHODS = ["attribution.m.method=mask_lrp", "attribution.m.head_mask=both", "attribution.random.method=random"]
 
 
@@ -89,14 +89,14 @@ def test_adding_a_method_computes_only_that_method(base):
 
 
 def test_a_method_has_the_same_scores_whoever_shares_its_pass(base):
-    alone = go([*base, "attribution.m.method=gradcam"])
-    together = go([*base, "attribution.m.method=gradcam", "attribution.x.method=full_lrp", "paths.root=elsewhere"])
+    alone = go([*base, *PLAIN])
+    together = go([*base, *PLAIN, "attribution.x.method=full_lrp", "paths.root=elsewhere"])
     first, second = (pq.read_table(r.folder / "curves.parquet") for r in (alone, together))
     assert first.equals(second.slice(0, first.num_rows))
 
 
 def test_one_method_under_two_names_is_computed_once(base):
-    result = manifest(go([*base, "attribution.a.method=gradcam", "attribution.b.method=gradcam"]))
+    result = manifest(go([*base, *PLAIN, "attribution.again.method=gradcam"]))
     assert result["reuse"]["attribute"]["computed"] == result["reuse"]["load_model"]["computed"]
 
 
@@ -111,15 +111,15 @@ def test_an_interrupted_run_goes_on_where_it_was(base, monkeypatch):
         done.extend([key] if stage == "evaluate" else [])
         return original(store, key, table, stage)
 
-    monkeypatch.setattr(Store, "put", put)
-    with pytest.raises(KeyboardInterrupt):
-        go([*base, *METHODS])
-    monkeypatch.undo()
-    monkeypatch.chdir(Path(whole.folder).parent)
-    resumed = run(load_config([*base, *METHODS]), [], make_progress(silent=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", put)
+        with pytest.raises(KeyboardInterrupt):
+            go([*base, *METHODS])
+    resumed = go([*base, *METHODS])
     reuse = manifest(resumed)["reuse"]
-    assert reuse["attribute"]["computed"] == 0 or reuse["evaluate"]["reused"] >= 6
-    assert diff_runs(whole.folder, resumed.folder).tables_identical
+    assert reuse["attribute"]["computed"] == 0
+    assert reuse["evaluate"]["reused"] >= 6
+    assert manifest(resumed)["files"] == manifest(whole)["files"]
 
 
 def test_ray_and_local_and_any_number_of_workers_give_the_same_bytes(base):
