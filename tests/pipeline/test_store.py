@@ -99,7 +99,7 @@ def test_a_crash_before_a_rename_leaves_the_key_absent(store, monkeypatch, caplo
 
 
 def test_a_failed_write_leaves_no_file(store, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr(Path, "replace", lambda *paths: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space left"):
         store.put(KEY, curves(), "evaluate")
     assert [path for path in store.root.rglob("*") if path.is_file()] == []
