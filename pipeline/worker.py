@@ -12,7 +12,9 @@ import pyarrow as pa
 import torch
 
 from attribution.explainer import Explainer
+from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
+from pipeline.microbatch import inputs_of
 from pipeline.stages import process
 from pipeline.store import Store
 
@@ -31,6 +33,17 @@ class ModelRef:
     def load(self) -> Explainer:
         """The model behind an explainer."""
         return Explainer.from_pretrained(self.folder, dtype=getattr(torch, self.dtype), device=self.device)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A microbatch as a worker gets it: which rows of which examples, at which length, for which model."""
+
+    model: ModelRef
+    examples_key: str
+    rows: tuple[int, ...]
+    length: int
+    segment_ids: bool
 
 
 class Recent(Generic[Kept]):
@@ -77,6 +90,12 @@ class StageWorker:
     def process(self, task: Task) -> dict[str, Any]:
         """Do one task: {key of each result: its sha256}."""
         return process(task.stage, task.payload, self)
+
+    def open(self, shard: Shard) -> tuple[Explainer, list[dict[str, Any]], Inputs]:
+        """The model, rows and inputs [B, length] of a shard."""
+        explainer, examples = self.explainer(shard.model), self.examples(shard.examples_key, shard.rows)
+        pad_id = explainer.adapter.pad_id or 0
+        return explainer, examples, inputs_of(examples, shard.length, pad_id, segment_ids=shard.segment_ids)
 
     def explainer(self, ref: ModelRef) -> Explainer:
         """The model of a task, loaded once."""

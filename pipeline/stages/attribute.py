@@ -11,10 +11,10 @@ from torch import Tensor
 
 from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
-from pipeline.microbatch import MicroBatch, inputs_of
+from pipeline.microbatch import MicroBatch
 from pipeline.schemas import ATTRIBUTIONS
 from pipeline.stages.setting import Setting, content_of
-from pipeline.worker import ModelRef, StageWorker
+from pipeline.worker import Shard, StageWorker
 
 STAGE = "attribute"
 Targets = tuple[int, ...] | tuple[tuple[int, int], ...]
@@ -35,7 +35,7 @@ def task_of(
     options: Mapping[str, Any],
 ) -> Task:
     """The task that computes several methods {key: method} of a microbatch from one capture."""
-    payload = {"methods": dict(methods), "targets": targets, **options, **setting.batch(batch)}
+    payload = {"methods": dict(methods), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(methods)
     return Task("+".join(sorted(methods)), STAGE, payload, setting.model.fingerprint, weight)
 
@@ -47,15 +47,10 @@ def process(
     targets: Targets,
     output: str,
     hide_separators: bool,
-    model: ModelRef,
-    examples_key: str,
-    rows: tuple[int, ...],
-    length: int,
-    segment_ids: bool,
+    shard: Shard,
 ) -> dict[str, Any]:
     """Explain one microbatch."""
-    examples, explainer = worker.examples(examples_key, rows), worker.explainer(model)
-    inputs = inputs_of(examples, length, explainer.adapter.pad_id or 0, segment_ids=segment_ids)
+    explainer, examples, inputs = worker.open(shard)
     separator = getattr(explainer.tokenizer, "sep_token_id", None)
     if hide_separators and separator is not None:
         inputs = without(inputs, separator)

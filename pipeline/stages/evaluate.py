@@ -13,12 +13,12 @@ from evaluation.curves import CurveRequest, Curves, run_curves
 from evaluation.faithfulness import CURVES
 from evaluation.levels import TENTHS, Levels, paper_counts
 from pipeline.execution.task import Task
-from pipeline.microbatch import MicroBatch, inputs_of
+from pipeline.microbatch import MicroBatch
 from pipeline.schemas import CURVES as COLUMNS
 from pipeline.stages.attribute import STAGE as ATTRIBUTE
 from pipeline.stages.attribute import Targets
 from pipeline.stages.setting import Setting, content_of
-from pipeline.worker import ModelRef, StageWorker
+from pipeline.worker import Shard, StageWorker
 
 STAGE = "evaluate"
 
@@ -39,12 +39,7 @@ def task_of(
     setting: Setting, batch: MicroBatch, wanted: Mapping[str, Wanted], targets: Targets, options: Mapping[str, Any]
 ) -> Task:
     """The task that draws several curves {key: wanted} of a microbatch."""
-    payload = {
-        "wanted": dict(wanted),
-        "targets": targets,
-        **options,
-        **setting.batch(batch),
-    }
+    payload = {"wanted": dict(wanted), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(wanted)
     return Task("+".join(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight)
 
@@ -56,17 +51,12 @@ def process(
     targets: Targets,
     operator: str | None,
     levels: str,
-    model: ModelRef,
-    examples_key: str,
-    rows: tuple[int, ...],
-    length: int,
-    segment_ids: bool,
+    shard: Shard,
 ) -> dict[str, Any]:
     """Draw the curves of one microbatch."""
-    examples, explainer = worker.examples(examples_key, rows), worker.explainer(model)
-    inputs = inputs_of(examples, length, explainer.adapter.pad_id or 0, segment_ids=segment_ids)
+    explainer, examples, inputs = worker.open(shard)
     steps = LEVELS[levels](inputs.attention_mask.sum(1))
-    scores = {key: read_scores(worker, key, length) for key in {each.attribution_key for each in wanted.values()}}
+    scores = {key: read_scores(worker, key, shard.length) for key in {each.attribution_key for each in wanted.values()}}
     requests: dict[str, CurveRequest] = {
         key: CURVES[each.curve].request(scores[each.attribution_key], steps, operator) for key, each in wanted.items()
     }

@@ -11,10 +11,10 @@ from torch import Tensor
 from attribution.explainer import Explainer
 from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
-from pipeline.microbatch import MicroBatch, inputs_of
+from pipeline.microbatch import MicroBatch
 from pipeline.schemas import PREDICTIONS
 from pipeline.stages.setting import Setting, content_of
-from pipeline.worker import ModelRef, StageWorker
+from pipeline.worker import Shard, StageWorker
 
 STAGE = "load_model"
 
@@ -27,22 +27,12 @@ def key_of(setting: Setting, batch: MicroBatch) -> str:
 def task_of(setting: Setting, batch: MicroBatch) -> Task:
     """The task that predicts a microbatch."""
     key = key_of(setting, batch)
-    return Task(key, STAGE, {"key": key, **setting.batch(batch)}, setting.model.fingerprint, len(batch.rows))
+    return Task(key, STAGE, {"key": key, "shard": setting.shard(batch)}, setting.model.fingerprint, len(batch.rows))
 
 
-def process(
-    *,
-    worker: StageWorker,
-    key: str,
-    model: ModelRef,
-    examples_key: str,
-    rows: tuple[int, ...],
-    length: int,
-    segment_ids: bool,
-) -> dict[str, Any]:
+def process(*, worker: StageWorker, key: str, shard: Shard) -> dict[str, Any]:
     """Predict one microbatch."""
-    examples, explainer = worker.examples(examples_key, rows), worker.explainer(model)
-    inputs = inputs_of(examples, length, explainer.adapter.pad_id or 0, segment_ids=segment_ids)
+    explainer, examples, inputs = worker.open(shard)
     columns = predictions(explainer, inputs)
     table = pa.table({"item_id": [example["item_id"] for example in examples], **columns}, schema=PREDICTIONS)
     return {key: worker.store.put(key, table, STAGE).sha256}

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.execution.resources import worker_threads
 from pipeline.keys import digest, source_digest, versions
-from pipeline.worker import ModelRef
+from pipeline.worker import ModelRef, Shard
 
 if TYPE_CHECKING:  # what only the driver reads does not make a result
     from pipeline.config import Config
@@ -49,15 +49,9 @@ class Setting:
         del setting["model"]["folder"], setting["examples_key"]
         return digest({"stage": stage, "source": source_digest([f"pipeline.stages.{stage}"]), **setting, **content})
 
-    def batch(self, batch: MicroBatch) -> dict[str, Any]:
-        """What a task says about its microbatch."""
-        return {
-            "model": self.model,
-            "examples_key": self.examples_key,
-            "rows": batch.rows,
-            "length": batch.length,
-            "segment_ids": self.segment_ids,
-        }
+    def shard(self, batch: MicroBatch) -> Shard:
+        """A microbatch for a worker."""
+        return Shard(self.model, self.examples_key, batch.rows, batch.length, self.segment_ids)
 
 
 def device_of(config: Config) -> str:

@@ -17,7 +17,7 @@ from pipeline.execution import Executor, Task, make_executor
 from pipeline.schemas import EXAMPLES
 from pipeline.stages import attribute
 from pipeline.store import Store
-from pipeline.worker import ModelRef, StageWorker, WorkerSettings
+from pipeline.worker import ModelRef, Shard, StageWorker, WorkerSettings
 
 METHODS = ("mask_lrp", "transformer_attribution", "gradcam", "attcat")
 TASKS, ROWS, LENGTH = 12, 8, 64
@@ -71,11 +71,7 @@ def _tasks(model: ModelRef, run: str, n: int = TASKS) -> list[Task]:
             "targets": (1,) * ROWS,
             "output": "logit",
             "hide_separators": False,
-            "model": model,
-            "examples_key": "e" * 64,
-            "rows": tuple(range(i * ROWS, (i + 1) * ROWS)),
-            "length": LENGTH,
-            "segment_ids": True,
+            "shard": Shard(model, "e" * 64, tuple(range(i * ROWS, (i + 1) * ROWS)), LENGTH, segment_ids=True),
         }
         tasks.append(Task(_key(run, i, "task"), attribute.STAGE, payload, model.fingerprint))
     return tasks

@@ -136,7 +136,7 @@ def test_a_shard_that_fails_costs_only_itself(base, monkeypatch):
     original = attribute.process
 
     def process(**payload):
-        if 0 in payload["rows"]:
+        if 0 in payload["shard"].rows:
             raise ValueError("poisoned")
         return original(**payload)
 
