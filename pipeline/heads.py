@@ -36,6 +36,19 @@ def joined(tables: list[pa.Table]) -> HeadScores | None:
     return merge(*found) if found else None
 
 
+def check_masks(config: Config, heads: HeadScores | None, model: ResolvedModel) -> None:
+    """InputError for heads or masks that do not fit the model; names of heads yet to be found are left for later."""
+    if heads is not None and heads.shape != (model.n_layers, model.n_heads):
+        raise InputError(
+            f"conf error: heads.run={config.heads.run} has heads of a model with {list(heads.shape)} (layers, heads); "
+            f"model {model.name} has [{model.n_layers}, {model.n_heads}]. Name a run of it, or use heads=grammar."
+        )
+    to_be_found = heads is None and config.heads.source != "all"
+    for label, entry in config.attribution.items():
+        if not (to_be_found and isinstance(entry.get("head_mask"), str)):
+            _resolved(label, entry, heads, model)
+
+
 def resolved_methods(
     methods: Mapping[str, Any], heads: HeadScores | None, model: ResolvedModel
 ) -> dict[str, dict[str, Any]]:
@@ -60,11 +73,6 @@ def _mask(label: str, spec: str, heads: HeadScores | None, model: ResolvedModel)
         raise InputError(
             f"conf error: attribution.{label}.head_mask={spec} needs heads, but heads.source=all finds none; "
             "choose heads=grammar, heads=treebank or heads=run."
-        )
-    if heads.shape != (model.n_layers, model.n_heads):
-        raise InputError(
-            f"conf error: heads.run has heads of a model with {heads.shape} (layers, heads); "
-            f"model {model.name} has ({model.n_layers}, {model.n_heads})."
         )
     mask: list[list[int]] = head_mask(spec, heads).int().tolist()
     return mask

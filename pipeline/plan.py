@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from attribution.methods.registry import METHODS
 from evaluation import CURVES
 from evaluation.levels import TENTHS
+from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.heads import given_heads, joined, resolved_methods
 from pipeline.microbatch import MicroBatch, plan_microbatches
+from pipeline.preflight import check_prepared
 from pipeline.prepare import Prepared, prepare
-from pipeline.run import in_order_of
 from pipeline.schedule import StagePlan, curve_families, plan_attribution, plan_evaluation, whole
 from pipeline.stages import identify_heads, load_model
 from pipeline.stages.setting import Setting
@@ -27,6 +26,7 @@ PAPER_LEVELS = 9
 def describe_plan(config: Config) -> str:
     """The plan of a run in lines of text. Reads model, data and store; computes and writes nothing."""
     prepared, store = prepare(config), Store(config.paths.store)
+    check_prepared(config, prepared, given_heads(config))
     setting = Setting.of(config, prepared)
     batches = plan_microbatches(prepared.examples, config.cluster, prepared.model.max_length)
     predicting = whole([load_model.task_of(setting, batch) for batch in batches], load_model.STAGE, store)
@@ -77,12 +77,12 @@ def _later(
     finding: StagePlan,
 ) -> Iterator[str]:
     """The stages whose keys need predictions and heads, when the store has these."""
-    tables = [store.get(key, load_model.STAGE) for key in predicting.keys[load_model.STAGE]]
-    predictions = in_order_of(prepared.examples, pa.concat_tables([table for table in tables if table is not None]))
+    results = Results(store)
+    predictions = in_order_of(prepared.examples, results.table(predicting.keys[load_model.STAGE], load_model.STAGE))
     kept = likely_gold(config, prepared.examples.to_pylist(), predictions.to_pylist())
     chosen = Prepared(prepared.model, prepared.tokenizer, prepared.dataset, prepared.examples.take(kept))
-    found = [store.get(key, identify_heads.STAGE) for key in finding.keys.get(identify_heads.STAGE, [])]
-    heads = given_heads(config) or joined([table for table in found if table is not None])
+    found = results.tables(finding.keys.get(identify_heads.STAGE, []), identify_heads.STAGE)
+    heads = given_heads(config) or joined(found)
     batches = plan_microbatches(chosen.examples, config.cluster, chosen.model.max_length)
     rows, guesses = chosen.examples.to_pylist(), predictions.take(kept).to_pylist()
     targets = targets_of(config, chosen.is_qa, rows, guesses)

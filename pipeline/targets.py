@@ -14,17 +14,32 @@ from pipeline.models import ResolvedModel
 from pipeline.prepare import Prepared
 
 Row = Mapping[str, Any]
+Choose = Callable[[Row, Row], Any]  # example, prediction -> target
 
 
 def targets_of(config: Config, is_qa: bool, examples: Sequence[Row], predictions: Sequence[Row]) -> list[Any]:
     """One target per example: a class, or (start, end)."""
+    choose = check_target(config, is_qa)
+    return [choose(example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+
+
+def check_target(config: Config, is_qa: bool) -> Choose:
+    """How a target is chosen; InputError where the model has no such targets."""
     choices = QA_TARGETS if is_qa else CLASS_TARGETS
     if config.explain.target not in choices:
         raise InputError(
             f"conf error: explain.target={config.explain.target} does not fit this model; choose {', '.join(choices)}."
         )
-    choose = choices[config.explain.target]
-    return [choose(example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+    return choices[config.explain.target]
+
+
+def check_gold(config: Config, is_qa: bool, examples: Sequence[Row]) -> None:
+    """InputError where gold labels or answers are asked for and an example has none."""
+    for example in examples:
+        if config.explain.target == "gold":
+            check_target(config, is_qa)(example, {})
+        if config.dataset.min_gold_probability:
+            _gold_label(example, f"dataset.min_gold_probability={config.dataset.min_gold_probability:g}")
 
 
 def _predicted(example: Row, prediction: Row) -> int:
@@ -37,8 +52,15 @@ def _runner_up(example: Row, prediction: Row) -> int:
 
 
 def _gold(example: Row, prediction: Row) -> int:
+    return _gold_label(example, "explain.target=gold")
+
+
+def _gold_label(example: Row, needed_by: str) -> int:
     if example["label"] is None:
-        raise InputError(f"conf error: explain.target=gold, but row {example['row_index']} of the data has no label.")
+        row = example["row_index"] + 1
+        raise InputError(
+            f"conf error: {needed_by} needs a gold label of every example; row {row} of the data has none."
+        )
     return int(example["label"])
 
 
@@ -48,16 +70,19 @@ def _predicted_span(example: Row, prediction: Row) -> tuple[int, int]:
 
 def _gold_span(example: Row, prediction: Row) -> tuple[int, int]:
     if example["answer_start"] is None:
-        raise InputError(f"conf error: explain.target=gold, but row {example['row_index']} of the data has no answer.")
+        row = example["row_index"] + 1
+        raise InputError(
+            f"conf error: explain.target=gold needs a gold answer within the tokens kept; row {row} has none."
+        )
     return int(example["answer_start"]), int(example["answer_end"])
 
 
-CLASS_TARGETS: dict[str, Callable[[Row, Row], Any]] = {
+CLASS_TARGETS: dict[str, Choose] = {
     "predicted": _predicted,
     "gold": _gold,
     "runner_up": _runner_up,
 }
-QA_TARGETS: dict[str, Callable[[Row, Row], Any]] = {
+QA_TARGETS: dict[str, Choose] = {
     "predicted": _predicted_span,
     "span": _predicted_span,
     "gold": _gold_span,
@@ -101,7 +126,7 @@ def likely_gold(config: Config, examples: Sequence[Row], predictions: Sequence[R
     if not least:
         return list(range(len(examples)))
     pairs = enumerate(zip(examples, predictions, strict=True))
-    kept = [i for i, (example, p) in pairs if p["probabilities"][_gold(example, p)] >= least]
+    kept = [i for i, (example, p) in pairs if p["probabilities"][example["label"]] >= least]
     if not kept:
         raise InputError(f"conf error: dataset.min_gold_probability={least:g} leaves none of {len(examples)} examples.")
     return kept

@@ -14,8 +14,9 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from attribution.errors import InputError
-from pipeline.config import Config
+from pipeline.config import Config, DatasetConfig
 from pipeline.data.examples import Dataset, Example, Span
+from pipeline.data.filters import nothing_left
 from pipeline.data.labels import map_labels
 from pipeline.keys import digest
 from pipeline.schemas import EXAMPLES
@@ -70,7 +71,7 @@ def encode(
     classes = map_labels((e.label for e in dataset.examples), dataset.label_names, model_labels, config.model.label_map)
     length = _max_length(tokenizer, config, max_length)
     everything = list(_tokenize(dataset.examples, tokenizer, length, config.dataset.truncate))
-    kept, notes = _long_enough(everything, config.dataset.min_tokens)
+    kept, notes = _long_enough(everything, config.dataset)
     rows = _rows(kept, dataset, classes, "token_type_ids" in tokenizer.model_input_names)
     table = pa.Table.from_pylist(rows, schema=EXAMPLES)
     notes += [*_truncation(kept, length), *_lost_answers(rows, dataset)]
@@ -143,17 +144,17 @@ def _without_space(text: str, span: Span) -> Span:
     return start, end
 
 
-def _long_enough(everything: Sequence[Encoded], min_tokens: int) -> tuple[list[Encoded], list[str]]:
-    """Examples of at least `min_tokens` of which at least one is not special."""
+def _long_enough(everything: Sequence[Encoded], config: DatasetConfig) -> tuple[list[Encoded], list[str]]:
+    """Examples of at least `min_tokens` tokens of which at least one is not special."""
     readable = [row for row in everything if max(row.fields, default=-1) >= 0]
-    kept = [row for row in readable if len(row) >= min_tokens]
+    kept = [row for row in readable if len(row) >= config.min_tokens]
     reasons = {
         "the tokenizer finds no token in their text": len(everything) - len(readable),
-        f"fewer than dataset.min_tokens={min_tokens} tokens": len(readable) - len(kept),
+        f"fewer than dataset.min_tokens={config.min_tokens} tokens": len(readable) - len(kept),
     }
     notes = [f"{n} of {len(everything)} examples left out: {reason}" for reason, n in reasons.items() if n]
     if not kept:
-        raise InputError("conf error: no examples are left of the data set: " + "; ".join(notes) + ".")
+        raise InputError(nothing_left(config, notes))
     return kept, notes
 
 

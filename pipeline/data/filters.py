@@ -24,8 +24,14 @@ def select(content: Content, config: DatasetConfig) -> tuple[list[Example], list
             notes.append(f"{len(examples) - len(kept)} of {len(examples)} examples left out: {reason}")
         examples = kept
     if not examples:
-        raise InputError("conf error: no examples are left of the data set: " + "; ".join(notes) + ".")
+        raise InputError(nothing_left(config, notes))
     return _sample(examples, config.limit, config.sample_seed), notes
+
+
+def nothing_left(config: DatasetConfig, notes: Sequence[str]) -> str:
+    """The error where all examples were left out, for the reasons in `notes`."""
+    where = f".path={config.path}" if config.path else f".id={config.id}" if config.id else f"={config.source}"
+    return f"conf error: dataset{where}: no examples are left of the data set: {'; '.join(notes)}."
 
 
 def _filters(content: Content, config: DatasetConfig) -> list[tuple[str, Callable[[Example], bool]]]:

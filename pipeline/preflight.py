@@ -1,0 +1,82 @@
+"""What only the model and the data can tell is wrong with a configuration; all of it reported before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from transformers import AutoConfig
+
+from attribution.errors import InputError
+from attribution.heads import HeadScores
+from attribution.model.adapter import ModelAdapter
+from attribution.perturb import resolve_operator
+from evaluation import METRICS
+from pipeline.config import Config
+from pipeline.data.treebanks import load_treebank
+from pipeline.heads import check_masks
+from pipeline.models.folder import AUTO_CLASSES
+from pipeline.prepare import Prepared
+from pipeline.targets import check_gold, check_target
+
+
+def check_prepared(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Raise `InputError` with one line for each problem. `heads` are those given, None where they are to be found."""
+    problems = []
+    for check in CHECKS:
+        try:
+            check(config, prepared, heads)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _target(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    check_target(config, prepared.is_qa)
+    check_gold(config, prepared.is_qa, prepared.examples.to_pylist())
+
+
+def _masks(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    check_masks(config, heads, prepared.model)
+
+
+def _metrics(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Metrics of answers where there are none."""
+    answered = prepared.examples["answer_start"].null_count < prepared.examples.num_rows
+    for metric in config.evaluation.metrics:
+        if "answers" in METRICS[metric].needs and not answered:
+            raise InputError(
+                f"conf error: evaluation.metrics: {metric} needs gold answers, and data set {prepared.dataset.name} "
+                "has none; take it out of the list."
+            )
+
+
+def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Perturbations this model cannot be given, as far as its configuration and its tokenizer tell."""
+    if all(METRICS[metric].curve is None for metric in config.evaluation.metrics):
+        return
+    declared = AutoConfig.from_pretrained(prepared.model.folder, trust_remote_code=False, local_files_only=True)
+    with torch.device("meta"):  # no weights are needed to know its tokens
+        model = AUTO_CLASSES[prepared.model.task].from_config(declared, trust_remote_code=False)
+    try:
+        resolve_operator(ModelAdapter(model, prepared.tokenizer), config.evaluation.operator)
+    except InputError as error:
+        raise InputError(f"conf error: evaluation.{error}") from error
+
+
+def _treebanks(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Treebanks that cannot be read."""
+    if config.heads.source == "treebank":
+        for key, path in (("heads.select", config.heads.select), ("heads.report", config.heads.report)):
+            if path:
+                load_treebank(path, config.heads.limit, key=key)
+
+
+CHECKS: tuple[Callable[[Config, Prepared, HeadScores | None], None], ...] = (
+    _target,
+    _masks,
+    _metrics,
+    _operator,
+    _treebanks,
+)
