@@ -16,6 +16,7 @@ import pyarrow as pa
 from attribution.errors import InputError
 from attribution.heads import HeadScores
 from attribution.methods.registry import METHODS
+from pipeline.collect import Results, in_order_of
 from pipeline.compose import config_dict, config_yaml
 from pipeline.config import Config
 from pipeline.execution import Executor, Progress, check_cluster, create_executor, make_progress
@@ -84,6 +85,11 @@ class _Run:
         return Store(Path(self.config.paths.store).absolute())
 
     @cached_property
+    def results(self) -> Results:
+        """What the store holds, as tables of the whole run."""
+        return Results(self.store)
+
+    @cached_property
     def executor(self) -> Executor:
         """Started for the first task: a run that finds everything at hand needs no workers."""
         executor = self.stack.enter_context(create_executor(WorkerSettings(str(self.store.root)), self.config.cluster))
@@ -130,7 +136,7 @@ class _Run:
         plan = whole([load_model.task_of(setting, batch) for batch in batches], load_model.STAGE, self.store)
         self._do(plan)
         self._stop_on_failure()
-        predictions = in_order_of(prepared.examples, self._collected(plan, load_model.STAGE))
+        predictions = in_order_of(prepared.examples, self.results.table(plan.keys[load_model.STAGE], load_model.STAGE))
         fit = check_labels(prepared, predictions)
         self.facts.fit = fit
         if fit is not None:
@@ -146,7 +152,7 @@ class _Run:
         plan = whole(identify_heads.tasks_of(self.config, setting), identify_heads.STAGE, self.store)
         self._do(plan)
         self._stop_on_failure()
-        heads = joined(self._tables(plan.keys.get(identify_heads.STAGE, []), identify_heads.STAGE))
+        heads = joined(self.results.tables(plan.keys.get(identify_heads.STAGE, []), identify_heads.STAGE))
         for line in heads.describe() if heads else []:
             self.progress.message(line)
         return heads
@@ -184,27 +190,6 @@ class _Run:
         if plan.reused:
             self.progress.message(f"{plan.stage}: {plan.computed} results computed, {plan.reused} reused")
 
-    def _tables(self, keys: Sequence[str], stage: str) -> list[pa.Table]:
-        return [table for key in keys if (table := self.store.get(key, stage)) is not None]
-
-    def _collected(self, plan: StagePlan, stage: str) -> pa.Table:
-        return pa.concat_tables(self._tables(plan.keys[stage], stage))
-
-    def _by_label(self, name: str, keys: Sequence[tuple[str, list[str]]], stage: str, items: list[str]) -> pa.Table:
-        """A run table with the method in front; methods in the order they were asked for, items in that of the data."""
-        order = {item: i for i, item in enumerate(items)}
-        parts = []
-        for label, found in keys:
-            tables = self._tables(found, stage)
-            if not tables:
-                continue
-            table = pa.concat_tables(tables)
-            places = pa.array([order[item] for item in table["item_id"].to_pylist()])
-            table = table.append_column("_place", places).sort_by("_place").drop_columns("_place")
-            parts.append(table.add_column(0, "method", pa.array([label] * table.num_rows, pa.string())))
-        schema = RUN_TABLES[name]
-        return pa.concat_tables(parts).cast(schema) if parts else schema.empty_table()
-
     def _write(
         self,
         folder: RunFolder,
@@ -217,9 +202,9 @@ class _Run:
     ) -> None:
         started = time.perf_counter()
         items = prepared.examples["item_id"].to_pylist()
-        attributions = self._by_label("attributions", list(scores.keys.items()), scores.stage, items)
+        attributions = self.results.by_method("attributions", list(scores.keys.items()), scores.stage, items)
         by_curve = [(label, curves.keys[label, family]) for label in methods for family in curve_families(self.config)]
-        drawn = self._by_label("curves", by_curve, evaluate.STAGE, items)
+        drawn = self.results.by_method("curves", by_curve, evaluate.STAGE, items)
         values = values_table(list(methods), prepared.examples, attributions, drawn, self.config.evaluation)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in methods.items()}
         tables = {
@@ -239,10 +224,8 @@ class _Run:
         folder.write_manifest({**manifest, "run_key": run_key(self.config), "tracking": self.tracker.record()})
 
     def _finish(self, folder: RunFolder) -> RunResult:
-        started = time.perf_counter()
         report = build_report(folder.path, texts=self.config.report.texts, examples=self.config.report.examples)
-        self.tracker.log(folder.path)
-        self.facts.timings["report"] = time.perf_counter() - started
+        self.tracker.log(folder.path, texts=self.config.report.texts == "full")
         for failure in self.facts.failures[:5]:
             self.progress.message(f"failed: {failure['stage']}: {failure['error']}")
         print(f"report: {report}")
@@ -250,9 +233,3 @@ class _Run:
             print(f"mlflow: {address}")
         sys.stdout.flush()
         return RunResult(folder.path, FAILED if self.facts.failures else DONE)
-
-
-def in_order_of(examples: pa.Table, table: pa.Table) -> pa.Table:
-    """Rows of `table` in the order of the examples."""
-    place = {item: i for i, item in enumerate(table["item_id"].to_pylist())}
-    return table.take([place[item] for item in examples["item_id"].to_pylist()]).combine_chunks()

@@ -71,8 +71,11 @@ class Tracker:
             )
             client.update_run(self.run_id, status="RUNNING")
 
-    def log(self, folder: Path) -> None:
-        """Record a finished run folder: parameters, scalars and curves by method, and its files."""
+    def log(self, folder: Path, *, texts: bool = True) -> None:
+        """Record a finished run folder: parameters, scalars and curves by method, and its files.
+
+        Without `texts` the table of examples, which holds them and their tokens, stays in the run folder.
+        """
         if self._connection is None or self.run_id is None:
             return
         run = Run(folder)
@@ -83,7 +86,8 @@ class Tracker:
             for payload in method_payloads(run):
                 self._log_method(client, experiment, payload)
             for path in sorted(path for path in folder.iterdir() if path.suffix in ARTIFACTS):
-                client.log_artifact(self.run_id, str(path))
+                if texts or path.name != "examples.parquet":
+                    client.log_artifact(self.run_id, str(path))
 
     def record(self) -> dict[str, str | None]:
         """What the manifest keeps of it."""

@@ -1,0 +1,51 @@
+"""From results in the store to the tables of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline.schemas import RUN_TABLES
+from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results by their keys; what a failed task should have made is simply not there."""
+
+    store: Store
+
+    def tables(self, keys: Sequence[str], stage: str) -> list[pa.Table]:
+        """The tables that are there."""
+        return [table for key in keys if (table := self.store.get(key, stage)) is not None]
+
+    def table(self, keys: Sequence[str], stage: str) -> pa.Table:
+        """All of them as one."""
+        return pa.concat_tables(self.tables(keys, stage))
+
+    def by_method(
+        self, name: str, keys: Sequence[tuple[str, Sequence[str]]], stage: str, items: Sequence[str]
+    ) -> pa.Table:
+        """A run table with the method in front: methods in the order of `keys`, items in that of `items`."""
+        place = {item: i for i, item in enumerate(items)}
+        parts = [
+            _labelled(label, pa.concat_tables(tables), place)
+            for label, found in keys
+            if (tables := self.tables(found, stage))
+        ]
+        schema = RUN_TABLES[name]
+        return pa.concat_tables(parts).cast(schema) if parts else schema.empty_table()
+
+
+def _labelled(label: str, table: pa.Table, place: dict[str, int]) -> pa.Table:
+    places = pa.array([place[item] for item in table["item_id"].to_pylist()])
+    ordered = table.append_column("_place", places).sort_by("_place").drop_columns("_place")
+    return ordered.add_column(0, "method", pa.array([label] * ordered.num_rows, pa.string()))
+
+
+def in_order_of(examples: pa.Table, table: pa.Table) -> pa.Table:
+    """Rows of `table` in the order of the examples."""
+    place = {item: i for i, item in enumerate(table["item_id"].to_pylist())}
+    return table.take([place[item] for item in examples["item_id"].to_pylist()]).combine_chunks()
