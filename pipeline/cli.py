@@ -37,13 +37,13 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = parse(argv)
-    from attribution.errors import HeadlightError  # takes torch along, for which --help need not wait
+    from attribution.errors import HeadlightError, InputError
 
     try:
         return int(arguments.command(arguments))
     except HeadlightError as error:
         print(_one_line_each(str(error)), file=sys.stderr)
-        return BAD_INPUT
+        return BAD_INPUT if isinstance(error, InputError) else FAILED
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return STOPPED

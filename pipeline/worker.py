@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import torch
+from transformers.utils import logging as transformers_logging
 
 from attribution.explainer import Explainer
 from attribution.model.inputs import Inputs
@@ -31,7 +32,8 @@ class ModelRef:
     device: str
 
     def load(self) -> Explainer:
-        """The model behind an explainer."""
+        """The model behind an explainer. Workers are quiet: the driver shows the progress."""
+        transformers_logging.disable_progress_bar()
         return Explainer.from_pretrained(self.folder, dtype=getattr(torch, self.dtype), device=self.device)
 
 

@@ -25,7 +25,7 @@ from pipeline.config import TrackingConfig
 DATABASE, ARTIFACTS, EXPERIMENT = "mlflow.db", "mlartifacts", "headlight"
 PORT = 5000
 _ANSWER_WITHIN_S = 4.0
-_SQLITE = "sqlite:///"
+_SQLITE, _SQLITE_HEADER = "sqlite:///", b"SQLite format 3\0"
 _SCHEMES = ("http://", "https://", _SQLITE, "postgresql", "mysql", "mssql", "databricks")
 
 
@@ -73,6 +73,7 @@ def check(target: Destination) -> None:
         _check_server(target)
     elif target.database:
         _check_folder(target, target.database.parent)
+        _check_database(target, target.database)
 
 
 def ui_command(config: TrackingConfig, root: Path, port: int = PORT) -> list[str]:
@@ -111,6 +112,17 @@ def _check_folder(target: Destination, folder: Path) -> None:
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise InputError(f"conf error: tracking.uri={target.shown} cannot be written: {existing} takes no files")
+
+
+def _check_database(target: Destination, path: Path) -> None:
+    """A file that is something else would be tried for minutes."""
+    if path.is_file() and path.stat().st_size and not _starts(path) != _SQLITE_HEADER:
+        raise InputError(f"conf error: tracking.uri={target.shown} is a file, but no SQLite database; name another.")
+
+
+def _starts(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE_HEADER))
 
 
 def _check_server(target: Destination) -> None:

@@ -102,6 +102,15 @@ def test_files_are_kept_under_the_root(root: Path, run_folder: Path) -> None:
     assert client(root).get_run(tracker.run_id).info.artifact_uri.startswith((root / "mlartifacts").as_uri())
 
 
+def test_texts_stay_out_of_the_record_where_asked(root: Path, run_folder: Path) -> None:
+    with Tracker(TrackingConfig(store="sqlite"), root=root, run_key="quiet", name="quiet") as tracker:
+        tracker.start()
+        tracker.log(run_folder, texts=False)
+    names = {file.path for file in client(root).list_artifacts(tracker.run_id)}
+    assert "attributions.parquet" in names
+    assert "examples.parquet" not in names
+
+
 def test_a_continued_run_goes_on_in_the_same_record(root: Path, run_folder: Path) -> None:
     first, second = record(root, run_folder), record(root, run_folder)
     other = record(root, run_folder, key="other")
@@ -186,8 +195,8 @@ def test_a_place_that_takes_no_files_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database" * 100)
-    with pytest.raises(InputError, match=r"tracking error: tracking\.uri=sqlite:.*/mlflow\.db"):
-        track(TrackingConfig("sqlite"), tmp_path).start()
+    with pytest.raises(InputError, match=r"conf error: tracking\.uri=sqlite:.*/mlflow\.db is a file, but no SQLite"):
+        track(TrackingConfig("sqlite"), tmp_path).prepare()
 
 
 def test_a_server_that_does_not_answer_is_refused_at_once(tmp_path: Path) -> None:
