@@ -178,7 +178,7 @@ class _Run:
                 self.progress.message(f"{plan.stage}: all {plan.reused} results reused")
             return
         weights = {task.id: task.weight for task in tasks}
-        unit = "sentences" if plan.stage == identify_heads.STAGE else "results"
+        unit = "searches" if plan.stage == identify_heads.STAGE else "results"
         with self.progress.stage(plan.stage, total, unit) as bar:
 
             def note(outcome: Outcome) -> None:
