@@ -116,7 +116,7 @@ def _check_folder(target: Destination, folder: Path) -> None:
 
 def _check_database(target: Destination, path: Path) -> None:
     """A file that is something else would be tried for minutes."""
-    if path.is_file() and path.stat().st_size and not _starts(path) != _SQLITE_HEADER:
+    if path.is_file() and path.stat().st_size and _starts(path) != _SQLITE_HEADER:
         raise InputError(f"conf error: tracking.uri={target.shown} is a file, but no SQLite database; name another.")
 
 
