@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from attribution.methods.registry import METHODS
@@ -10,8 +11,10 @@ from evaluation import CURVES
 from evaluation.levels import TENTHS
 from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
+from pipeline.data import load_dataset
 from pipeline.heads import given_heads, joined, resolved_methods
 from pipeline.microbatch import MicroBatch, plan_microbatches
+from pipeline.models.minilm import minilm_folder
 from pipeline.preflight import check_prepared
 from pipeline.prepare import Prepared, prepare
 from pipeline.schedule import StagePlan, curve_families, plan_attribution, plan_evaluation, whole
@@ -25,6 +28,12 @@ PAPER_LEVELS = 9
 
 def describe_plan(config: Config) -> str:
     """The plan of a run in lines of text. Reads model, data and store; computes and writes nothing."""
+    if config.model.source == "minilm_reviews" and not minilm_folder(Path(config.paths.models)).is_dir():
+        dataset = load_dataset(config.dataset)
+        return (
+            f"model minilm_reviews: fine-tuned first, in about a minute; the plan counts tokens and passes after that\n"
+            f"examples: {len(dataset.examples)} of {dataset.name}, {len(config.attribution)} methods"
+        )
     prepared, store = prepare(config), Store(config.paths.store)
     check_prepared(config, prepared, given_heads(config))
     setting = Setting.of(config, prepared)

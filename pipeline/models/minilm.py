@@ -25,11 +25,15 @@ GRAMMAR_SEED = 7
 def minilm_reviews(models_dir: Path, *, progress: bool = True) -> Path:
     """The folder of the fine-tuned model, made on the first call for this corpus, recipe and encoder."""
     encoder = encoder_folder()
-    corpus = training_corpus()
-    folder = models_dir / f"minilm_reviews-{digest([corpus, asdict(RECIPE), ENCODER_SHA256])[:16]}"
+    folder = minilm_folder(models_dir)
     if not folder.is_dir():
-        _make(folder, encoder, corpus, progress)
+        _make(folder, encoder, training_corpus(), progress)
     return folder
+
+
+def minilm_folder(models_dir: Path) -> Path:
+    """Where the fine-tuned model is, or will be."""
+    return models_dir / f"minilm_reviews-{digest([training_corpus(), asdict(RECIPE), ENCODER_SHA256])[:16]}"
 
 
 def encoder_folder() -> Path:

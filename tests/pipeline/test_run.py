@@ -173,3 +173,11 @@ def test_the_plan_knows_what_is_at_hand(base, capsys):
     more = describe_plan(load_config([*base, *METHODS, "attribution.g.method=gradcam"]))
     assert "attribute: 0" not in more
     assert "load_model: 0 results to compute" in more
+
+
+def test_the_plan_fine_tunes_nothing(tmp_path, monkeypatch):
+    from pipeline.plan import describe_plan
+
+    monkeypatch.chdir(tmp_path)
+    assert "fine-tuned first" in describe_plan(load_config(["experiment=demo"]))
+    assert list(tmp_path.iterdir()) == []
