@@ -162,22 +162,3 @@ def _mcnemar(wins: int, losses: int, tests: int) -> float:
     n = wins + losses
     tail = sum(comb(n, k) for k in range(min(wins, losses) + 1))
     return min(1.0, 2 * tail * tests / 2**n) if 2 * tail * tests < 2**n else 1.0
-
-
-def check_label_order(
-    labels: Sequence[int], predicted: Sequence[int], n_classes: int, names: Sequence[str] | None = None
-) -> LabelFit:
-    """`label_fit`, stopping with the right override where the labels are clearly in another order.
-
-    `labels` are class indexes as mapped; `names[i]` is what the data set calls the label mapped to class i.
-    """
-    fit = label_fit(labels, predicted, n_classes)
-    if fit.permuted_is_better:
-        keys = names or [str(index) for index in range(n_classes)]
-        occurring = {keys[i]: fit.permutation[i] for i in sorted(set(labels))}
-        raise InputError(
-            f"conf error: the data set's labels are in another order than the model's classes: accuracy is "
-            f"{fit.accuracy:.3f} on {fit.n} examples (majority {fit.majority_rate:.3f}), but "
-            f"{fit.permuted_accuracy:.3f} with {override(occurring)}"
-        )
-    return fit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from itertools import permutations
 
@@ -14,7 +13,7 @@ from scipy.stats import binomtest
 
 from attribution.errors import InputError
 from pipeline.config import ModelConfig
-from pipeline.data.labels import check_label_order, label_fit, map_labels, override
+from pipeline.data.labels import label_fit, map_labels, override
 
 SENTIMENT = {0: "NEGATIVE", 1: "POSITIVE"}
 GENERIC = {0: "LABEL_0", 1: "LABEL_1"}
@@ -130,17 +129,3 @@ def test_a_model_that_guesses_is_not_stopped(n_classes: int) -> None:
 def test_many_classes() -> None:
     order = tuple(np.roll(np.arange(77), 1).tolist())
     assert label_fit(*noisy(3000, 77, 0.9, order), 77).permuted_is_better
-
-
-def test_stop_names_the_override_that_repairs_it() -> None:
-    gold, guess = noisy(200, 3, 0.8, (1, 2, 0))
-    with pytest.raises(InputError) as caught:
-        check_label_order(gold, guess, 3, ["entailment", "neutral", "contradiction"])
-    wanted = "'++model.label_map.entailment=1' '++model.label_map.neutral=2' '++model.label_map.contradiction=0'"
-    assert str(caught.value).endswith(wanted)
-    assert re.search(r"accuracy is 0\.\d+ on 200 examples \(majority 0\.\d+\), but 0\.\d+ with", str(caught.value))
-
-
-def test_labels_in_order_pass_with_their_accuracy() -> None:
-    gold, guess = noisy(200, 3, 0.8, (0, 1, 2))
-    assert check_label_order(gold, guess, 3).accuracy == pytest.approx(np.mean(np.equal(gold, guess)))
