@@ -19,7 +19,7 @@ ABSORBING = ("bias", "position_embeddings.weight", "token_type_embeddings.weight
 
 
 def absorbed_and_relevance(model, target):
-    """Sum of x * g over word embeddings, and of b * g over every bias and position, under the same modified gradient."""
+    """Sum of x * g over word embeddings, and of b * g over biases and positions, with the same modified gradient."""
     adapter = Explainer(model).adapter
     inputs, _ = align(Inputs.of(IDS))
     model.requires_grad_(False)
