@@ -44,12 +44,12 @@ class Facts:
         """The results are complete."""
         self.finished_at = _now()
 
-    def note(self, outcome: Outcome, stage: str) -> None:
+    def note(self, outcome: Outcome, task: Task) -> None:
         """Keep what became of a task, if it failed."""
         if outcome.ok:
             return
-        self.lost.update(outcome.task_id.split("+"))
-        entry = {"stage": stage, "task": outcome.task_id[:16], "error": outcome.error, "traceback": outcome.traceback}
+        self.lost.update(task.payload.get("methods", ()))
+        entry = {"stage": task.stage, "task": task.id[:16], "error": outcome.error, "traceback": outcome.traceback}
         self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
 
     def lacks(self, task: Task) -> bool:

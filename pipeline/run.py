@@ -177,13 +177,13 @@ class _Run:
             if plan.reused:
                 self.progress.message(f"{plan.stage}: all {plan.reused} results reused")
             return
-        weights = {task.id: task.weight for task in tasks}
+        by_id = {task.id: task for task in tasks}
         unit = "searches" if plan.stage == identify_heads.STAGE else "results"
         with self.progress.stage(plan.stage, total, unit) as bar:
 
             def note(outcome: Outcome) -> None:
-                self.facts.note(outcome, plan.stage)
-                bar.advance(weights[outcome.task_id])
+                self.facts.note(outcome, by_id[outcome.task_id])
+                bar.advance(by_id[outcome.task_id].weight)
 
             self.executor.run(tasks, note)
         self.facts.timings[plan.stage] = time.perf_counter() - started

@@ -220,7 +220,7 @@ class RayExecutor:
             "no progress for %g s: %d workers at work on %s; %d workers wait for %s each, free in the cluster: %s",
             self._quiet_s,
             len(self._busy()),
-            ", ".join(member.job.task.id for member in self._members if member.job) or "nothing",
+            ", ".join(member.job.task.id[:16] for member in self._members if member.job) or "nothing",
             starting,
             self._demand,
             {name: amount for name, amount in ray.available_resources().items() if name in {"CPU", "GPU"}},

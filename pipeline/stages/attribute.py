@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
+from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch
 from pipeline.schemas import ATTRIBUTIONS
 from pipeline.stages.setting import Setting, content_of
@@ -37,7 +38,7 @@ def task_of(
     """The task that computes several methods {key: method} of a microbatch from one capture."""
     payload = {"methods": dict(methods), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(methods)
-    return Task("+".join(sorted(methods)), STAGE, payload, setting.model.fingerprint, weight)
+    return Task(digest(sorted(methods)), STAGE, payload, setting.model.fingerprint, weight)
 
 
 def process(

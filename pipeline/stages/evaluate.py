@@ -13,6 +13,7 @@ from evaluation.curves import CurveRequest, Curves, run_curves
 from evaluation.faithfulness import CURVES
 from evaluation.levels import TENTHS, Levels, paper_counts
 from pipeline.execution.task import Task
+from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch
 from pipeline.schemas import CURVES as COLUMNS
 from pipeline.stages.attribute import STAGE as ATTRIBUTE
@@ -41,7 +42,7 @@ def task_of(
     """The task that draws several curves {key: wanted} of a microbatch."""
     payload = {"wanted": dict(wanted), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(wanted)
-    return Task("+".join(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight)
+    return Task(digest(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight)
 
 
 def process(
