@@ -37,11 +37,10 @@ Rule = Callable[["Node", Tensor], Grads]
 
 @dataclass(frozen=True)
 class RuleTable:
-    """Which rule each kind of operation follows in one backward, and whether relevance or a gradient arrives."""
+    """Which rule each kind of operation follows in one backward."""
 
     name: str
     rules: Mapping[Kind, Rule]
-    carries_relevance: bool = False
 
     def rule(self, node: Node) -> Rule:
         """The rule of a node; raises `UnruledOperation` where the table has none."""

@@ -23,7 +23,6 @@ CHEFER = RuleTable(
         Kind.FORK: rules.fork_relevance,
         Kind.GATE: rules.gate,
     },
-    carries_relevance=True,
 )
 
 # Ali et al. 2022: attention heads and normalisation linearised, activations by the identity rule, gates by halves.

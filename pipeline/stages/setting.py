@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,11 +48,17 @@ class Setting:
         """Key of a result: the stage's code, this setting without its paths, and what the result is made of."""
         setting = asdict(self)
         del setting["model"]["folder"], setting["examples_key"]
-        return digest({"stage": stage, "source": source_digest([f"pipeline.stages.{stage}"]), **setting, **content})
+        return digest({"stage": stage, "source": _source(stage), **setting, **content})
 
     def shard(self, batch: MicroBatch) -> Shard:
         """A microbatch for a worker."""
         return Shard(self.model, self.examples_key, batch.rows, batch.length, self.segment_ids)
+
+
+@cache
+def _source(stage: str) -> str:
+    """Digest of a stage's code, read once: a run makes thousands of keys, and the code it runs does not change."""
+    return source_digest([f"pipeline.stages.{stage}"])
 
 
 def device_of(config: Config) -> str:
