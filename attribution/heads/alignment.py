@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedTokenizerBase
 
 from attribution.errors import InputError
 
@@ -77,7 +76,7 @@ def align(adapter: ModelAdapter, treebank: Sequence[Sentence]) -> tuple[list[Ali
     if not treebank:
         raise InputError("conf error: heads: the treebank has no sentences; give one with at least one sentence.")
     encodings, offsets = _tokenize(adapter.tokenizer, [sentence[0] for sentence in treebank])
-    longest, skipped, aligned = max_tokens(adapter), Counter[str](), []
+    longest, skipped, aligned = adapter.max_length, Counter[str](), []
     for number, (sentence, encoding, places) in enumerate(zip(treebank, encodings, offsets, strict=True), start=1):
         _check(number, sentence)
         spans = locate_words(sentence[0], sentence[1])
@@ -104,14 +103,6 @@ def _tokenize(tokenizer: Any, texts: list[str]) -> tuple[list[dict[str, list[int
     batch = tokenizer(texts, return_offsets_mapping=True, verbose=False)
     names = [name for name in _PER_TOKEN if name in batch]
     return [{name: batch[name][row] for name in names} for row in range(len(texts))], batch["offset_mapping"]
-
-
-def max_tokens(adapter: ModelAdapter) -> int:
-    """The longest input the model has positions for, special tokens counted."""
-    config, tokenizer = adapter.model.config, cast(PreTrainedTokenizerBase, adapter.tokenizer)
-    # RoBERTa counts positions from its padding index on, which takes that many off the table's length
-    unused = config.pad_token_id + 1 if adapter.family.positions_after_padding else 0
-    return int(min(tokenizer.model_max_length, config.max_position_embeddings - unused))
 
 
 def _check(number: int, sentence: Sentence) -> None:

@@ -80,8 +80,7 @@ class FixedOffsets:
     device = torch.device("cpu")
     pad_id = 0
     n_layers = 1
-    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=64, pad_token_id=0))
-    family = SimpleNamespace(positions_after_padding=False)
+    max_length = 64
 
     def __init__(self, *offsets: int | None):
         self.offsets, self.n_heads = offsets, len(offsets)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
-from attribution.heads.alignment import align, first_tokens, locate_words, max_tokens, words_of_tokens
+from attribution.heads.alignment import align, first_tokens, locate_words, words_of_tokens
 from attribution.model.adapter import ModelAdapter
 from attribution.model.inputs import Inputs
 
@@ -62,7 +62,7 @@ def test_aligned_sentences(fixed_offsets, treebank):
 
 
 def test_longest_input_of_bert_and_roberta(tiny):
-    assert max_tokens(tiny.adapter) == 64
+    assert tiny.adapter.max_length == 64
     torch.manual_seed(0)
     config = RobertaConfig(
         vocab_size=20,
@@ -74,7 +74,7 @@ def test_longest_input_of_bert_and_roberta(tiny):
         pad_token_id=1,
     )
     adapter = ModelAdapter(RobertaForSequenceClassification(config), SimpleNamespace(model_max_length=10**30))
-    assert max_tokens(adapter) == 32
+    assert adapter.max_length == 32
     adapter.logits(Inputs.of(torch.full((1, 32), 5)))
     with pytest.raises((IndexError, RuntimeError)):
         adapter.logits(Inputs.of(torch.full((1, 33), 5)))
