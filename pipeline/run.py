@@ -19,7 +19,7 @@ from attribution.methods.registry import METHODS
 from pipeline.collect import Results, in_order_of
 from pipeline.compose import config_dict, config_yaml
 from pipeline.config import Config
-from pipeline.execution import Executor, Progress, check_cluster, create_executor, make_progress
+from pipeline.execution import Executor, Progress, check_cluster, create_executor, in_order, make_progress
 from pipeline.execution.task import Outcome
 from pipeline.folder import RunFolder, claim_folder
 from pipeline.heads import given_heads, joined, resolved_methods
@@ -185,7 +185,7 @@ class _Run:
                 self.facts.note(outcome, by_id[outcome.task_id])
                 bar.advance(by_id[outcome.task_id].weight)
 
-            self.executor.run(tasks, note)
+            self.executor.run(in_order(tasks), note)
         self.facts.timings[plan.stage] = time.perf_counter() - started
         if plan.reused:
             self.progress.message(f"{plan.stage}: {plan.computed} results computed, {plan.reused} reused")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pipeline.execution.preflight import check_cluster, create_executor, make_executor
 from pipeline.execution.progress import Progress, make_progress
 from pipeline.execution.resources import worker_threads
-from pipeline.execution.task import Executor, Outcome, Task, Worker, WorkerFactory
+from pipeline.execution.task import Executor, NextTask, Outcome, Task, Worker, WorkerFactory, in_order
 
 __all__ = [
     "Executor",
+    "NextTask",
     "Outcome",
     "Progress",
     "Task",
@@ -16,6 +17,7 @@ __all__ = [
     "WorkerFactory",
     "check_cluster",
     "create_executor",
+    "in_order",
     "make_executor",
     "make_progress",
     "worker_threads",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 
-from pipeline.execution.task import Outcome, Task
+from pipeline.execution.task import NextTask, Outcome, Task
 
 
 @dataclass
@@ -26,28 +26,29 @@ class Job:
 class Backlog:
     """Jobs in the order of their tasks; reads ahead only so far as choosing among them needs."""
 
-    def __init__(self, tasks: Iterable[Task], ahead: int) -> None:
-        self._source = iter(tasks)
+    def __init__(self, next_task: NextTask, ahead: int) -> None:
+        self._next_task = next_task
         self._ahead = ahead
         self._jobs: list[Job] = []
-        self._read()
 
     def __len__(self) -> int:
+        """How many jobs were read and wait."""
         return len(self._jobs)
+
+    def read(self) -> None:
+        """Read ahead as far as there are tasks for now."""
+        while len(self._jobs) < self._ahead and (task := self._next_task()) is not None:
+            self._jobs.append(Job(task))
 
     def take(self, warm: Set[str] | None = None) -> Job | None:
         """The first job; with `warm`, the first whose affinity is among these."""
         for position, job in enumerate(self._jobs):
             if warm is None or job.task.affinity in warm:
                 del self._jobs[position]
-                self._read()
+                self.read()
                 return job
         return None
 
     def put_back(self, job: Job) -> None:
         """Give a job back, to be taken next."""
         self._jobs.insert(0, job)
-
-    def _read(self) -> None:
-        while len(self._jobs) < self._ahead and (task := next(self._source, None)) is not None:
-            self._jobs.append(Job(task))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
 import torch
 
-from pipeline.execution.task import OnOutcome, Task, WorkerFactory, WorkerSlot
+from pipeline.execution.task import NextTask, OnOutcome, WorkerFactory, WorkerSlot
 
 
 class LocalExecutor:
@@ -21,9 +20,9 @@ class LocalExecutor:
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads or self._threads_before)
 
-    def run(self, tasks: Iterable[Task], on_outcome: OnOutcome) -> None:
-        """Do every task in order; an interruption passes through, with nothing reported for the task it hit."""
-        for task in tasks:
+    def run(self, next_task: NextTask, on_outcome: OnOutcome) -> None:
+        """Do one task after the other; an interruption passes through, with nothing reported for the task it hit."""
+        while (task := next_task()) is not None:
             on_outcome(self._slot.run(task))
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ import logging
 import math
 import pickle
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +24,7 @@ from pipeline.execution.backlog import Backlog, Job
 from pipeline.execution.ray_cluster import connect, python_path
 from pipeline.execution.ray_worker import Hello, RayWorker
 from pipeline.execution.resources import worker_demand
-from pipeline.execution.task import OnOutcome, Task, WorkerFactory
+from pipeline.execution.task import NextTask, OnOutcome, WorkerFactory, in_order
 from pipeline.keys import PACKAGES, source_digest
 
 logger = logging.getLogger(__name__)
@@ -85,12 +84,12 @@ class RayExecutor:
         self._failed_starts: list[str] = []  # their causes, since a worker last came up
         self._answered = time.monotonic()
 
-    def run(self, tasks: Iterable[Task], on_outcome: OnOutcome) -> None:
-        """Do every task, reading `tasks` as workers become free; an exception of `on_outcome` stops the run."""
-        run = Run(Backlog(tasks, 2 * self.workers), on_outcome)
+    def run(self, next_task: NextTask, on_outcome: OnOutcome) -> None:
+        """Do tasks, asking for more as workers become free; an exception of `on_outcome` stops the run."""
+        run = Run(Backlog(next_task, 2 * self.workers), on_outcome)
         self._answered = time.monotonic()
         try:
-            while run.backlog or self._busy():
+            while self._has_work(run.backlog):
                 self._spawn(min(self.workers, len(run.backlog) + len(self._busy())))
                 self._dispatch(run.backlog)
                 self._collect(run)
@@ -100,7 +99,7 @@ class RayExecutor:
 
     def wait_until_ready(self) -> None:
         """Start all workers and wait for them, so that their start slows nothing that follows."""
-        run = Run(Backlog([], 0), lambda outcome: None)
+        run = Run(Backlog(in_order([]), 0), lambda outcome: None)
         self._spawn(self.workers)
         while any(member.hello is None for member in self._members):
             self._collect(run)
@@ -118,6 +117,10 @@ class RayExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _has_work(self, backlog: Backlog) -> bool:
+        backlog.read()
+        return bool(backlog or self._busy())
 
     def _busy(self) -> list[Member]:
         return [member for member in self._members if member.job]

@@ -45,6 +45,13 @@ class Worker(Protocol):
 
 WorkerFactory = Callable[[], Worker]
 OnOutcome = Callable[[Outcome], None]
+NextTask = Callable[[], Task | None]  # None: nothing for now; asked again after each outcome, which may bring new tasks
+
+
+def in_order(tasks: Iterable[Task]) -> NextTask:
+    """Tasks that are known beforehand, read one at a time."""
+    source = iter(tasks)
+    return lambda: next(source, None)
 
 
 class Executor(Protocol):
@@ -52,8 +59,8 @@ class Executor(Protocol):
 
     workers: int
 
-    def run(self, tasks: Iterable[Task], on_outcome: OnOutcome) -> None:
-        """Do every task; `on_outcome` is called in this process, once per task, in order of completion."""
+    def run(self, next_task: NextTask, on_outcome: OnOutcome) -> None:
+        """Do tasks until there is none and none is under way; `on_outcome` is called in this process, once per task."""
 
     def close(self) -> None:
         """Give the workers back."""

@@ -13,7 +13,7 @@ from timing import Ratio
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from pipeline.config import ClusterConfig
-from pipeline.execution import Executor, Task, make_executor
+from pipeline.execution import Executor, Task, in_order, make_executor
 from pipeline.schemas import EXAMPLES
 from pipeline.stages import attribute
 from pipeline.store import Store
@@ -40,11 +40,11 @@ def costs() -> Iterator[Ratio]:
 
 
 def _compare(name: str, executor: Executor, worker: StageWorker, model: ModelRef, limit: float) -> Ratio:
-    executor.run(_tasks(model, f"{name} warm-up", 2), _must_succeed)
+    executor.run(in_order(_tasks(model, f"{name} warm-up", 2)), _must_succeed)
     _loop(worker, _tasks(model, f"{name} warm-up of the loop", 2))
     pairs = []
     for turn in range(ROUNDS):
-        through = _timed(lambda t=turn: executor.run(_tasks(model, f"{name} {t}"), _must_succeed))  # type: ignore[misc]
+        through = _timed(lambda t=turn: executor.run(in_order(_tasks(model, f"{name} {t}")), _must_succeed))  # type: ignore[misc]
         plain = _timed(lambda t=turn: _loop(worker, _tasks(model, f"{name} loop {t}")))  # type: ignore[misc]
         pairs.append((through, plain))
     total = sum(plain for _, plain in pairs)

@@ -9,7 +9,7 @@ import torch
 
 from attribution.errors import InputError
 from pipeline.config import ClusterConfig
-from pipeline.execution import Task, create_executor
+from pipeline.execution import Task, create_executor, in_order
 from pipeline.execution.local import LocalExecutor
 from pipeline.store import Store
 
@@ -32,7 +32,7 @@ def squares(n):
 
 def run(executor, tasks):
     outcomes = []
-    executor.run(tasks, outcomes.append)
+    executor.run(in_order(tasks), outcomes.append)
     return outcomes
 
 
@@ -88,7 +88,7 @@ def test_an_interruption_passes_through():
     outcomes = []
     tasks = [*squares(1), Task("interrupted", "square", {"error": KeyboardInterrupt()}), *squares(1)]
     with LocalExecutor(Calculator) as executor, pytest.raises(KeyboardInterrupt):
-        executor.run(tasks, outcomes.append)
+        executor.run(in_order(tasks), outcomes.append)
     assert [outcome.task_id for outcome in outcomes] == ["task-0"]
 
 
@@ -101,8 +101,20 @@ def test_tasks_are_read_one_at_a_time():
             yield task
 
     with LocalExecutor(Calculator) as executor:
-        executor.run(tasks(), lambda outcome: events.append(f"done {outcome.task_id}"))
+        executor.run(in_order(tasks()), lambda outcome: events.append(f"done {outcome.task_id}"))
     assert events == ["read task-0", "done task-0", "read task-1", "done task-1"]
+
+
+def test_an_outcome_may_bring_new_tasks():
+    waiting, done = squares(1), []
+
+    def on_outcome(outcome):
+        done.append(outcome.task_id)
+        waiting.extend([Task("later", "square", {"number": 3})] if len(done) == 1 else [])
+
+    with LocalExecutor(Calculator) as executor:
+        executor.run(lambda: waiting.pop(0) if waiting else None, on_outcome)
+    assert done == ["task-0", "later"]
 
 
 def test_threads_are_set_and_given_back():

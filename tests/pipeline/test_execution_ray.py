@@ -14,7 +14,7 @@ import torch
 
 from attribution.errors import HeadlightError
 from pipeline.config import ClusterConfig
-from pipeline.execution import Task
+from pipeline.execution import Task, in_order
 from pipeline.execution.backlog import Backlog
 from pipeline.execution.local import LocalExecutor
 from pipeline.execution.ray_cluster import connect
@@ -99,7 +99,7 @@ def run(executor, tasks):
         assert outcome.task_id not in outcomes
         outcomes[outcome.task_id] = outcome
 
-    executor.run(tasks, collect)
+    executor.run(in_order(tasks), collect)
     return outcomes
 
 
@@ -152,7 +152,7 @@ def test_tasks_are_read_as_workers_become_free(pool):
             read.append(task.id)
             yield task
 
-    pool.run(tasks(), lambda outcome: ahead.append(len(read) - len(ahead)))
+    pool.run(in_order(tasks()), lambda outcome: ahead.append(len(read) - len(ahead)))
     assert len(ahead) == 40
     assert max(ahead) <= 2 * pool.workers + pool.workers
 
@@ -167,9 +167,22 @@ def test_a_worker_is_given_what_it_is_warm_for(pool):
     assert sum(at_home) >= 18  # of 24; a worker takes what there is rather than wait
 
 
+def test_an_outcome_may_bring_new_tasks(pool):
+    waiting, done = squares(1), []
+
+    def on_outcome(outcome):
+        done.append(outcome.task_id)
+        waiting.extend(squares(6)[1:] if len(done) == 1 else [])
+
+    pool.run(lambda: waiting.pop(0) if waiting else None, on_outcome)
+    assert sorted(done) == [f"square-{number}" for number in range(6)]
+
+
 def test_the_order_of_a_backlog():
     tasks = [Task(name, "square", {}, affinity=name[0]) for name in ("a1", "b1", "a2", "b2", "c1")]
-    backlog = Backlog(iter(tasks), ahead=3)
+    backlog = Backlog(in_order(tasks), ahead=3)
+    assert not backlog.take()
+    backlog.read()
     job = backlog.take({"b"})
     assert job.task.id == "b1"
     backlog.put_back(job)
