@@ -38,12 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = parse(argv)
     from attribution.errors import HeadlightError, InputError
+    from pipeline.errors import StorageError
 
     try:
         return int(arguments.command(arguments))
     except HeadlightError as error:
         print(_one_line_each(str(error)), file=sys.stderr)
-        return BAD_INPUT if isinstance(error, InputError) else FAILED
+        return {InputError: BAD_INPUT, StorageError: STOPPED}.get(type(error), FAILED)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return STOPPED

@@ -19,6 +19,7 @@ from attribution.methods.registry import METHODS
 from pipeline.collect import Results, in_order_of
 from pipeline.compose import config_dict, config_yaml
 from pipeline.config import Config
+from pipeline.errors import StorageError, reason_to_stop
 from pipeline.execution import Executor, Progress, check_cluster, create_executor, in_order, make_progress
 from pipeline.execution.task import Outcome
 from pipeline.folder import RunFolder, claim_folder
@@ -81,8 +82,8 @@ class _Run:
 
     @cached_property
     def store(self) -> Store:
-        """Where results are, under an absolute path: workers have their own working directory."""
-        return Store(Path(self.config.paths.store).absolute())
+        """Where results are."""
+        return Store(self.config.paths.store)
 
     @cached_property
     def results(self) -> Results:
@@ -92,12 +93,13 @@ class _Run:
     @cached_property
     def executor(self) -> Executor:
         """Started for the first task: a run that finds everything at hand needs no workers."""
-        executor = self.stack.enter_context(create_executor(WorkerSettings(str(self.store.root)), self.config.cluster))
+        executor = self.stack.enter_context(create_executor(WorkerSettings(self.store.location), self.config.cluster))
         self.workers = executor.workers
         return executor
 
     def execute(self) -> RunResult:
         """The stages in order; an interrupt leaves the store as it is, and the next run goes on from there."""
+        self.store.check()
         heads = given_heads(self.config)
         prepared = self._prepare(heads)
         setting = Setting.of(self.config, prepared)
@@ -180,12 +182,19 @@ class _Run:
         by_id = {task.id: task for task in tasks}
         unit = "searches" if plan.stage == identify_heads.STAGE else "results"
         with self.progress.stage(plan.stage, total, unit) as bar:
+            stopping: list[str] = []
+            next_task = in_order(tasks)
 
             def note(outcome: Outcome) -> None:
+                if reason := reason_to_stop(outcome):
+                    stopping.append(reason)
+                    return
                 self.facts.note(outcome, by_id[outcome.task_id])
                 bar.advance(by_id[outcome.task_id].weight)
 
-            self.executor.run(in_order(tasks), note)
+            self.executor.run(lambda: None if stopping else next_task(), note)
+        if stopping:
+            raise StorageError(stopping[0])
         self.facts.timings[plan.stage] = time.perf_counter() - started
         if plan.reused:
             self.progress.message(f"{plan.stage}: {plan.computed} results computed, {plan.reused} reused")
