@@ -42,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         return int(arguments.command(arguments))
+    except (KeyboardInterrupt, StorageError) as reason:
+        print(f"stopped{f': {reason}' if str(reason) else ''}; the same command goes on from here", file=sys.stderr)
+        return STOPPED
     except HeadlightError as error:
         print(_one_line_each(str(error)), file=sys.stderr)
-        return {InputError: BAD_INPUT, StorageError: STOPPED}.get(type(error), FAILED)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return STOPPED
+        return BAD_INPUT if isinstance(error, InputError) else FAILED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

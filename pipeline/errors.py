@@ -14,20 +14,15 @@ class StorageError(HeadlightError):
     """Nothing can be read from or written to where files go now; what is there stays, and the same command goes on."""
 
 
-class Vanished(HeadlightError):
-    """A result was there when it was planned with and is not, or not whole, on being read; it is computed again."""
+class ResultMissing(HeadlightError):
+    """A result that was there is not any more, damaged or removed; computing it again helps."""
 
 
 def reason_to_stop(outcome: Outcome) -> str | None:
     """Why no other task can fare better than this one; None where others can."""
-    return _message(outcome, StorageError)
+    return (outcome.error or "").partition(": ")[2] if outcome.error_kind == StorageError.__name__ else None
 
 
-def has_vanished(outcome: Outcome) -> bool:
-    """Whether a task failed only for a result that has to be computed again first."""
-    return _message(outcome, Vanished) is not None
-
-
-def _message(outcome: Outcome, kind: type[Exception]) -> str | None:
-    name, _, message = (outcome.error or "").partition(": ")
-    return message if name == kind.__name__ else None
+def can_be_repeated(outcome: Outcome) -> bool:
+    """Whether a task failed for its surroundings alone, and is worth doing again once these are better."""
+    return outcome.error_kind in {StorageError.__name__, ResultMissing.__name__}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import StorageError
 
-FULL = "; free some space (`headlight gc` does) and run the same command again"
+FULL = "; free some space, for instance by `headlight gc`"
 ADVICE = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EFBIG: FULL}
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
 from pipeline.data.labels import LabelFit
+from pipeline.errors import can_be_repeated
 from pipeline.execution import Task, worker_threads
 from pipeline.execution.task import Outcome
 from pipeline.keys import versions
@@ -45,16 +46,17 @@ class Facts:
         self.finished_at = _now()
 
     def note(self, outcome: Outcome, task: Task) -> None:
-        """Keep what became of a task, if it failed."""
-        if outcome.ok:
+        """Keep what became of a task, if it failed by itself; what failed for its surroundings is done again."""
+        if outcome.ok or can_be_repeated(outcome):
             return
-        self.lost.update(task.payload.get("methods", ()))
+        self.lost.update(task.results)
         entry = {"stage": task.stage, "task": task.id[:16], "error": outcome.error, "traceback": outcome.traceback}
         self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
 
     def lacks(self, task: Task) -> bool:
         """Whether a task reads something that could not be made."""
-        return any(wanted.attribution_key in self.lost for wanted in task.payload["wanted"].values())
+        wanted = task.payload.get("wanted", {}).values()
+        return any(each.attribution_key in self.lost for each in wanted)
 
     def not_finite(self, attributions: pa.Table) -> None:
         """Note the examples whose scores are not finite."""

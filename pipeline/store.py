@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -87,9 +88,10 @@ class Store:
         with ThreadPoolExecutor(LISTINGS) as pool:
             return {key for found in pool.map(look, folders) for key in found}
 
-    def check(self) -> None:
-        """Raise `InputError` where the location is not usable as it is configured."""
+    def checked(self) -> Self:
+        """This store; raises `InputError` where its location is not usable as it is configured."""
         self.backend.check()
+        return self
 
     def _verified(self, key: str, stage: str) -> Held | None:
         name = _name(key, stage)

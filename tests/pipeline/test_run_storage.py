@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -60,10 +61,23 @@ def test_a_bucket_that_cannot_be_reached_is_bad_input(command, s3, capsys):
 
 
 def the_error(text):
-    """The one line that is an error."""
+    """The one line that says why it ended."""
     assert "Traceback" not in text
-    (line,) = [line for line in text.splitlines() if line.startswith("error")]
+    (line,) = [line for line in text.splitlines() if line.startswith(("error", "stopped"))]
     return line
+
+
+@pytest.mark.parametrize("stages", [["examples", "attribute"], ["load_model", "evaluate"]])
+def test_results_damaged_between_two_runs_are_computed_again_within_the_second(command, capsys, stages):
+    assert main(command) == 0
+    before = files("outputs/runs/small")
+    shutil.rmtree("outputs/runs")
+    for path in [path for stage in stages for path in Path("outputs/store", stage).rglob("*.parquet")]:
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    if "attribute" in stages:
+        shutil.rmtree("outputs/store/evaluate")  # so that workers are the first to read the damaged ones
+    assert main(command) == 0
+    assert files("outputs/runs/small") == before
 
 
 @contextlib.contextmanager
@@ -87,10 +101,9 @@ def test_a_full_disk_stops_the_run_which_then_goes_on(command, tmp_path, capsys)
         capsys.readouterr()
         assert main([*command, f"paths.store={disk}/store"]) == 5
         line = the_error(capsys.readouterr().err)
-        assert line.startswith(f"error: paths.store={disk}/store: ")
-        assert line.endswith(
-            "No space left on device; free some space (`headlight gc` does) and run the same command again"
-        )
+        assert line.startswith(f"stopped: paths.store={disk}/store: ")
+        assert "No space left on device; free some space, for instance by `headlight gc`" in line
+        assert line.endswith("; the same command goes on from here")
         assert not list(disk.rglob("*.tmp"))
         assert any(disk.rglob("*.parquet"))
         ballast.unlink()
@@ -108,14 +121,14 @@ def test_a_read_only_store_serves_what_it_has(command, tmp_path, capsys):
         assert main([*command, f"paths.store={disk}/store", "paths.root=again"]) == 0
         assert main([*command, f"paths.store={disk}/store", "attribution.more.method=attcat"]) == 5
         line = the_error(capsys.readouterr().err)
-        assert line.startswith(f"error: paths.store={disk}/store: attribute/")
-        assert line.endswith("cannot be written: Read-only file system")
+        assert line.startswith(f"stopped: paths.store={disk}/store: attribute/")
+        assert "cannot be written: Read-only file system; the same command" in line
 
 
 def test_a_full_disk_for_runs_is_named_too(command, tmp_path, capsys):
     with mounted(tmp_path / "disk", "size=16k") as disk:
         assert main([*command, f"paths.runs={disk}/runs"]) == 5
-        assert the_error(capsys.readouterr().err).startswith(f"error: paths.runs={disk}/runs: small/")
+        assert the_error(capsys.readouterr().err).startswith(f"stopped: paths.runs={disk}/runs: small/")
 
 
 def start(command, *overrides):

@@ -184,19 +184,19 @@ def test_a_bucket_that_is_not_there_is_named(s3):
     with pytest.raises(
         InputError, match=r"^conf error: paths.store=s3://no-such-bucket/x: NoSuchBucket: .*AWS_ENDPOINT"
     ):
-        absent.check()
+        absent.checked()
     with pytest.raises(
         StorageError, match=r"^paths.store=s3://no-such-bucket/x: evaluate/.* cannot be written: NoSuch"
     ):
         absent.put(KEY, curves(), "evaluate")
-    Store(s3).check()
+    Store(s3).checked()
 
 
 def test_a_server_that_does_not_answer_is_named(s3, monkeypatch):
     monkeypatch.setattr("pipeline.backends.s3.RETRIES", {"max_retries": 1})
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"^conf error: paths.store=s3://bucket/x: .*127.0.0.1:9") as caught:
-        Store("s3://bucket/x").check()
+        Store("s3://bucket/x").checked()
     assert "made-up" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
