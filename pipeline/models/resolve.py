@@ -97,7 +97,7 @@ ADVICE: list[tuple[type[Exception], str]] = [  # the first that fits
     (hub_errors.RevisionNotFoundError, "this revision does not exist; model.revision takes a commit, tag or branch."),
     (
         hub_errors.LocalEntryNotFoundError,
-        "not in the local cache, and the Hub cannot be reached; go online once without HF_HUB_OFFLINE, or use "
+        "not in the local cache, and the Hub cannot be reached; get it with `headlight fetch` where it can, or use "
         "model=local.",
     ),
     (hub_errors.HFValidationError, "this is not a repository id: {line}"),
