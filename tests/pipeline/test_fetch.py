@@ -94,7 +94,8 @@ def hub(tiny, tmp_path):
 @pytest.mark.slow
 def test_a_run_without_network_finds_what_was_fetched(hub, tmp_path):
     address, log = hub
-    environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")}
+    online = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
+    environment = os.environ | online | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")}
 
     def headlight(*arguments, **changes):
         done = subprocess.run(
