@@ -119,6 +119,7 @@ class Experiment:
         return plan
 
     def _timed(self, plan: StagePlan) -> Iterator[StagePlan]:
+        self.facts.refers_to(plan.stage, (key for keys in plan.keys.values() for key in keys))
         counts = self.facts.reuse.setdefault(plan.stage, {"computed": 0, "reused": plan.reused})
         counts["computed"] += plan.computed
         if plan.stage == load_model.STAGE and plan.tasks:
@@ -135,6 +136,7 @@ class Experiment:
         self.setting = Setting.of(self.config, prepared)
 
     def _store_examples(self) -> None:
+        self.facts.refers_to("examples", [self.prepared.examples_key])
         self.ledger.store.put(self.prepared.examples_key, self.prepared.examples, "examples")
 
     def _take_predictions(self, tables: list[pa.Table]) -> None:

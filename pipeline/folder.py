@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.files import reported, write_atomically
-from pipeline.store import parquet_bytes
+from pipeline.store import name_of, parquet_bytes
 
 MARKER = "run_key"  # the file that says which experiment a folder holds
+RESULTS = "results.txt"
 
 
 @dataclass
@@ -34,6 +35,11 @@ class RunFolder:
             self.files[f"{name}.parquet"] = hashlib.sha256(data).hexdigest()
             self._write(f"{name}.parquet", data)
         self._write("config.yaml", config_yaml.encode())
+
+    def write_results(self, keys: Mapping[str, Iterable[str]]) -> None:
+        """Write the names of the store's tables that the run refers to, {stage: keys}, one on a line."""
+        names = sorted(name_of(key, stage) for stage, each in keys.items() for key in each)
+        self._write(RESULTS, "".join(f"{name}\n" for name in names).encode())
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, which says that the tables are complete."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +35,7 @@ class Facts:
     timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
 
     def started(self) -> None:
@@ -52,6 +53,10 @@ class Facts:
         self.lost.update(task.results)
         entry = {"stage": task.stage, "task": task.id[:16], "error": outcome.error, "traceback": outcome.traceback}
         self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
+
+    def refers_to(self, stage: str, keys: Iterable[str]) -> None:
+        """Note results that the run is made of: `headlight gc` keeps them as long as the run."""
+        self.keys.setdefault(stage, set()).update(keys)
 
     def lacks(self, task: Task) -> bool:
         """Whether a task reads something that could not be made."""

@@ -155,6 +155,7 @@ class RecordedRun:
             "metrics": metrics_table(values, masked, scoring),
         }
         folder.write(tables, config_yaml(config))
+        folder.write_results(done.facts.keys)
         done.facts.not_finite(done.attributions)
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()

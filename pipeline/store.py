@@ -44,7 +44,7 @@ class Store:
     def put(self, key: str, table: pa.Table, stage: str) -> StoredFile:
         """Write a table, unless its key already holds a valid one: the first writer wins."""
         data = parquet_bytes(table)
-        stored = StoredFile(hashlib.sha256(data).hexdigest(), table.num_rows, _name(key, stage))
+        stored = StoredFile(hashlib.sha256(data).hexdigest(), table.num_rows, name_of(key, stage))
         facts: Facts = {"rows": stored.rows, "schema_version": SCHEMA_VERSION, "sha256": stored.sha256}
         if self.backend.write_once(stored.name, data, facts):
             return stored
@@ -66,7 +66,9 @@ class Store:
         """What is stored under a key; None exactly when `get` gives None."""
         held = self._verified(key, stage)
         return (
-            None if held is None else StoredFile(str(held.facts["sha256"]), int(held.facts["rows"]), _name(key, stage))
+            None
+            if held is None
+            else StoredFile(str(held.facts["sha256"]), int(held.facts["rows"]), name_of(key, stage))
         )
 
     def has(self, key: str, stage: str) -> bool:
@@ -77,7 +79,7 @@ class Store:
         """Those of many keys for which `has` is true, asked for by folder rather than one by one."""
         folders: dict[str, dict[str, str]] = {}
         for key in keys:
-            folder, _, name = _name(key, stage).rpartition("/")
+            folder, _, name = name_of(key, stage).rpartition("/")
             folders.setdefault(folder, {})[name] = key
 
         def look(folder: str) -> list[str]:
@@ -94,7 +96,7 @@ class Store:
         return self
 
     def _verified(self, key: str, stage: str) -> Held | None:
-        name = _name(key, stage)
+        name = name_of(key, stage)
         held = self.backend.read(name)
         if held is None:
             return None
@@ -105,7 +107,8 @@ class Store:
         return held if held.facts["schema_version"] == SCHEMA_VERSION else None
 
 
-def _name(key: str, stage: str) -> str:
+def name_of(key: str, stage: str) -> str:
+    """The name of a table below the store's location."""
     return f"{stage}/{key[:2]}/{key}.parquet"
 
 

@@ -48,8 +48,8 @@ class Backend(Protocol):
     def list(self, folder: str = "") -> Iterator[Listed]:
         """All objects below a folder, in no order."""
 
-    def delete(self, name: str) -> None:
-        """Delete an object and its facts; no error where it is gone."""
+    def delete(self, *names: str) -> None:
+        """Delete objects and their facts; no error where one is gone."""
 
 
 def backend_of(location: str | os.PathLike[str]) -> Backend:

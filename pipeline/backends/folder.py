@@ -63,12 +63,12 @@ class Folder:
                 if path.suffix != ".json" and (status := _status(path)):
                     yield Listed(path.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
 
-    def delete(self, name: str) -> None:
+    def delete(self, *names: str) -> None:
         """The object first: facts without it mean nothing."""
-        path = self.root / name
-        with reported(self._setting, name, "deleted"):
-            path.unlink(missing_ok=True)
-            _facts_path(path).unlink(missing_ok=True)
+        for name in names:
+            with reported(self._setting, name, "deleted"):
+                (self.root / name).unlink(missing_ok=True)
+                _facts_path(self.root / name).unlink(missing_ok=True)
 
 
 def open_backend(location: str) -> Backend:

@@ -95,10 +95,10 @@ class Bucket:
                 for found in chunk:
                     yield Listed(found["path"], found["size"], found["last_modified"].timestamp())
 
-    def delete(self, name: str) -> None:
-        """S3 says the same whether or not there was such an object."""
-        with self._reported(name, "deleted"):
-            obstore.delete(self._store, name)
+    def delete(self, *names: str) -> None:
+        """A thousand to a request; S3 says the same whether or not there was such an object."""
+        with self._reported(", ".join(names[:1]), "deleted"):
+            obstore.delete(self._store, names)
 
     def _size(self, name: str) -> int:
         with self._reported(name, "read"):

@@ -78,7 +78,8 @@ def test_an_object_is_written_once_and_listed(store):
     assert [found.name for found in backend.list("evaluate")] == ["evaluate/ab/x.parquet"]
     assert backend.present("attribute/ab", ["y.parquet"]) == set()  # nothing is as empty as a table without rows
     for _ in range(2):
-        backend.delete("evaluate/ab/x.parquet")
+        backend.delete("evaluate/ab/x.parquet", "attribute/ab/y.parquet", "attribute/ab/z.parquet")
+    assert list(backend.list()) == []
     assert backend.read("evaluate/ab/x.parquet") is None
     assert backend.write_once("evaluate/ab/x.parquet", b"second", {})
 
