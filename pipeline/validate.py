@@ -27,7 +27,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "explain.output": ("logit", "probability"),
     "cluster.executor": ("local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
-    "tracking.store": ("sqlite", "server", "none"),
+    "tracking.store": ("sqlite", "server", "offline", "none"),
     "report.texts": ("full", "sample", "none"),
 }
 
@@ -76,6 +76,7 @@ RANGES: dict[str, _Range] = {
     "cluster.max_batch": _POSITIVE,
     "cluster.attempts": _POSITIVE,
     "cluster.shard_deadline_s": (lambda value: value > 0, "more than 0"),
+    "tracking.wait_s": _NOT_NEGATIVE,
     "report.examples": _POSITIVE,
 }
 
