@@ -33,6 +33,7 @@ from pipeline.overrides import (
     read_override,
     spell_out_methods,
 )
+from pipeline.redact import without_credentials
 
 ENVIRONMENT = {
     "HEADLIGHT_DATA": "the folder of the data sets and treebanks",
@@ -86,8 +87,8 @@ def config_dict(config: Config) -> dict[str, Any]:
 
 
 def config_yaml(config: Config) -> str:
-    """The resolved configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(config_dict(config)))
+    """The resolved configuration as YAML, without credentials: it is kept, recorded and shown."""
+    return without_credentials(OmegaConf.to_yaml(OmegaConf.create(config_dict(config))))
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------

@@ -123,9 +123,10 @@ class ClusterConfig:
 class TrackingConfig:
     """Where the record is kept."""
 
-    store: str = MISSING  # sqlite, server, none
+    store: str = MISSING  # sqlite, server, offline, none
     uri: str | None = None
     experiment: str | None = None
+    wait_s: float = 30  # how long the end of a run waits for a server that went away; then `headlight sync` sends it
 
 
 @dataclass

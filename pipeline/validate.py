@@ -29,7 +29,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "explain.output": ("logit", "probability"),
     "cluster.executor": ("local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
-    "tracking.store": ("sqlite", "server", "none"),
+    "tracking.store": ("sqlite", "server", "offline", "none"),
     "report.texts": ("full", "sample", "none"),
 }
 
@@ -78,6 +78,7 @@ RANGES: dict[str, _Range] = {
     "cluster.max_batch": _POSITIVE,
     "cluster.attempts": _POSITIVE,
     "cluster.shard_deadline_s": (lambda value: value > 0, "more than 0"),
+    "tracking.wait_s": _NOT_NEGATIVE,
     "report.examples": _POSITIVE,
     "budget.gpu_hours": (lambda value: value > 0, "more than 0"),
     "budget.worker_hours": (lambda value: value > 0, "more than 0"),
