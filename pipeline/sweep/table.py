@@ -115,9 +115,7 @@ def _entry(group: Sequence[Record]) -> Entry | None:
     return Entry(values[0], first["low"], first["high"])
 
 
-def _best(
-    records: Sequence[Record], entries: Mapping[tuple[str, str], Entry], column: str, columns: str
-) -> str | None:
+def _best(records: Sequence[Record], entries: Mapping[tuple[str, str], Entry], column: str, columns: str) -> str | None:
     """The best row of a column; none where its metrics differ or have no direction."""
     metrics = {record["metric"] for record in records if str(record.get(columns, "")) == column}
     direction = higher_is_better(metrics.pop()) if len(metrics) == 1 else None
