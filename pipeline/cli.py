@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from pipeline.commands import convert, doctor, explain, fetch, methods, results, run
+from pipeline.commands import convert, doctor, explain, fetch, gc, methods, results, run, sync, table
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
 
@@ -18,6 +18,7 @@ EPILOG = """examples:
   headlight run experiment=demo                     the whole way on what the package brings along
   headlight explain "a gripping film"               one text, coloured in the terminal
   headlight plan experiment=sst2 dataset.limit=96   what a run would compute, before it does
+  headlight run -m experiment=demo seed=1,2,3       a sweep; `headlight table last` prints its numbers
   headlight report last                             the report of the latest run
 
 exit codes:
@@ -78,7 +79,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, methods, explain, doctor, results, fetch, convert):
+    for module in (run, methods, explain, doctor, results, table, fetch, convert, sync, gc):
         module.add(commands)
     return parser
 

@@ -43,12 +43,21 @@ class RunFolder:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, which says that the tables are complete."""
-        text = json.dumps({**manifest, "files": self.files}, indent=2, sort_keys=True, default=str)
-        self._write("manifest.json", text.encode() + b"\n")
+        self._write("manifest.json", as_json({**manifest, "files": self.files}))
 
     def _write(self, name: str, data: bytes) -> None:
         with reported(f"paths.runs={self.path.parent}", f"{self.path.name}/{name}", "written"):
             write_atomically(self.path / name, data)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file for programs and people."""
+    write_atomically(path, as_json(content))
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """Bytes of such a file."""
+    return json.dumps(content, indent=2, sort_keys=True, default=str).encode() + b"\n"
 
 
 def claim_folder(runs: Path, name: str, run_key: str) -> RunFolder:

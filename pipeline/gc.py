@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import batched
 from pathlib import Path
 
 from attribution.errors import InputError
@@ -15,6 +14,7 @@ from pipeline.backends import Listed
 from pipeline.folder import MARKER, RESULTS
 from pipeline.runs import MANIFEST, read_manifest, resolve_run
 from pipeline.store import Store
+from pipeline.sweep.record import find_sweep
 
 FLOOR = timedelta(days=1)  # what is younger may belong to a run in progress
 SLACK = timedelta(minutes=5)  # by which the clocks of machines may differ
@@ -53,19 +53,18 @@ class Garbage:
         """Runs first: results without a run are found again by the next collection."""
         for run in self.runs:
             shutil.rmtree(run.folder)
-        for some in batched(self.results, AT_ONCE):
-            self.store.backend.delete(*(result.name for result in some))
+        names = [result.name for result in self.results]
+        for start in range(0, len(names), AT_ONCE):
+            self.store.backend.delete(*names[start : start + AT_ONCE])
 
 
-def find_garbage(
-    runs_dir: Path, location: str, keep: Sequence[str] = (), older: timedelta | None = None
-) -> Garbage:
+def find_garbage(runs_dir: Path, location: str, keep: Sequence[str] = (), older: timedelta | None = None) -> Garbage:
     """What to delete of a folder of runs and of their store.
 
     Runs go only if `older` is given: those older than it, but for the runs that `keep` names. Results go if no run
     that stays refers to them and they are older than `older`, or than a day.
     """
-    kept = {resolve_run(ref, runs_dir).resolve() for ref in keep}
+    kept = {folder.resolve() for ref in keep for folder in _named(ref, runs_dir)}
     store = Store(location).checked()
     now = datetime.now(UTC)
     runs = list(_runs(runs_dir))
@@ -85,6 +84,14 @@ def duration(text: str) -> timedelta:
     if match is None:
         raise InputError(f"error: --older {text} is not a time; write 30d, 12h, 90m or 2w.")
     return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def _named(ref: str, runs_dir: Path) -> list[Path]:
+    """The folder of a run, or those of the runs of a sweep."""
+    sweep = None if ref == "last" else find_sweep(ref, runs_dir.parent / "sweeps")
+    if sweep is None:
+        return [resolve_run(ref, runs_dir)]
+    return [run.folder for job in sweep.jobs if (run := sweep.run_of(job))]
 
 
 def _runs(runs_dir: Path) -> Iterator[OldRun]:
@@ -116,10 +123,11 @@ def _unreferenced(results: Iterable[Listed], runs: Iterable[Path]) -> Iterator[L
 
 
 def _time_of(run: Path) -> tuple[datetime, datetime]:
-    """From when to when a run was at work: what was made then counts as its own."""
+    """From when to when a run was at work, at most: what was made then counts as its own."""
     manifest = read_manifest(run)
-    start = datetime.fromisoformat(manifest["created"])
-    return start, datetime.fromisoformat(manifest["finished"] or manifest["created"])
+    created = datetime.fromisoformat(manifest["created"])  # predictions and heads were there by then
+    worked = timedelta(seconds=sum(manifest.get("timings", {}).values()))
+    return created - worked, datetime.fromisoformat(manifest.get("finished") or manifest["created"])
 
 
 def _moment(seconds: float) -> datetime:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from attribution.errors import InputError
 from attribution.methods.registry import METHODS
+from pipeline.budget import Budget
 from pipeline.compose import config_dict, config_yaml
 from pipeline.config import ClusterConfig, Config
 from pipeline.driver import Driver, Flow, Steps
-from pipeline.errors import reason_to_stop
 from pipeline.execution import Executor, Outcome, Progress, Task, check_cluster, create_executor, make_progress
 from pipeline.execution.progress import Bar
 from pipeline.experiment import Experiment
@@ -31,7 +31,7 @@ from pipeline.tracking import Tracker
 from pipeline.worker import WorkerSettings
 
 DONE, FAILED = 0, 1
-NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep")  # groups that say where and how, not what
+NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep", "budget")  # groups that say where and how, not what
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def run(config: Config, overrides: Sequence[str] = (), progress: Progress | None
         tracker = stack.enter_context(_tracker(config))
         pool = stack.enter_context(Pool.open(ledger.store, config.cluster))
         recorded = RecordedRun(Experiment(config, ledger, progress.message), list(overrides), tracker, pool)
-        bars = StageBars(progress)
+        bars, budget = StageBars(progress), Budget(config.budget, pool)
         with bars.stack:
-            Driver([recorded], ledger, bars, pool.start, reason_to_stop).run()
+            Driver([recorded], ledger, bars, pool.start, budget.spend).run()
     return recorded.announced(progress.message)
 
 
@@ -85,6 +85,7 @@ class Pool:
     cluster: ClusterConfig
     stack: ExitStack
     workers: int = 0  # that were started
+    gpus: float = 0.0  # that each of them takes
 
     @classmethod
     @contextmanager
@@ -96,7 +97,7 @@ class Pool:
     def start(self) -> Executor:
         """The executor."""
         executor = self.stack.enter_context(create_executor(WorkerSettings(self.store.location), self.cluster))
-        self.workers = executor.workers
+        self.workers, self.gpus = executor.workers, executor.gpus
         return executor
 
 

@@ -64,6 +64,7 @@ class Executor(Protocol):
     """Runs tasks on one or more workers; the workers stay warm between runs."""
 
     workers: int
+    gpus: float  # that each worker takes
 
     def run(self, next_task: NextTask, on_outcome: OnOutcome) -> None:
         """Do tasks until there is none and none is under way; `on_outcome` is called in this process, once per task."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tiny_experiment import TEXTS, tiny_overrides
 from tiny_models import save_tiny
 
 from pipeline.driver import Stopped
@@ -18,15 +19,6 @@ from pipeline.schemas import RUN_TABLES
 from pipeline.store import Store
 from pipeline.validate import load_config
 
-TEXTS = [
-    ("the film was good .", "positive"),
-    ("the meal was awful and the hotel was not good .", "negative"),
-    ("a very bright book , never dull .", "positive"),
-    ("slow , dull and bad .", "negative"),
-    ("the phone is great !", "positive"),
-    ("never was a film so bad as this one , and never was a meal so slow .", "negative"),
-    ("fine .", "positive"),
-]
 PLAIN = ["attribution.m.method=gradcam", "evaluation.controls=[]"]
 METHODS = ["attribution.m.method=mask_lrp", "attribution.m.head_mask=both", "attribution.random.method=random"]
 
@@ -40,13 +32,7 @@ def model(tmp_path_factory):
 def base(model, tmp_path, monkeypatch):
     """Overrides of a small experiment whose files all go below the test's folder."""
     monkeypatch.chdir(tmp_path)
-    data = tmp_path / "reviews.tsv"
-    data.write_text("sentence\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in TEXTS))
-    return [
-        "model=local", f"model.path={model}", "dataset=local", f"dataset.path={data}", "heads.sentences=150",
-        "attribution=none", "tracking=none", "cluster.max_batch=2", "++model.label_map.positive=1",
-        "++model.label_map.negative=0",
-    ]  # fmt: skip
+    return tiny_overrides(model, tmp_path)
 
 
 def go(overrides):
