@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         return int(arguments.command(arguments))
-    except (KeyboardInterrupt, StorageError) as reason:
-        print(f"stopped{f': {reason}' if str(reason) else ''}; the same command goes on from here", file=sys.stderr)
+    except (KeyboardInterrupt, StorageError) as stop:
+        reason = f" ({stop})" if str(stop) else ""
+        print(f"stopped{reason}; the same command goes on from here", file=sys.stderr)
         return STOPPED
     except HeadlightError as error:
         print(_one_line_each(str(error)), file=sys.stderr)

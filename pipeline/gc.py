@@ -74,7 +74,7 @@ def find_garbage(runs_dir: Path, location: str, keep: Sequence[str] = (), older:
     own = [each for each in listed if RESULT.fullmatch(each.name) or UNFINISHED.fullmatch(each.name)]
     if listed and not own:
         raise InputError(f"error: {store.location} is not a store of Headlight's: nothing in it has a name of its own.")
-    aged = [each for each in own if now - _moment(each.modified) > (older or FLOOR)]
+    aged = [each for each in own if now - _moment(each.modified) >= (FLOOR if older is None else older)]
     return Garbage(store, old, list(_unreferenced(aged, staying)), len(runs), len(own), len(listed) - len(own))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_models import save_tiny
 
+from pipeline.backends import backend_of
 from pipeline.cli import main
 from pipeline.folder import claim_folder
 from pipeline.keys import file_digest
@@ -80,6 +81,23 @@ def test_results_damaged_between_two_runs_are_computed_again_within_the_second(c
     assert files("outputs/runs/small") == before
 
 
+def test_a_run_notes_every_result_it_is_made_of(command):
+    assert main([*command, "heads=grammar", "heads.sentences=60"]) == 0
+    noted = Path("outputs/runs/small/results.txt").read_text().splitlines()
+    assert sorted(noted) == sorted(found.name for found in backend_of("outputs/store").list())
+    assert {name.split("/")[0] for name in noted} == {
+        "examples",
+        "load_model",
+        "identify_heads",
+        "attribute",
+        "evaluate",
+    }
+    assert main(["gc", "--older", "0m", "--keep", "small"]) == 0
+    assert main([*command, "heads=grammar", "heads.sentences=60"]) == 0
+    reuse = json.loads(Path("outputs/runs/small/manifest.json").read_text())["reuse"]
+    assert all(stage["computed"] == 0 for stage in reuse.values())
+
+
 @contextlib.contextmanager
 def mounted(folder, options):
     """A small file system of its own; skips the test where this user may not mount one."""
@@ -101,9 +119,9 @@ def test_a_full_disk_stops_the_run_which_then_goes_on(command, tmp_path, capsys)
         capsys.readouterr()
         assert main([*command, f"paths.store={disk}/store"]) == 5
         line = the_error(capsys.readouterr().err)
-        assert line.startswith(f"stopped: paths.store={disk}/store: ")
+        assert line.startswith(f"stopped (paths.store={disk}/store: ")
         assert "No space left on device; free some space, for instance by `headlight gc`" in line
-        assert line.endswith("; the same command goes on from here")
+        assert line.endswith("); the same command goes on from here")
         assert not list(disk.rglob("*.tmp"))
         assert any(disk.rglob("*.parquet"))
         ballast.unlink()
@@ -121,14 +139,14 @@ def test_a_read_only_store_serves_what_it_has(command, tmp_path, capsys):
         assert main([*command, f"paths.store={disk}/store", "paths.root=again"]) == 0
         assert main([*command, f"paths.store={disk}/store", "attribution.more.method=attcat"]) == 5
         line = the_error(capsys.readouterr().err)
-        assert line.startswith(f"stopped: paths.store={disk}/store: attribute/")
-        assert "cannot be written: Read-only file system; the same command" in line
+        assert line.startswith(f"stopped (paths.store={disk}/store: attribute/")
+        assert "cannot be written: Read-only file system); the same command" in line
 
 
 def test_a_full_disk_for_runs_is_named_too(command, tmp_path, capsys):
     with mounted(tmp_path / "disk", "size=16k") as disk:
         assert main([*command, f"paths.runs={disk}/runs"]) == 5
-        assert the_error(capsys.readouterr().err).startswith(f"stopped: paths.runs={disk}/runs: small/")
+        assert the_error(capsys.readouterr().err).startswith(f"stopped (paths.runs={disk}/runs: small/")
 
 
 def start(command, *overrides):
