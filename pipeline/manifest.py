@@ -34,6 +34,7 @@ class Facts:
     notes: list[str] = field(default_factory=list)
     fit: LabelFit | None = None
     timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
+    worker_seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds of all its tasks together
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
@@ -49,6 +50,7 @@ class Facts:
 
     def note(self, outcome: Outcome, task: Task) -> None:
         """Keep what became of a task, if it failed by itself; what failed for its surroundings is done again."""
+        self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
         if outcome.ok or can_be_repeated(outcome):
             return
         self.lost.update(task.results)
@@ -110,6 +112,7 @@ def manifest_of(
         "seeds": {"run": config.seed, "evaluation": config.evaluation.seed, "sample": config.dataset.sample_seed},
         "methods": {label: _method(config, label, method) for label, method in methods.items()},
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
+        "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,

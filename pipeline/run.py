@@ -12,14 +12,14 @@ from pathlib import Path
 from attribution.errors import InputError
 from attribution.methods.registry import METHODS
 from pipeline.budget import Budget
-from pipeline.compose import config_dict, config_yaml
+from pipeline.compose import config_yaml, run_key
 from pipeline.config import ClusterConfig, Config
 from pipeline.driver import Driver, Flow, Steps
+from pipeline.estimate import saved_estimate
 from pipeline.execution import Executor, Outcome, Progress, Task, check_cluster, create_executor, make_progress
-from pipeline.execution.progress import Bar
+from pipeline.execution.progress import Bar, clock_time
 from pipeline.experiment import Experiment
 from pipeline.folder import RunFolder, claim_folder
-from pipeline.keys import digest
 from pipeline.manifest import manifest_of
 from pipeline.report import build_report
 from pipeline.schedule import Ledger, StagePlan
@@ -31,7 +31,6 @@ from pipeline.tracking import Tracker
 from pipeline.worker import WorkerSettings
 
 DONE, FAILED = 0, 1
-NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep", "budget")  # groups that say where and how, not what
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,6 @@ def run(config: Config, overrides: Sequence[str] = (), progress: Progress | None
         with bars.stack:
             Driver([recorded], ledger, bars, pool.start, budget.spend).run()
     return recorded.announced(progress.message)
-
-
-def run_key(config: Config) -> str:
-    """What says whether two runs are the same experiment."""
-    return digest({name: value for name, value in config_dict(config).items() if name not in NOT_RESULTS})
 
 
 def _tracker(config: Config) -> Tracker:
@@ -134,6 +128,9 @@ class RecordedRun:
         assert self.result is not None, "the driver ended before the run"
         for failure in self.experiment.facts.failures[:5]:
             say(f"failed: {failure['stage']}: {failure['error']}")
+        if planned := saved_estimate(self.experiment.config):
+            taken = sum(self.experiment.facts.worker_seconds.values())
+            say(f"planned {clock_time(sum(planned['seconds'].values()))} of work, took {clock_time(taken)}")
         print(f"report: {self.result.folder / 'report.html'}")
         if address := self.tracker.address():
             print(f"mlflow: {address}")
@@ -161,7 +158,8 @@ class RecordedRun:
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()
         manifest = manifest_of(config, self.overrides, done.prepared, done.methods, done.facts, self.pool.workers)
-        folder.write_manifest({**manifest, "run_key": run_key(config), "tracking": self.tracker.record()})
+        about = {"run_key": run_key(config), "estimate": saved_estimate(config), "tracking": self.tracker.record()}
+        folder.write_manifest({**manifest, **about})
 
 
 @dataclass

@@ -23,7 +23,9 @@ sweeps: -m runs every combination on one driver; what they share is computed onc
   headlight run -m experiment=demo 'evaluation.operator=mask,delete' 'sweep.exclude=[{evaluation.operator:delete}]'
 """
 
-PLAN_EXAMPLES = """examples:
+PLAN_EXAMPLES = """A few microbatches are computed and thrown away to estimate the time; a run says how right that was.
+
+examples:
   headlight plan experiment=sst2
   headlight plan experiment=demo attribution.mine.method=gradcam      (what adding a method costs)
 """
@@ -34,7 +36,10 @@ def add(commands: Any) -> None:
     parser = _add(commands, "run", "run an experiment and write its report", RUN_EXAMPLES, run)
     parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: every combination of KEY=A,B,C")
     parser.add_argument("--max-parallel", type=int, metavar="N", help="at most so many runs of a sweep at once")
-    _add(commands, "plan", "count examples, passes and results at hand; nothing is run", PLAN_EXAMPLES, plan)
+    parser = _add(
+        commands, "plan", "count examples, passes and results at hand, and estimate the time", PLAN_EXAMPLES, plan
+    )
+    parser.add_argument("--no-probe", action="store_true", help="compute nothing: no estimate of time and memory")
 
 
 def _add(commands: Any, name: str, summary: str, examples: str, command: Any) -> argparse.ArgumentParser:
@@ -68,7 +73,7 @@ def plan(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     from pipeline.plan import describe_plan
 
-    print(describe_plan(config))
+    print(describe_plan(config, probe=not arguments.no_probe))
     return 0
 
 

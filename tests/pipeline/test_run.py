@@ -184,6 +184,31 @@ def test_the_plan_knows_what_is_at_hand(base, capsys):
     assert "load_model: 0 results to compute" in more
 
 
+def test_a_plan_measures_and_the_run_compares(base, capsys):
+    from pipeline.plan import describe_plan
+
+    overrides = [*base, *METHODS]
+    lines = describe_plan(load_config(overrides), probe=True).splitlines()
+    assert [line for line in lines if line.startswith("time: about ")]
+    assert any(line.startswith("memory: ") and "GiB" in line for line in lines)
+    assert not Path("outputs/store").exists()
+    result = run(load_config(overrides), overrides)
+    written = manifest(result)
+    assert set(written["estimate"]["seconds"]) == {"load_model", "identify_heads", "attribute", "evaluate"}
+    assert all(seconds > 0 for seconds in written["estimate"]["seconds"].values())
+    assert set(written["worker_seconds"]) == set(written["estimate"]["seconds"])
+    assert "planned " in capsys.readouterr().err
+    left = describe_plan(load_config(overrides), probe=True)
+    assert "0:00 of work (nothing left)" in left
+
+
+def test_a_plan_says_what_does_not_fit(base):
+    from pipeline.plan import describe_plan
+
+    lines = describe_plan(load_config([*base, *METHODS, "budget.worker_hours=0.0000001"]), probe=True)
+    assert "but budget.worker_hours=1e-07; it would stop there and could go on" in lines
+
+
 def test_the_plan_fine_tunes_nothing(tmp_path, monkeypatch):
     from pipeline.plan import describe_plan
 
