@@ -93,12 +93,11 @@ class Record(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            return self.close("FINISHED")
+        stopped = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
         try:
-            return self.close("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
-        except HeadlightError as unrecorded:  # must not hide what ended the run
-            return error.add_note(str(unrecorded))
+            self.close(stopped if error else "FINISHED")
+        except HeadlightError as unrecorded:  # must not hide how the run ended
+            _log.warning("%s; MLflow shows it as running until it is continued", _in_one_line(unrecorded))
 
     def _deliver(self, send: Callable[[Experiment], None], patience_s: float) -> None:
         """Send; for so many seconds again and again while the server does not answer, then keep it for later."""
