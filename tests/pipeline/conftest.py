@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.config import TrackingConfig
 from pipeline.schemas import RUN_TABLES, SCHEMA_VERSION
+from pipeline.tracking import Tracker
 
 Rows = list[dict[str, Any]]
 HOSTILE = "<img src=x onerror=window.hijacked=1>"
@@ -305,3 +309,27 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qa_run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One question answering run, not to be changed but for its report."""
     return write_run(tmp_path_factory.mktemp("runs") / "questions", task="question_answering")
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; making one takes seconds, so tests copy it."""
+    root = tmp_path_factory.mktemp("mlflow")
+    config = TrackingConfig("sqlite", uri=f"sqlite:///{root / 'mlflow.db'}", experiment="template")
+    with Tracker(config, root=root, run_key="template", name="template") as tracker:
+        tracker.start()
+    return root / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium (HEADLIGHT_CHROMIUM, or on the path), driven by playwright; skips where one of them is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = (os.environ.get("HEADLIGHT_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if name and (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("chromium is not installed (apt-get install chromium), or name it in HEADLIGHT_CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield chromium
+        chromium.close()
