@@ -79,6 +79,13 @@ def test_an_offline_run_is_sent_to_a_database(
     assert waiting() == "None"
 
 
+def test_credentials_are_not_written_down(base: list[str]) -> None:
+    assert main([*base, "tracking=offline", "tracking.uri=http://me:sesame@127.0.0.1:9"]) == 0
+    folder = Path("outputs/runs/small")
+    assert "http://127.0.0.1:9" in (folder / "config.yaml").read_text()
+    assert [path.name for path in folder.iterdir() if b"sesame" in path.read_bytes()] == []
+
+
 def test_a_server_that_was_never_there_is_refused(base: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*base, "tracking=server", "tracking.uri=http://127.0.0.1:9"]) == 4
     assert "tracking=offline" in capsys.readouterr().err

@@ -109,6 +109,18 @@ def test_a_run_is_recorded_whole_and_its_files_come_back(
         assert file_digest(back / path.name) == file_digest(path)
 
 
+def test_a_continued_run_has_not_ended(server: MlflowServer, folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    record(folder, server.uri, "continued")
+    with tracker_of(folder, server.uri, "continued") as tracker:
+        tracker.start()
+        info = MlflowClient(server.uri).get_run(str(tracker.run_id)).info
+        assert (info.status, info.end_time) == ("RUNNING", None)
+        tracker.log(folder)
+    assert [run[2] for run in recorded(server, "continued")] == ["FINISHED"] * 3
+
+
 def test_a_server_that_dies_between_children_loses_nothing(
     server: MlflowServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
