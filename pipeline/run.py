@@ -19,7 +19,7 @@ from attribution.methods.registry import METHODS
 from pipeline.collect import Results, in_order_of
 from pipeline.compose import config_dict, config_yaml
 from pipeline.config import Config
-from pipeline.execution import Executor, Progress, check_cluster, create_executor, in_order, make_progress
+from pipeline.execution import Executor, Needs, Progress, check_cluster, create_executor, in_order, make_progress
 from pipeline.execution.task import Outcome
 from pipeline.folder import RunFolder, claim_folder
 from pipeline.heads import given_heads, joined, resolved_methods
@@ -53,11 +53,12 @@ class RunResult:
 
 def run(config: Config, overrides: Sequence[str] = (), progress: Progress | None = None) -> RunResult:
     """Run an experiment. Raises `InputError` before anything is written where it cannot work."""
-    if problems := check_cluster(config.cluster):
+    progress = progress or make_progress()
+    if problems := check_cluster(config.cluster, Needs.of(config), progress):
         raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
     with ExitStack() as stack:
         tracker = stack.enter_context(_tracker(config))
-        return _Run(config, list(overrides), progress or make_progress(), tracker, stack).execute()
+        return _Run(config, list(overrides), progress, tracker, stack).execute()
 
 
 def run_key(config: Config) -> str:

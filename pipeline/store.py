@@ -71,6 +71,12 @@ class Store:
         """Whether `get` would give a table."""
         return self.find(key, stage) is not None
 
+    def remove(self, key: str, stage: str) -> None:
+        """Remove a table, if there is one."""
+        path = self.path(key, stage)
+        path.unlink(missing_ok=True)
+        _sidecar_path(path).unlink(missing_ok=True)
+
     def _verified(self, key: str, stage: str) -> tuple[StoredFile, bytes] | None:
         path = self.path(key, stage)
         try:

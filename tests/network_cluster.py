@@ -118,10 +118,12 @@ class NetworkCluster:
         listed = subprocess.run(["ip", "netns", "pids", self._namespace(node)], capture_output=True, text=True)
         return [int(pid) for pid in listed.stdout.split()]
 
-    def popen(self, command: Sequence[str], *, node: int = 0, **options: Any) -> subprocess.Popen[str]:
+    def popen(
+        self, command: Sequence[str], *, node: int = 0, hidden: Sequence[str | Path] = (), **options: Any
+    ) -> subprocess.Popen[str]:
         """Start a command on a node; its pid is the command's own. `options` are those of Popen."""
         env = self.env | dict(options.pop("env", {}))
-        return subprocess.Popen(self.command(command, node), env=env, text=True, **options)
+        return subprocess.Popen(self.command(command, node, hidden), env=env, text=True, **options)
 
     def run(
         self, command: Sequence[str], *, node: int = 0, timeout: float = 300, **options: Any

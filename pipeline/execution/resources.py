@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 if TYPE_CHECKING:
-    from pipeline.config import ClusterConfig
+    from pipeline.config import ClusterConfig, Config
 
 
 class Node(NamedTuple):
@@ -20,6 +21,22 @@ class Node(NamedTuple):
     name: str
     cpus: float
     gpus: float
+    id: str = ""  # Ray's
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What every node has to see under the same path."""
+
+    folders: Mapping[str, str] = field(default_factory=dict)  # configuration key -> folder
+    store: str | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> Needs:
+        """What the configuration alone tells; the folder of another model is known once it is there."""
+        model = config.model.path if config.model.source == "local" else None
+        store = config.paths.store if "://" in config.paths.store else str(Path(config.paths.store).absolute())
+        return cls({"model.path": str(Path(model).resolve())} if model else {}, store)
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,7 @@ def worker_demand(config: ClusterConfig, nodes: Iterable[Node]) -> Demand:
     """One worker per GPU where there are any, else per `cpus_per_worker`, unless the configuration says how many."""
     nodes = list(nodes)
     gpus = config.gpus_per_worker
-    if not gpus and config.device != "cpu" and any(node.gpus >= 1 for node in nodes):
+    if not gpus and (config.device == "cuda" or (config.device == "auto" and any(node.gpus >= 1 for node in nodes))):
         gpus = 1.0
     workers = config.workers or max(1, room(nodes, config.cpus_per_worker, gpus))
     return Demand(workers, config.cpus_per_worker, gpus, worker_threads(config))
