@@ -91,31 +91,33 @@ def connect(config: ClusterConfig) -> Connection:
 
 def _join(config: ClusterConfig) -> Connection:
     address, setting = str(cluster_address(config)), address_setting(config)
-    reach(address, setting)
+    if "://" in address:
+        raise InputError(f"conf error: {setting} is an address for clients; give host:port of the head node")
+    if (error := refusal(address, setting)) is not None:
+        raise error
     _require_node_here(setting)
     connection = Connection(opened=True, environment=use_token())
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as cause:
         _set_environment(connection.environment)
-        reason = f"{' '.join(str(error).split())}; if it asks for a token, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-        raise InputError(f"conf error: {setting} cannot be joined: {reason}") from error
+        reason = f"{' '.join(str(cause).split())}; if it asks for a token, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        raise InputError(f"conf error: {setting} cannot be joined: {reason}") from cause
     logger.info("joined the Ray cluster at %s", address)
     return connection
 
 
-def reach(address: str, setting: str) -> None:
-    """Fail within seconds where nobody listens; Ray itself would try for minutes and then end the process."""
-    if "://" in address:
-        raise InputError(f"conf error: {setting} is an address for clients; give host:port of the head node")
+def refusal(address: str, setting: str) -> InputError | None:
+    """Why nobody can be reached there, found within seconds; Ray would try for minutes and then end the process."""
     host, _, port = address.rpartition(":")
-    if not port.isdigit():  # "auto"
-        return
+    if "://" in address or not port.isdigit():  # "auto" has no port
+        return None
     try:
         socket.create_connection((host, int(port)), timeout=_REACH_TIMEOUT_S).close()
     except OSError as error:
         message = f"conf error: {setting} does not answer ({error}); start Ray there, or leave it out"
-        raise InputError(f"{message} for a private cluster on this machine") from error
+        return InputError(f"{message} for a private cluster on this machine")
+    return None
 
 
 def use_token() -> dict[str, str | None]:

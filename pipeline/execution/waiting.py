@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from attribution.errors import InputError
 from pipeline.config import ClusterConfig
 from pipeline.execution.progress import Progress, clock_time
 from pipeline.execution.resources import Demand, Node, room, worker_demand
@@ -29,15 +28,12 @@ class Patience:
 
     def until_reachable(self, config: ClusterConfig) -> None:
         """Wait for the head node. Raises InputError once there is no time left."""
-        from pipeline.execution.ray_cluster import address_setting, cluster_address, reach
+        from pipeline.execution.ray_cluster import address_setting, cluster_address, refusal
 
-        address = cluster_address(config)
-        while address is not None:
-            try:
-                return reach(address, address_setting(config))
-            except InputError:
-                if not self._goes_on(f"{address_setting(config)} to answer"):
-                    raise
+        address, setting = str(cluster_address(config)), address_setting(config)
+        while (error := refusal(address, setting)) is not None:
+            if not self._goes_on(f"{setting} to answer"):
+                raise error
 
     def until_room(self, config: ClusterConfig, connection: Connection) -> list[Node]:
         """Wait until the workers fit; returns the nodes there are then, or when time is up."""
