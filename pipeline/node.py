@@ -22,7 +22,7 @@ class Question:
     """What a node is asked. Paths are as its workers will use them."""
 
     modules: tuple[str, ...]  # whose code has to be the same everywhere
-    folders: dict[str, str] = field(default_factory=dict)  # configuration key -> folder that has to be the same
+    folders: dict[str, str] = field(default_factory=dict)  # a setting, as it is written -> the folder it names
     store: str | None = None
     read: str = ""  # what the asker has put into the store
     write: str = ""  # what the node is to put there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.execution.preflight import check_cluster, create_executor, joins_cluster, make_executor
+from pipeline.execution.preflight import check_cluster, create_executor, joins_cluster
 from pipeline.execution.progress import Progress, make_progress
 from pipeline.execution.resources import Needs, worker_threads
 from pipeline.execution.task import Executor, NextTask, Outcome, Task, Worker, WorkerFactory, in_order
@@ -20,7 +20,6 @@ __all__ = [
     "create_executor",
     "in_order",
     "joins_cluster",
-    "make_executor",
     "make_progress",
     "worker_threads",
 ]

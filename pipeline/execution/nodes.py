@@ -80,8 +80,8 @@ def _problems(answer: Answer | str, expected: Answer, question: Question, addres
         return
     for text in _other_software(answer, expected):
         yield address, text
-    for key, folder in question.folders.items():
-        yield from _other_folder(f"{key}={folder}", answer["folders"][key], expected["folders"][key])
+    for setting in question.folders:
+        yield from _other_folder(setting, answer["folders"][setting], expected["folders"][setting])
     if question.store:
         yield from _store_problems(f"paths.store={question.store}", answer, question)
 
@@ -97,13 +97,13 @@ def _other_software(answer: Answer, expected: Answer) -> Iterator[str]:
 
 
 def _other_folder(
-    key: str, theirs: Mapping[str, int] | None, ours: Mapping[str, int] | None
+    setting: str, theirs: Mapping[str, int] | None, ours: Mapping[str, int] | None
 ) -> Iterator[tuple[str, str]]:
     if theirs is None:
-        yield key, "there is no such folder; every node needs it under the same path"
+        yield setting, "there is no such folder; every node needs it under the same path"
     elif theirs != ours:
         files = sorted(name for name in {*theirs, *(ours or {})} if theirs.get(name) != (ours or {}).get(name))
-        yield key, f"the folder is not as it is here: {', '.join(files[:5])} missing or of another size"
+        yield setting, f"the folder is not as it is here: {', '.join(files[:5])} missing or of another size"
 
 
 def _store_problems(key: str, answer: Answer, question: Question) -> Iterator[tuple[str, str]]:

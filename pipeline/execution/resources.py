@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,15 +28,16 @@ class Node(NamedTuple):
 class Needs:
     """What every node has to see under the same path."""
 
-    folders: Mapping[str, str] = field(default_factory=dict)  # configuration key -> folder
+    folders: Mapping[str, str] = field(default_factory=dict)  # a setting, as it is written -> the folder it names
     store: str | None = None
 
     @classmethod
-    def of(cls, config: Config) -> Needs:
-        """What the configuration alone tells; the folder of another model is known once it is there."""
-        model = config.model.path if config.model.source == "local" else None
-        store = config.paths.store if "://" in config.paths.store else str(Path(config.paths.store).absolute())
-        return cls({"model.path": str(Path(model).resolve())} if model else {}, store)
+    def of(cls, configs: Sequence[Config]) -> Needs:
+        """What configurations alone tell; the folder of another model is known once it is there."""
+        models = {config.model.path for config in configs if config.model.source == "local" and config.model.path}
+        store = configs[0].paths.store
+        folders = {f"model.path={model}": str(Path(model).resolve()) for model in sorted(models)}
+        return cls(folders, store if "://" in store else str(Path(store).absolute()))
 
 
 @dataclass(frozen=True)
