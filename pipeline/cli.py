@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from pipeline.commands import doctor, explain, methods, results, run, sync
+from pipeline.commands import doctor, explain, methods, results, run, submit, sync
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
 
@@ -77,7 +77,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, methods, explain, doctor, results, sync):
+    for module in (run, submit, methods, explain, doctor, results, sync):
         module.add(commands)
     return parser
 

@@ -64,7 +64,7 @@ class Connection:
         """Disconnect; a private cluster ends with it."""
         if self.opened:
             ray.shutdown()
-            _set_environment(self.environment)
+            set_environment(self.environment)
             self.opened = False
 
     def __enter__(self) -> Self:
@@ -100,7 +100,7 @@ def _join(config: ClusterConfig) -> Connection:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as cause:
-        _set_environment(connection.environment)
+        set_environment(connection.environment)
         reason = f"{' '.join(str(cause).split())}; if it asks for a token, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         raise InputError(f"conf error: {setting} cannot be joined: {reason}") from cause
     logger.info("joined the Ray cluster at %s", address)
@@ -121,9 +121,9 @@ def refusal(address: str, setting: str) -> InputError | None:
 
 
 def use_token() -> dict[str, str | None]:
-    """Whoever has set a token wants it used; returns the environment there was, for `_set_environment`."""
+    """Whoever has set a token wants it used; returns the environment there was, for `set_environment`."""
     has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    return _set_environment({"RAY_AUTH_MODE": "token"}) if has_token and "RAY_AUTH_MODE" not in os.environ else {}
+    return set_environment({"RAY_AUTH_MODE": "token"}) if has_token and "RAY_AUTH_MODE" not in os.environ else {}
 
 
 def _require_node_here(setting: str) -> None:
@@ -139,7 +139,7 @@ def _start_private(config: ClusterConfig) -> Connection:
     machine = this_machine()
     demand = worker_demand(config, [machine])
     logger.info("starting a private Ray cluster on this machine: %d workers with %s each", demand.workers, demand)
-    connection = Connection(opened=True, environment=_set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth()))
+    connection = Connection(opened=True, environment=set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth()))
     try:
         ray.init(
             address="local",
@@ -160,7 +160,7 @@ def _auth() -> dict[str, str]:
     return {} if "RAY_AUTH_MODE" in os.environ else _PRIVATE_AUTH
 
 
-def _set_environment(values: Mapping[str, str | None]) -> dict[str, str | None]:
+def set_environment(values: Mapping[str, str | None]) -> dict[str, str | None]:
     """Set (or with None unset) environment variables, make Ray read them again, and return what they were."""
     before = {name: os.environ.get(name) for name in values}
     for name, value in values.items():

@@ -42,11 +42,8 @@ def render(run: Run, texts: str, examples: int) -> str:
     sections = [(name, anchor, content) for name, anchor, content in _sections(run, board, texts, examples) if content]
     navigation = tag("nav", [tag("a", name, href=f"#{anchor}") for name, anchor, _ in sections], aria_label="Sections")
     body = [tag("section", tag("h2", name), content, id=anchor) for name, anchor, content in sections]
-    return document(
-        f"{run.manifest.get('name')} · Headlight",
-        join(_header(run, board), navigation, tag("main", body)),
-        script=asset("page.js"),
-    )
+    content = join(_header(run, board), navigation, tag("main", body))
+    return document(f"{run.manifest.get('name')} · Headlight", content, script=asset("page.js"))
 
 
 def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tuple[str, str, Child]]:
