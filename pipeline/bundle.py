@@ -96,13 +96,10 @@ def _problems(config: Config) -> Iterator[Problem]:
     if config.cluster.address:
         text = f"cluster.address={config.cluster.address}: a job runs on the cluster it is sent to; give --address."
         yield Problem("cluster.address", text)
-    for key in PATHS:
-        value = attrgetter(key)(config)
-        if not (Path(value).is_absolute() or "://" in value):
-            text = (
-                f"{key}={value} is relative; a job needs a folder that all nodes share, as in {key}=/shared/headlight."
-            )
-            yield Problem(key, text)
+    relative = [key for key in PATHS if not _is_shared(attrgetter(key)(config))]
+    for key in relative[:1] if PATHS[0] in relative else relative:  # the others lie below paths.root
+        text = f"{key}={attrgetter(key)(config)} is relative; a job needs a folder that all nodes share."
+        yield Problem(key, f"{text} Write {key}=/shared/headlight, say.")
     model = config.model.path if config.model.source == "local" else None
     if model and not Path(model).is_absolute():
         text = f"model.path={model}: models are not sent; put it where all nodes see it, and give the absolute path."

@@ -27,7 +27,8 @@ STOP_WAIT_S = 60  # between SIGTERM and SIGKILL; Ray's own 3 s are too short to 
 LOOK_EVERY_S = 0.5
 LOST_FOR_S = 60.0  # so long a connection is tried again
 _REACH_TIMEOUT_S = 10.0
-_CHATTY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
+_NOT_READY = "No available agent"  # what a head node answers while it starts
+_CHATTY = ("ray._private.runtime_env.packaging", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
 
 
 def jobs_address(given: str | None = None) -> str:
@@ -58,12 +59,19 @@ class Jobs:
         """Start a command on the head node, in a copy of `folder`; returns the job's id."""
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), **environment}
         runtime: dict[str, Any] = {"env_vars": variables} | ({"working_dir": str(folder)} if folder else {})
-        job: str = self._client.submit_job(
-            entrypoint=f"exec {shlex.join(command)}",  # without a shell in between, which would change exit codes
-            submission_id=f"{name}-{os.urandom(3).hex()}",
-            runtime_env=runtime,
-        )
-        return job
+        job = {
+            "entrypoint": f"exec {shlex.join(command)}",  # without a shell in between, which would change exit codes
+            "submission_id": f"{name}-{os.urandom(3).hex()}",
+            "runtime_env": runtime,
+        }
+        deadline = time.monotonic() + LOST_FOR_S
+        while True:
+            try:
+                return str(self._client.submit_job(**job))
+            except (RuntimeError, OSError) as error:
+                if _NOT_READY not in str(error) or time.monotonic() > deadline:
+                    raise HeadlightError(f"{self.address} does not take the job: {_line(error)}") from error
+                time.sleep(LOOK_EVERY_S)
 
     def follow(self, job: str, write: Callable[[str], object]) -> int:
         """Pass on what a job prints until it ends; returns its exit code."""
