@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.execution.resources import Needs, Node
 from pipeline.keys import digest
-from pipeline.node import PROBES, Answer, Question, describe_node, finds, leave
+from pipeline.node import PROBES, Answer, Question, describe_node, finds
 from pipeline.store import Store
 
 if TYPE_CHECKING:
@@ -25,23 +25,20 @@ MODULES = ("pipeline.worker", "pipeline.execution.ray_worker")  # what a worker 
 
 def node_problems(connection: Connection, nodes: Sequence[Node], needs: Needs, address: str) -> list[str]:
     """A line for everything that keeps a node from working, with the node and the configuration key."""
-    question = Question(MODULES, dict(needs.folders), needs.store, digest({"probe": uuid.uuid4().hex}))
+    key = digest({"probe": uuid.uuid4().hex})
+    question = Question(MODULES, dict(needs.folders), needs.store, read=key, write=key)
+    expected = describe_node(question)
+    if expected["store"]:
+        return [f"paths.store={needs.store} {expected['store']}"]
     questions = {node: question.to(node.id) for node in nodes}
-    here = question.to("driver")
     try:
-        if needs.store:
-            leave(needs.store, question.read)
-        expected = describe_node(here)
-        if expected["store"]:
-            return [f"paths.store={needs.store} {expected['store']}"]
-        answers = _ask(connection, questions)
         return [
-            f"{key}: {node.name}: {text}"
-            for node, answer in answers.items()
-            for key, text in _problems(answer, expected, questions[node], address)
+            f"{setting}: {node.name}: {text}"
+            for node, answer in _ask(connection, questions).items()
+            for setting, text in _problems(answer, expected, questions[node], address)
         ]
     finally:
-        _clean_up(needs.store, [question.read, here.write, *(each.write for each in questions.values())])
+        _clean_up(needs.store, [key, *(each.write for each in questions.values())])
 
 
 def _ask(connection: Connection, questions: Mapping[Node, Question]) -> dict[Node, Answer | str]:
