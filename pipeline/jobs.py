@@ -48,7 +48,7 @@ class Jobs:
         try:
             self._client = JobSubmissionClient(address)
         except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
-            reason = f"{_line(error)}; if it asks for a token, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            reason = f"{_line(error).split('. ')[0]}; if it asks for a token, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
             raise InputError(f"conf error: --address {address}: {reason}") from error
         finally:
             set_environment(before)
