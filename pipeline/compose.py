@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from attribution.errors import InputError
 from pipeline.config import ONLY_WITH, Config, register
+from pipeline.keys import digest
 from pipeline.naming import dataset_name
 from pipeline.overrides import (
     Problem,
@@ -41,6 +42,7 @@ ENVIRONMENT = {
 }
 
 
+NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep", "budget")  # groups that say where and how, not what
 CHECKPOINT = {"local": "path", "hub": "id"}  # model.source -> the key that a checkpoint is the value of
 
 
@@ -84,6 +86,11 @@ def compose_all(overrides: Sequence[str] = (), config_dir: str | Path | None = N
 def config_dict(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain values, the form that is hashed, logged and compared."""
     return asdict(config)
+
+
+def run_key(config: Config) -> str:
+    """What says whether two runs are the same experiment."""
+    return digest({name: value for name, value in config_dict(config).items() if name not in NOT_RESULTS})
 
 
 def config_yaml(config: Config) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from attribution.errors import InputError
 from pipeline.budget import Budget
-from pipeline.compose import config_dict
+from pipeline.compose import config_dict, run_key
 from pipeline.config import Config
 from pipeline.driver import Driver
 from pipeline.execution import make_progress
@@ -20,7 +20,7 @@ from pipeline.experiment import Experiment
 from pipeline.folder import claim_folder
 from pipeline.keys import digest
 from pipeline.prepare import Prepared, prepare
-from pipeline.run import DONE, FAILED, Pool, RecordedRun, open_store, require_cluster, run_key
+from pipeline.run import DONE, FAILED, Pool, RecordedRun, open_store, require_cluster
 from pipeline.schedule import Ledger
 from pipeline.sweep.expand import Cell, expand
 from pipeline.sweep.job import Job, Status
