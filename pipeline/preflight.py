@@ -14,6 +14,7 @@ from attribution.perturb import resolve_operator
 from evaluation import METRICS
 from pipeline.config import Config
 from pipeline.data.treebanks import load_treebank
+from pipeline.execution import Needs, check_cluster, joins_cluster
 from pipeline.heads import check_masks
 from pipeline.models.folder import AUTO_CLASSES
 from pipeline.prepare import Prepared
@@ -75,10 +76,19 @@ def _treebanks(config: Config, prepared: Prepared, heads: HeadScores | None) -> 
                 load_treebank(path, config.heads.limit, key=key)
 
 
+def _nodes(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Whether every node of a cluster has a model whose folder the configuration does not name."""
+    if config.model.source != "local" and joins_cluster(config.cluster):
+        key = f"model.id={config.model.id}" if config.model.source == "hub" else f"model={config.model.source}"
+        if problems := check_cluster(config.cluster, Needs({key: str(prepared.model.folder.resolve())})):
+            raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
+
+
 CHECKS: tuple[Callable[[Config, Prepared, HeadScores | None], None], ...] = (
     _target,
     _masks,
     _metrics,
     _operator,
     _treebanks,
+    _nodes,
 )
