@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
 from pipeline.data.labels import LabelFit
+from pipeline.errors import can_be_repeated
 from pipeline.execution import Task, worker_threads
 from pipeline.execution.task import Outcome
 from pipeline.keys import versions
@@ -33,8 +34,10 @@ class Facts:
     notes: list[str] = field(default_factory=list)
     fit: LabelFit | None = None
     timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
+    worker_seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds of all its tasks together
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
 
     def started(self) -> None:
@@ -46,16 +49,22 @@ class Facts:
         self.finished_at = _now()
 
     def note(self, outcome: Outcome, task: Task) -> None:
-        """Keep what became of a task, if it failed."""
-        if outcome.ok:
+        """Keep what became of a task, if it failed by itself; what failed for its surroundings is done again."""
+        self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
+        if outcome.ok or can_be_repeated(outcome):
             return
-        self.lost.update(task.payload.get("methods", ()))
+        self.lost.update(task.results)
         entry = {"stage": task.stage, "task": task.id[:16], "error": outcome.error, "traceback": outcome.traceback}
         self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
 
+    def refers_to(self, stage: str, keys: Iterable[str]) -> None:
+        """Note results that the run is made of: `headlight gc` keeps them as long as the run."""
+        self.keys.setdefault(stage, set()).update(keys)
+
     def lacks(self, task: Task) -> bool:
         """Whether a task reads something that could not be made."""
-        return any(wanted.attribution_key in self.lost for wanted in task.payload["wanted"].values())
+        wanted = task.payload.get("wanted", {}).values()
+        return any(each.attribution_key in self.lost for each in wanted)
 
     def not_finite(self, attributions: pa.Table) -> None:
         """Note the examples whose scores are not finite."""
@@ -103,6 +112,7 @@ def manifest_of(
         "seeds": {"run": config.seed, "evaluation": config.evaluation.seed, "sample": config.dataset.sample_seed},
         "methods": {label: _method(config, label, method) for label, method in methods.items()},
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
+        "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,

@@ -8,6 +8,10 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import urllib.request
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -333,3 +337,29 @@ def browser() -> Iterator[Any]:
         chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def s3_environment() -> Iterator[dict[str, str]]:
+    """The environment of a bucket: of HEADLIGHT_TEST_S3=s3://bucket/prefix, else of moto's server, started here."""
+    if "HEADLIGHT_TEST_S3" in os.environ:
+        yield {"HEADLIGHT_TEST_S3": os.environ["HEADLIGHT_TEST_S3"]}
+        return
+    script = Path(__file__).parents[1] / "s3_server.py"
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+            urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=60).close()
+            keys = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "made-up", "AWS_REGION": "us-east-1"}
+            yield {"HEADLIGHT_TEST_S3": "s3://bucket/tests", "AWS_ENDPOINT_URL": url, **keys}
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def s3(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address in the bucket where nothing is yet."""
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    return f"{s3_environment['HEADLIGHT_TEST_S3']}/{uuid.uuid4().hex}"
