@@ -10,6 +10,11 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+MAX_POISON = 4  # if more examples of one task fail, they are not what is wrong
+
+Part = tuple[int, int]  # rows of a microbatch, from the first to before the second
+Poison = tuple[str, str]  # item id of an example that cannot be computed, and why
+
 
 @dataclass(frozen=True)
 class Task:
@@ -20,6 +25,12 @@ class Task:
     payload: dict[str, Any]
     affinity: str = ""  # what a worker keeps warm for it, usually the model's key
     weight: float = 1.0  # how much of the stage's total it is, for progress
+    items: tuple[str, ...] = ()  # the examples it may be divided into
+    parts: tuple[Part, ...] = ()  # these only, one after the other; nothing is kept of a part of the examples
+
+    def is_probe(self) -> bool:
+        """Whether it only finds out if a part of the examples can be computed."""
+        return bool(self.parts) and sum(stop - start for start, stop in self.parts) < len(self.items)
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Outcome:
     seconds: float
     worker: str
     attempts: int
+    poison: tuple[Poison, ...] = ()  # examples without which it can be done, planned anew by whoever planned it
 
 
 class Worker(Protocol):
@@ -88,8 +100,9 @@ class WorkerSlot:
         """Do one task; every `Exception`, the factory's too, becomes a failed outcome."""
         started = time.perf_counter()
         try:
-            value, error, trace = self.worker.process(task), None, None
+            value, error, trace, poison = self.worker.process(task), None, None, ()
         except Exception as caught:
             value, error, trace = {}, f"{type(caught).__name__}: {caught}", traceback.format_exc()
+            poison = getattr(caught, "poison", ())
         seconds = time.perf_counter() - started
-        return Outcome(task.id, error is None, value, error, trace, seconds, self.name, attempts=1)
+        return Outcome(task.id, error is None, value, error, trace, seconds, self.name, attempts=1, poison=poison)
