@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from attribution.errors import HeadlightError
-from pipeline.execution.task import MAX_POISON, Part, Poison
+from pipeline.execution.task import MAX_POISON, Part, Poison, describe_poison
 
 Tables = Mapping[str, pa.Table]  # key -> one row per example
 _NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # of the processor, CUDA and its libraries
@@ -20,6 +20,13 @@ class PoisonError(HeadlightError):
     """Some examples of a microbatch fail on their own; `poison` names them, all the others can be computed."""
 
     poison: tuple[Poison, ...] = ()
+
+    @classmethod
+    def of(cls, poison: Sequence[Poison], total: int) -> PoisonError:
+        """The error of a microbatch of `total` examples."""
+        error = cls(describe_poison(poison, total))
+        error.poison = tuple(poison)
+        return error
 
 
 class Computed(NamedTuple):
@@ -50,7 +57,7 @@ def compute_in_parts(compute: Callable[[slice], Tables], items: Sequence[str], p
                 poison.append((items[rows.start], f"{type(error).__name__}: {error}"))
             waiting += [half for half in (rows[len(rows) // 2 :], rows[: len(rows) // 2]) if 0 < len(half) < len(rows)]
     if poison and done and not waiting:
-        raise _poisoned(poison, len(items)) from first
+        raise PoisonError.of(poison, len(items)) from first
     if first is not None and (poison or not lacks_memory(first)):
         raise first
     return Computed(_joined(done), len(done))
@@ -75,10 +82,3 @@ def _empty(error: BaseException) -> None:
 
 def _joined(done: Sequence[Tables]) -> dict[str, pa.Table]:
     return {key: pa.concat_tables(part[key] for part in done) for key in done[0]}
-
-
-def _poisoned(poison: Sequence[Poison], total: int) -> PoisonError:
-    named = "; ".join(f"{item[:16]}: {error}" for item, error in poison)
-    error = PoisonError(f"{len(poison)} of {total} examples cannot be computed: {named}")
-    error.poison = tuple(poison)
-    return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -46,6 +46,12 @@ class Outcome:
     worker: str
     attempts: int
     poison: tuple[Poison, ...] = ()  # examples without which it can be done, planned anew by whoever planned it
+
+
+def describe_poison(poison: Sequence[Poison], total: int) -> str:
+    """The poison examples of a task in a line."""
+    named = "; ".join(f"{item[:16]}: {error}" for item, error in poison)
+    return f"{len(poison)} of {total} examples cannot be computed: {named}"
 
 
 class Worker(Protocol):
