@@ -11,6 +11,7 @@ import torch
 
 from attribution.errors import HeadlightError
 from pipeline.execution.task import MAX_POISON, Part, Poison, describe_poison
+from pipeline.store import ResultMissing
 
 Tables = Mapping[str, pa.Table]  # key -> one row per example
 _NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # of the processor, CUDA and its libraries
@@ -50,6 +51,8 @@ def compute_in_parts(compute: Callable[[slice], Tables], items: Sequence[str], p
         rows = waiting.pop()
         try:
             done.append(compute(slice(rows.start, rows.stop)))
+        except ResultMissing:
+            raise  # of all rows
         except Exception as error:
             _empty(error)
             first = first or error

@@ -18,7 +18,7 @@ from pipeline.execution.task import Task
 from pipeline.microbatch import inputs_of
 from pipeline.parts import compute_in_parts
 from pipeline.stages import process
-from pipeline.store import Store
+from pipeline.store import ResultMissing, Store
 
 Kept = TypeVar("Kept")
 
@@ -121,5 +121,5 @@ class StageWorker:
         """A table that an earlier stage wrote."""
         table = self.store.get(key, stage)
         if table is None:
-            raise FileNotFoundError(f"the {stage} table {key} is not in {self.store.root}; run again to compute it")
+            raise ResultMissing(f"the {stage} table {key} is not in {self.store.root}; run again to compute it")
         return table

@@ -11,7 +11,7 @@ import logging
 import math
 import pickle
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.5
 QUIET_S = 60.0  # after so long without an answer the log says what is waited for
 CAUSE_CHARACTERS = 300
+FRUITLESS = 2  # after so many tasks given up without an example to blame, no more are searched for one
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Member:
         """Send it a job."""
         self.job, self.since = job, time.monotonic()
         self.warm.add(job.task.affinity)
-        self.ref = self.actor.process.remote(job.task)
+        self.ref = self.actor.process.remote(job.attempt())
 
     def release(self) -> Job | None:
         """Its job, if it has one, which it no longer does."""
@@ -68,6 +69,7 @@ class Run:
 
     backlog: Backlog
     on_outcome: OnOutcome
+    fruitless: int = 0  # tasks in a row that were given up without an example to blame
 
 
 class RayExecutor:
@@ -81,6 +83,7 @@ class RayExecutor:
         self._demand = worker_demand(config, self._connection.nodes())
         self.workers = self._demand.workers
         self._members: list[Member] = []
+        self._draining = False
         self._failed_starts: list[str] = []  # their causes, since a worker last came up
         self._answered = time.monotonic()
 
@@ -96,6 +99,10 @@ class RayExecutor:
         except BaseException:
             self._dismiss()  # nobody waits for what they are doing
             raise
+
+    def drain(self) -> None:
+        """Give out nothing more."""
+        self._draining = True
 
     def wait_until_ready(self) -> None:
         """Start all workers and wait for them, so that their start slows nothing that follows."""
@@ -119,7 +126,10 @@ class RayExecutor:
         self.close()
 
     def _has_work(self, backlog: Backlog) -> bool:
-        backlog.read()
+        if self._draining:
+            backlog.clear()
+        else:
+            backlog.read()
         return bool(backlog or self._busy())
 
     def _busy(self) -> list[Member]:
@@ -178,7 +188,10 @@ class RayExecutor:
         if isinstance(answer, Hello):
             self._welcome(member, answer, run)
         elif job := member.release():
-            run.on_outcome(replace(pickle.loads(answer), attempts=len(job.deaths) + 1))
+            if outcome := job.answered(pickle.loads(answer)):
+                run.on_outcome(outcome)
+            else:
+                run.backlog.put_back(job)
 
     def _welcome(self, member: Member, hello: Hello, run: Run) -> None:
         if hello.code == self._code:
@@ -196,17 +209,18 @@ class RayExecutor:
             "lost Ray worker %s: %s; log: %s", member.name, cause, member.hello.log if member.hello else "none"
         )
         if job := member.release():
-            job.deaths.append(f"{member.name}: {cause}")
-            job.seconds += time.monotonic() - member.since
+            job.died(f"{member.name}: {cause}", time.monotonic() - member.since)
             self._pass_on(job, member, run)
         else:
             self._failed_starts.append(cause)
 
     def _pass_on(self, job: Job, member: Member, run: Run) -> None:
-        if len(job.deaths) < self._config.attempts:
+        if job.goes_on(self._config.attempts, divide=run.fruitless < FRUITLESS):
             run.backlog.put_back(job)
-        else:
-            run.on_outcome(job.given_up(member.name))
+            return
+        outcome = job.given_up(member.name)
+        run.fruitless = 0 if outcome.poison else run.fruitless + 1
+        run.on_outcome(outcome)
 
     def _lose_late(self, run: Run) -> None:
         deadline = self._config.shard_deadline_s or math.inf

@@ -28,7 +28,7 @@ def task_of(setting: Setting, batch: MicroBatch) -> Task:
     """The task that predicts a microbatch."""
     key = key_of(setting, batch)
     payload = {"key": key, "shard": setting.shard(batch)}
-    return Task(key, STAGE, payload, setting.model.fingerprint, len(batch.rows), batch.items)
+    return Task(key, STAGE, payload, setting.model.fingerprint, len(batch.rows), (key,), batch.items)
 
 
 def process(*, worker: StageWorker, rows: slice, key: str, shard: Shard) -> dict[str, pa.Table]:
