@@ -41,7 +41,7 @@ def compute_in_parts(compute: Callable[[slice], Tables], items: Sequence[str], p
     """What `compute` gives for the rows of these examples, joined; a part that fails is halved, down to single rows.
 
     Results of the parts are kept if memory is what was lacking. Where single examples fail and others do not,
-    `PoisonError` names them. Any other failure is raised as it was: if no example is to blame, or too many are.
+    `PoisonError` names them. Any other failure is raised as it was: no example is to blame, or too many are.
     """
     waiting = [range(*part) for part in parts or ((0, len(items)),)][::-1]
     done: list[Tables] = []
@@ -59,7 +59,7 @@ def compute_in_parts(compute: Callable[[slice], Tables], items: Sequence[str], p
             if len(rows) == 1:
                 poison.append((items[rows.start], f"{type(error).__name__}: {error}"))
             waiting += [half for half in (rows[len(rows) // 2 :], rows[: len(rows) // 2]) if 0 < len(half) < len(rows)]
-    if poison and done and not waiting:
+    if poison and not waiting and (done or len(items) == 1):
         raise PoisonError.of(poison, len(items)) from first
     if first is not None and (poison or not lacks_memory(first)):
         raise first

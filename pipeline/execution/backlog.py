@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pipeline.execution.search import PoisonSearch
 from pipeline.execution.task import NextTask, Outcome, Task, describe_poison
 
+AHEAD = 2  # jobs to choose from for each worker
+
 
 @dataclass
 class Job:
@@ -50,21 +52,22 @@ class Job:
 
     def given_up(self, worker: str) -> Outcome:
         """The outcome of a task that ends its workers, or of which some examples do; `worker` was the last."""
+        causes = "; ".join(f"({number}) {death}" for number, death in enumerate(self.deaths, start=1))
+        error = f"WorkerLost: every attempt ended its worker: {causes}"
         poison = self.search.found() if self.search else ()
+        if len(self.task.items) == 1:
+            poison = ((self.task.items[0], error),)
         if poison:
             error = describe_poison(poison, len(self.task.items))
-        else:
-            causes = "; ".join(f"({number}) {death}" for number, death in enumerate(self.deaths, start=1))
-            error = f"WorkerLost: every attempt ended its worker: {causes}"
         return Outcome(self.task.id, False, {}, error, None, self.seconds, worker, len(self.deaths), poison)
 
 
 class Backlog:
     """Jobs in the order of their tasks; reads ahead only so far as choosing among them needs."""
 
-    def __init__(self, next_task: NextTask, ahead: int) -> None:
+    def __init__(self, next_task: NextTask, workers: int) -> None:
+        self.workers = workers
         self._next_task = next_task
-        self._ahead = ahead
         self._jobs: list[Job] = []
 
     def __len__(self) -> int:
@@ -73,7 +76,7 @@ class Backlog:
 
     def read(self) -> None:
         """Read ahead as far as there are tasks for now."""
-        while len(self._jobs) < self._ahead and (task := self._next_task()) is not None:
+        while len(self._jobs) < AHEAD * self.workers and (task := self._next_task()) is not None:
             self._jobs.append(Job(task))
 
     def take(self, warm: Set[str] | None = None) -> Job | None:

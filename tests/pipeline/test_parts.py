@@ -127,6 +127,11 @@ def test_where_too_many_fail_no_example_is_to_blame(poison):
     assert len(calls) <= 10
 
 
+def test_an_example_that_is_alone_is_named():
+    with pytest.raises(PoisonError, match=r"1 of 1 examples cannot be computed: a: ValueError: no square of 0"):
+        compute_in_parts(squares(poison=[0]), ITEMS[:1])
+
+
 def test_a_failure_of_the_whole_alone_is_not_hidden():
     def compute(rows):
         if rows.stop - rows.start == 8:
