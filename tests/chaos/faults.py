@@ -1,0 +1,108 @@
+"""What is done to a run: each fault is real, and a node that was lost comes back in the background."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from driver import DriverProcess
+from network_cluster import NetworkCluster
+
+CUT_FOR_S = 30.0
+
+
+@dataclass
+class Disturber:
+    """Does faults to a cluster and to the driver on it; one node is away at a time."""
+
+    cluster: NetworkCluster
+    driver: DriverProcess
+    random: random.Random
+    _returning: list[threading.Thread] = field(default_factory=list)
+
+    def do(self, fault: str) -> str:
+        """Do a fault, once all nodes are there; returns what was hit."""
+        self.wait_for_nodes()
+        return FAULTS[fault](self)
+
+    def wait_for_nodes(self) -> None:
+        """Wait until the nodes that were lost are back."""
+        while self._returning:
+            self._returning.pop().join()
+
+    def kill_worker(self) -> str:
+        """SIGKILL to one worker process."""
+        node, pid = self.random.choice(self._workers())
+        os.kill(pid, signal.SIGKILL)
+        return f"worker {pid} of node {node}"
+
+    def kill_node(self) -> str:
+        """SIGKILL to all processes of a worker node."""
+        node = self._node()
+        self.cluster.kill(node)
+        self._bring_back(lambda: self.cluster.start(node))
+        return f"node {node}"
+
+    def cut_node(self) -> str:
+        """Take a worker node's link away for a while; Ray gives such a node up, so a fresh one takes its place."""
+        node = self._node()
+        self.cluster.cut(node)
+
+        def replace() -> None:
+            time.sleep(CUT_FOR_S)
+            self.cluster.heal(node)
+            self.cluster.kill(node)
+            self.cluster.start(node)
+
+        self._bring_back(replace)
+        return f"link of node {node}"
+
+    def kill_driver(self) -> str:
+        """SIGKILL to the driver; the same command is started at once."""
+        pid = self.driver.kill()
+        self.driver.start()
+        return f"driver {pid}"
+
+    def _node(self) -> int:
+        return self.random.randint(1, self.cluster.size)
+
+    def _bring_back(self, action: Callable[[], None]) -> None:
+        self._returning.append(threading.Thread(target=action))
+        self._returning[-1].start()
+
+    def _workers(self) -> list[tuple[int, int]]:
+        """(node, pid) of the workers that are up; waits for one."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            found = [
+                (node, pid)
+                for node in range(1, self.cluster.size + 1)
+                for pid in self.cluster.pids(node)
+                if _title(pid).startswith("ray::RayWorker")
+            ]
+            if found:
+                return found
+            time.sleep(0.2)
+        raise TimeoutError("no worker came up within a minute")
+
+
+FAULTS: dict[str, Callable[[Disturber], str]] = {
+    "worker": Disturber.kill_worker,
+    "node": Disturber.kill_node,
+    "partition": Disturber.cut_node,
+    "driver": Disturber.kill_driver,
+}
+LONGEST_GAP_S = {"worker": 10.0, "node": 10.0, "partition": 20.0, "driver": 30.0}
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:  # it has just ended
+        return ""
