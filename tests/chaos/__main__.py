@@ -58,22 +58,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.exit(f"chaos cannot be had here: {reason}")
     with tempfile.TemporaryDirectory(prefix="chaos") as folder, NetworkCluster(arguments.nodes) as cluster:
         run = arguments.run or _default_run(Path(folder))
-        peace = in_peace(DriverProcess(cluster, run, Path(folder) / "peace"))
-        print(
-            f"in peace: {peace.results} results, {peace.seconds:.0f} s, longest gap {peace.longest_gap:.1f} s",
-            flush=True,
-        )
-        chance, left, worst = random.Random(arguments.seed), _faults(arguments), {}
-        for number in itertools.count(1):
-            driver = DriverProcess(cluster, run, Path(folder) / f"run{number}")
-            hits = under_attack(driver, Disturber(cluster, driver, chance), left[:PER_RUN], peace.results)
-            left = left[len(hits) :]
-            check(driver, peace)
-            for hit, gap in gaps(hits, driver.result_times()):
-                print(f"run {number}: {hit.what} lost, longest gap {gap:.1f} s", flush=True)
-                worst[hit.fault] = max(gap, worst.get(hit.fault, 0.0))
-            if not left:
-                return verdict(worst)
+        worst = measured(cluster, run, Path(folder), _faults(arguments), random.Random(arguments.seed))
+    return 0 if verdict(worst) or arguments.any_gap else 1
+
+
+def measured(
+    cluster: NetworkCluster, run: list[str], folder: Path, faults: Sequence[str], chance: random.Random
+) -> dict[str, float]:
+    """The longest gap of each kind of fault, once all faults have been done and every run was as it should be."""
+    peace = in_peace(DriverProcess(cluster, run, folder / "peace"))
+    say(f"in peace: {peace.results} results, {peace.seconds:.0f} s, longest gap {peace.longest_gap:.1f} s")
+    left, worst = list(faults), dict.fromkeys(faults, 0.0)
+    for number in itertools.count(1):
+        if not left:
+            break
+        driver = DriverProcess(cluster, run, folder / f"run{number}")
+        hits = under_attack(driver, Disturber(cluster, driver, chance), left[:PER_RUN], peace.results)
+        left = left[len(hits) :]
+        check(driver, peace)
+        for hit, gap in gaps(hits, driver.result_times()):
+            say(f"run {number}: {hit.what} lost, longest gap {gap:.1f} s")
+            worst[hit.fault] = max(gap, worst[hit.fault])
+    return worst
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
 
 
 def in_peace(driver: DriverProcess) -> Peace:
@@ -93,10 +104,14 @@ def under_attack(driver: DriverProcess, disturber: Disturber, faults: Sequence[s
     hits: list[Hit] = []
     driver.start()
     while not driver.is_done():
-        done = len(driver.result_times())
-        if len(hits) < len(faults) and moments[len(hits)] <= done < results:
-            fault = faults[len(hits)]
-            hits.append(Hit(fault, time.time(), disturber.do(fault)))
+        if len(hits) < len(faults) and moments[len(hits)] <= len(driver.result_times()):
+            disturber.wait_for_nodes()
+            if len(driver.result_times()) == results:
+                break  # there is nothing left to disturb
+            at, fault = time.time(), faults[len(hits)]
+            hits += [Hit(fault, at, what)] if (what := disturber.do(fault)) else []
+        time.sleep(TICK_S)
+    while not driver.is_done():
         time.sleep(TICK_S)
     disturber.wait_for_nodes()
     return hits
@@ -120,12 +135,12 @@ def gaps(hits: Sequence[Hit], times: Sequence[float]) -> list[tuple[Hit, float]]
     ]
 
 
-def verdict(worst: dict[str, float]) -> int:
-    """Print the longest gap of each kind of fault; 1 if one is too long."""
+def verdict(worst: dict[str, float]) -> bool:
+    """Print the longest gap of each kind of fault; whether none is too long."""
     for fault, gap in worst.items():
         print(f"{fault}: longest gap {gap:.1f} s, {LONGEST_GAP_S[fault]:.0f} s allowed")
     print("all tables equal those of the run in peace, byte for byte")
-    return int(any(gap > LONGEST_GAP_S[fault] for fault, gap in worst.items()))
+    return all(gap <= LONGEST_GAP_S[fault] for fault, gap in worst.items())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--faults", default=",".join(FAULTS), help="default: %(default)s")
+    parser.add_argument("--any-gap", action="store_true", help="measure the gaps, but only the tables count")
     parser.add_argument("run", nargs="*", metavar="ARGUMENT", help="of `headlight run`")
     return parser
 
@@ -151,12 +167,17 @@ def _default_run(folder: Path) -> list[str]:
         return REAL
     model, data = save_tiny("bert", folder / "model"), folder / "data.tsv"
     words = ("good", "bad", "great", "awful", "bright", "dull")
-    texts = [f"the {noun} was {one} and not {two} ." for noun in ("film", "meal") for one in words for two in words]
+    texts = [
+        f"the {noun} was {one} and not {two} ."
+        for noun in ("film", "meal", "book", "hotel")
+        for one in words
+        for two in words
+    ]
     data.write_text("sentence\tlabel\n" + "".join(f"{text}\tpositive\n" for text in texts))
     return [
         "model=local", f"model.path={model}", "dataset=local", f"dataset.path={data}", "heads.sentences=150",
         "attribution=none", "attribution.m.method=mask_lrp", "attribution.m.head_mask=both", "tracking=none",
-        "attribution.random.method=random", "++model.label_map.positive=1", "++model.label_map.negative=0",
+        "attribution.random.method=random", "++model.label_map.positive=0", "++model.label_map.negative=1",
         "cluster.max_batch=1",
     ]  # fmt: skip
 
