@@ -91,8 +91,7 @@ def in_peace(driver: DriverProcess) -> Peace:
     """Do the run undisturbed."""
     started = time.time()
     driver.start()
-    while not driver.is_done():
-        time.sleep(TICK_S)
+    driver.wait()
     times = driver.result_times()
     between = max(after - before for before, after in itertools.pairwise(times))
     return Peace(driver.tables(), len(times), time.time() - started, between)
@@ -105,15 +104,14 @@ def under_attack(driver: DriverProcess, disturber: Disturber, faults: Sequence[s
     driver.start()
     while not driver.is_done():
         if len(hits) < len(faults) and moments[len(hits)] <= len(driver.result_times()):
-            disturber.wait_for_nodes()
+            disturber.wait_until_whole()
             if len(driver.result_times()) == results:
                 break  # there is nothing left to disturb
             at, fault = time.time(), faults[len(hits)]
             hits += [Hit(fault, at, what)] if (what := disturber.do(fault)) else []
         time.sleep(TICK_S)
-    while not driver.is_done():
-        time.sleep(TICK_S)
-    disturber.wait_for_nodes()
+    driver.wait()
+    disturber.wait_until_whole()
     return hits
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,11 @@ class DriverProcess:
         if code:
             raise RuntimeError(f"the driver ended with {code}:\n{self.log.read_text()[-4000:]}")
         return code == 0
+
+    def wait(self) -> None:
+        """Wait until it has ended well."""
+        while not self.is_done():
+            time.sleep(0.1)
 
     def result_times(self) -> list[float]:
         """When each result in the store was written, in order (seconds since the epoch)."""

@@ -30,10 +30,12 @@ class Disturber:
         """Do a fault; returns what was hit, None if there is nothing of the kind at the moment."""
         return FAULTS[fault](self)
 
-    def wait_for_nodes(self) -> None:
-        """Wait until the nodes that were lost are back."""
+    def wait_until_whole(self) -> None:
+        """Wait until the nodes that were lost are back, and have their workers if the driver has not ended."""
         while self._returning:
             self._returning.pop().join()
+        while not self.driver.is_done() and len(self._workers()) < self.cluster.size:
+            time.sleep(0.2)
 
     def kill_worker(self) -> str | None:
         """SIGKILL to one worker process."""
