@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,13 +15,14 @@ import pyarrow as pa
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
 from pipeline.data.labels import LabelFit
+from pipeline.errors import can_be_repeated
 from pipeline.execution import Task, worker_threads
 from pipeline.execution.task import Outcome
 from pipeline.keys import versions
 from pipeline.prepare import Prepared
+from pipeline.redact import without_credentials
 from pipeline.schemas import SCHEMA_VERSION
 from pipeline.stages.setting import device_of
-from pipeline.store import ResultMissing
 
 
 @dataclass
@@ -33,8 +34,10 @@ class Facts:
     notes: list[str] = field(default_factory=list)
     fit: LabelFit | None = None
     timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
+    worker_seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds of all its tasks together
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
 
     def started(self) -> None:
@@ -46,12 +49,17 @@ class Facts:
         self.finished_at = _now()
 
     def note(self, outcome: Outcome, task: Task) -> None:
-        """Keep what became of a task, if it failed; what another's damage kept it from reading is computed again."""
-        if outcome.ok or outcome.error_kind == ResultMissing.__name__:
+        """Keep what became of a task, if it failed by itself; what failed for its surroundings is done again."""
+        self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
+        if outcome.ok or can_be_repeated(outcome):
             return
         self.lost.update(task.results)
         entry = {"stage": task.stage, "task": task.id[:16], "error": outcome.error, "traceback": outcome.traceback}
         self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
+
+    def refers_to(self, stage: str, keys: Iterable[str]) -> None:
+        """Note results that the run is made of: `headlight gc` keeps them as long as the run."""
+        self.keys.setdefault(stage, set()).update(keys)
 
     def lacks(self, task: Task) -> bool:
         """Whether a task reads something that could not be made."""
@@ -85,7 +93,7 @@ def manifest_of(
         "created": facts.created,
         "finished": facts.finished_at,
         "status": "failed" if facts.failures else "done",
-        "overrides": list(overrides),
+        "overrides": [without_credentials(override) for override in overrides],
         "model": _model(prepared),
         "dataset": {
             "name": prepared.dataset.name,
@@ -104,6 +112,7 @@ def manifest_of(
         "seeds": {"run": config.seed, "evaluation": config.evaluation.seed, "sample": config.dataset.sample_seed},
         "methods": {label: _method(config, label, method) for label, method in methods.items()},
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
+        "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,

@@ -10,8 +10,8 @@ import pyarrow as pa
 import torch
 
 from attribution.errors import HeadlightError
+from pipeline.errors import ResultMissing, StorageError
 from pipeline.execution.task import MAX_POISON, Part, Poison, describe_poison
-from pipeline.store import ResultMissing
 
 Tables = Mapping[str, pa.Table]  # key -> one row per example
 _NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # of the processor, CUDA and its libraries
@@ -51,8 +51,8 @@ def compute_in_parts(compute: Callable[[slice], Tables], items: Sequence[str], p
         rows = waiting.pop()
         try:
             done.append(compute(slice(rows.start, rows.stop)))
-        except ResultMissing:
-            raise  # of all rows
+        except (ResultMissing, StorageError):
+            raise  # whatever the rows
         except Exception as error:
             _empty(error)
             first = first or error

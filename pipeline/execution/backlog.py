@@ -59,7 +59,7 @@ class Job:
             poison = ((self.task.items[0], error),)
         if poison:
             error = describe_poison(poison, len(self.task.items))
-        return Outcome(self.task.id, False, {}, error, None, self.seconds, worker, len(self.deaths), poison)
+        return Outcome(self.task.id, False, {}, error, None, self.seconds, worker, len(self.deaths), poison=poison)
 
 
 class Backlog:

@@ -58,7 +58,7 @@ class RayExecutor:
         self._nodes = self._connection.nodes()
         self._alive = alive_nodes()
         self._demand = worker_demand(config, self._nodes)
-        self.workers = self._demand.workers
+        self.workers, self.gpus = self._demand.workers, self._demand.gpus
         self._members: list[Member] = []
         self._draining = False
         self._failed_starts: list[str] = []  # their causes, since a worker last came up

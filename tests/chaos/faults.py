@@ -25,6 +25,7 @@ class Disturber:
     driver: DriverProcess
     random: random.Random
     _returning: list[threading.Thread] = field(default_factory=list)
+    _gone: set[int] = field(default_factory=set)  # workers that have been killed, or have lost their driver
 
     def do(self, fault: str) -> str | None:
         """Do a fault; returns what was hit, None if there is nothing of the kind at the moment."""
@@ -42,6 +43,7 @@ class Disturber:
         if not (workers := self._workers()):
             return None
         node, pid = self.random.choice(workers)
+        self._gone.add(pid)
         os.kill(pid, signal.SIGKILL)
         return f"worker {pid} of node {node}"
 
@@ -68,6 +70,7 @@ class Disturber:
 
     def kill_driver(self) -> str:
         """SIGKILL to the driver; the same command is started at once."""
+        self._gone.update(pid for _, pid in self._workers())
         pid = self.driver.kill()
         self.driver.start()
         return f"driver {pid}"
@@ -85,7 +88,7 @@ class Disturber:
             (node, pid)
             for node in range(1, self.cluster.size + 1)
             for pid in self.cluster.pids(node)
-            if _title(pid).startswith("ray::RayWorker")
+            if pid not in self._gone and _title(pid).startswith("ray::RayWorker")
         ]
 
 

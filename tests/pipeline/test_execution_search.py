@@ -30,7 +30,9 @@ def supervise(deadly, items=ITEMS, attempts=3, largest=None, raising=(), unlucky
         else:
             poison = tuple((items[row], "ValueError: no") for row in rows if row in raising)
             error = "ValueError: no" if poison else None
-            outcome = job.answered(Outcome("t", not poison, {"rows": len(rows)}, error, None, 1.0, "here", 1, poison))
+            outcome = job.answered(
+                Outcome("t", not poison, {"rows": len(rows)}, error, None, 1.0, "here", 1, poison=poison)
+            )
             if outcome:
                 return outcome, tried
 
