@@ -1,6 +1,6 @@
 # Headlight's shortcuts. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench mlflow-ui nightly clean
+.PHONY: help setup demo test lint bench chaos mlflow-ui nightly clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -33,6 +33,9 @@ lint: setup ## check style, format and types
 
 bench: setup ## measure cost ratios on one thread (some minutes)
 	$(BIN)/python tests/bench $(ARGS)
+
+chaos: setup ## kill workers, nodes and the driver of a run at random moments (root; an hour)
+	$(BIN)/python tests/chaos $(ARGS)
 
 mlflow-ui: setup ## show the runs in MLflow at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1 --port 5000
