@@ -133,7 +133,8 @@ def make_job() -> Iterator[Callable[..., Job]]:
     yield make
     for job in jobs:
         if job.process is not None and job.process.poll() is None:
-            os.killpg(job.process.pid, signal.SIGKILL)
+            job.process.terminate()  # the script then ends what it started
+            job.process.communicate(timeout=60)
         shutil.rmtree(job.folder, ignore_errors=True)
 
 
@@ -231,13 +232,10 @@ def test_outside_of_an_allocation_it_says_so() -> None:
 @pytest.mark.slow
 def test_two_jobs_on_one_machine_each_have_real_ray_nodes_of_their_own(make_job: Callable[..., Job]) -> None:
     """Both jobs at once, two Ray nodes each, all here: every default port and folder of Ray's would collide."""
-    headlight = HEADLIGHT_ON_RAY.format(python=sys.executable)
-    jobs = [make_job(f"{os.getpid()}{n}", headlight=headlight) for n in (1, 2)]
-    tools = {name: shutil.which(name, path=os.path.dirname(sys.executable)) for name in ("ray", "python")}
+    programs = {name: f'#!/bin/sh\nexec {Path(sys.executable).parent / name} "$@"\n' for name in ("ray", "python")}
+    programs["headlight"] = HEADLIGHT_ON_RAY.format(python=sys.executable)
+    jobs = [make_job(f"{os.getpid()}{number}", **programs) for number in (1, 2)]
     for job in jobs:
-        for name, path in tools.items():
-            assert path, name
-            (job.folder / "bin" / name).symlink_to(path)
         job.start()
     for job in jobs:
         assert job.wait_for("headlight", 240) == "2 nodes"
