@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.redaction import redacted_tree
 from pipeline.store import write_atomically, write_table
 
 
@@ -28,7 +29,7 @@ class RunFolder:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, which says that the tables are complete."""
-        text = json.dumps({**manifest, "files": self.files}, indent=2, sort_keys=True, default=str)
+        text = json.dumps(redacted_tree({**manifest, "files": self.files}), indent=2, sort_keys=True, default=str)
         write_atomically(self.path / "manifest.json", text.encode() + b"\n")
 
 

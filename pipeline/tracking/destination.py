@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 from attribution.errors import InputError
 from pipeline.config import TrackingConfig
+from pipeline.redaction import without_credentials
 
 DATABASE, ARTIFACTS, EXPERIMENT = "mlflow.db", "mlartifacts", "headlight"
 PORT = 5000
@@ -50,7 +51,7 @@ class Destination:
     @property
     def shown(self) -> str:
         """The address without credentials, fit for logs and manifests."""
-        return _without_credentials(self.uri)
+        return without_credentials(self.uri)
 
 
 def destination(config: TrackingConfig, root: Path) -> Destination | None:
@@ -129,7 +130,7 @@ def _check_server(target: Destination) -> None:
     """Ask for one experiment: that proves the address, the kind of server and the credentials at once."""
     question = f"{target.uri}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        request = urllib.request.Request(_without_credentials(question), headers=_authorization(target.uri))
+        request = urllib.request.Request(without_credentials(question), headers=_authorization(target.uri))
         with urllib.request.urlopen(request, timeout=_ANSWER_WITHIN_S) as answer:
             json.load(answer)
     except urllib.error.HTTPError as error:
@@ -143,13 +144,9 @@ def _check_server(target: Destination) -> None:
         ) from None
 
 
-def _without_credentials(uri: str) -> str:
-    return re.sub(r"(://)[^@/]*@", r"\1", uri)
-
-
 def _authorization(uri: str) -> dict[str, str]:
     """The header MLflow itself would send: credentials in the address, then user and password, then the token."""
-    written, environment = re.search(r"://([^@/]*)@", uri), os.environ
+    written, environment = re.search(r"://([^/]*)@", uri), os.environ
     pair = f"{environment.get('MLFLOW_TRACKING_USERNAME', '')}:{environment.get('MLFLOW_TRACKING_PASSWORD', '')}"
     pair = unquote(written[1]) if written else pair
     if pair != ":":
