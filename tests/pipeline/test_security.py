@@ -324,6 +324,19 @@ def test_whoever_turned_telemetry_on_keeps_it(monkeypatch: pytest.MonkeyPatch) -
     assert os.environ["DO_NOT_TRACK"] == "0"
 
 
+# --- the page itself ------------------------------------------------------------------------------------------------
+
+
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    files = {path.name: path for path in (ROOT / "tests").rglob("*.py")}
+    assert set(re.findall(r"`(?:tests/\w+/)?(test_\w+\.py)`", text)) <= set(files)
+    source = "".join(path.read_text() for path in files.values())
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 15
+    assert {name for name in named if f"def {name}(" not in source} == set()
+
+
 # --- all of it at once ----------------------------------------------------------------------------------------------
 
 
