@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -322,6 +323,41 @@ def test_whoever_turned_telemetry_on_keeps_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(cli, "_run", lambda arguments: 0)
     cli.main(["methods"])
     assert os.environ["DO_NOT_TRACK"] == "0"
+
+
+# --- no stranger in the cluster -------------------------------------------------------------------------------------
+
+PRIVATE_CLUSTER = """
+import sys, ray
+from pipeline.config import ClusterConfig
+from pipeline.execution.ray_cluster import connect
+with connect(ClusterConfig(executor="ray", workers=1)):
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+"""
+STRANGER = (
+    "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); print('inside', ray.nodes()[0]['NodeID'])"
+)
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_private_cluster_lets_nobody_in_without_its_token(tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    clean |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PRIVATE_CLUSTER]
+    with subprocess.Popen(command, env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout
+        address = owner.stdout.readline().strip()
+        assert ":" in address
+        for settings in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64}):
+            stranger = [sys.executable, "-c", STRANGER, address]
+            done = subprocess.run(stranger, env=clean | settings, capture_output=True, text=True, timeout=120)
+            assert done.returncode != 0
+            assert "inside" not in done.stdout
+            assert "auth" in (done.stdout + done.stderr).lower()
+        owner.communicate("", timeout=60)
+    assert not (tmp_path / ".ray").exists()  # no token stays behind
 
 
 # --- the page itself ------------------------------------------------------------------------------------------------
