@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.redaction import redacted_tree
+from pipeline.redact import redacted_tree
 from pipeline.store import write_atomically, write_table
 
 
@@ -29,8 +29,12 @@ class RunFolder:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, which says that the tables are complete."""
-        text = json.dumps(redacted_tree({**manifest, "files": self.files}), indent=2, sort_keys=True, default=str)
-        write_atomically(self.path / "manifest.json", text.encode() + b"\n")
+        write_json(self.path / "manifest.json", {**manifest, "files": self.files})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file for programs and people, without secrets."""
+    write_atomically(path, json.dumps(redacted_tree(content), indent=2, sort_keys=True, default=str).encode() + b"\n")
 
 
 def claim_folder(runs: Path, name: str, run_key: str) -> RunFolder:

@@ -21,6 +21,7 @@ from pipeline.keys import versions
 from pipeline.prepare import Prepared
 from pipeline.schemas import SCHEMA_VERSION
 from pipeline.stages.setting import device_of
+from pipeline.store import ResultMissing
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Facts:
     notes: list[str] = field(default_factory=list)
     fit: LabelFit | None = None
     timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
+    worker_seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds of all its tasks together
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
@@ -45,16 +47,18 @@ class Facts:
         self.finished_at = _now()
 
     def note(self, outcome: Outcome, task: Task) -> None:
-        """Keep what became of a task, if it failed."""
-        if outcome.ok:
+        """Keep what became of a task, if it failed; what another's damage kept it from reading is computed again."""
+        self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
+        if outcome.ok or outcome.error_kind == ResultMissing.__name__:
             return
-        self.lost.update(task.payload.get("methods", ()))
+        self.lost.update(task.results)
         entry = {"stage": task.stage, "task": task.id[:16], "error": outcome.error, "traceback": outcome.traceback}
         self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
 
     def lacks(self, task: Task) -> bool:
         """Whether a task reads something that could not be made."""
-        return any(wanted.attribution_key in self.lost for wanted in task.payload["wanted"].values())
+        wanted = task.payload.get("wanted", {}).values()
+        return any(each.attribution_key in self.lost for each in wanted)
 
     def not_finite(self, attributions: pa.Table) -> None:
         """Note the examples whose scores are not finite."""
@@ -102,6 +106,7 @@ def manifest_of(
         "seeds": {"run": config.seed, "evaluation": config.evaluation.seed, "sample": config.dataset.sample_seed},
         "methods": {label: _method(config, label, method) for label, method in methods.items()},
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
+        "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,

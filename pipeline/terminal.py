@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO, cast
 
 from attribution.rendering import printable
-from pipeline.redaction import redacted
+from pipeline.redact import redacted
 
 
 def shown(text: str) -> str:

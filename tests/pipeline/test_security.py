@@ -25,7 +25,7 @@ from pipeline.compose import compose_config, config_yaml
 from pipeline.config import TrackingConfig
 from pipeline.execution.progress import TerminalProgress, make_progress
 from pipeline.folder import RunFolder, claim_folder
-from pipeline.redaction import is_secret, redacted, redacted_tree, without_credentials
+from pipeline.redact import is_secret, redacted, redacted_tree, without_credentials
 from pipeline.report.html import data_script, tag
 from pipeline.run import run
 from pipeline.terminal import Guarded, guarded, unguarded
