@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_models import save_tiny
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -85,10 +86,12 @@ def test_install_steps_make_a_working_environment(tmp_path: Path) -> None:
     device, other = ("gpu", "cpu") if torch.version.cuda else ("cpu", "gpu")
     subprocess.run([install, "dependencies", device, str(venv)], check=True, timeout=900)
     subprocess.run([install, "headlight", str(venv)], check=True, timeout=300)
+    model, data = save_tiny("bert", tmp_path / "model"), tmp_path / "data.tsv"
+    data.write_text("sentence\tlabel\nthe film was good .\t1\nslow and dull .\t0\n")
+    what = ["model=local", f"model.path={model}", "dataset=local", f"dataset.path={data}", "attribution=none"]
+    what += ["attribution.m.method=gradcam", "evaluation.controls=[]", "tracking=none", "heads.sentences=50"]
     clean = {"PATH": f"{venv}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    quick = ["dataset.limit=4", "heads.sentences=50", "attribution=mask_lrp", "evaluation.bootstrap_samples=50"]
-    command = [f"{venv}/bin/headlight", "run", "experiment=demo", "tracking=none", *quick]
-    subprocess.run(command, check=True, timeout=600, cwd=tmp_path, env=clean)
+    subprocess.run([f"{venv}/bin/headlight", "run", *what], check=True, timeout=600, cwd=tmp_path, env=clean)
     assert list(tmp_path.glob("outputs/runs/*/report.html"))
     refused = subprocess.run([install, "dependencies", other, str(venv)], capture_output=True, text=True, timeout=300)
     assert refused.returncode == 1
