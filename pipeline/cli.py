@@ -14,6 +14,14 @@ from pipeline.commands import convert, doctor, explain, fetch, gc, methods, resu
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
 
+# Nothing leaves the machine unasked; whoever sets one of these has decided otherwise.
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
 EPILOG = """examples:
   headlight run experiment=demo                     the whole way on what the package brings along
   headlight explain "a gripping film"               one text, coloured in the terminal
@@ -37,7 +45,16 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    for name, value in NO_TELEMETRY.items():
+        os.environ.setdefault(name, value)
     arguments = parse(argv)
+    from pipeline.terminal import guarded
+
+    with guarded():
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from attribution.errors import HeadlightError, InputError
     from pipeline.errors import StorageError
 
