@@ -11,7 +11,7 @@ from evaluation.faithfulness import CURVES, CurveFamily
 from evaluation.levels import ERASER_LEVELS, TENTHS, paper_counts
 from evaluation.metric import METRICS, Metric, evaluate
 from evaluation.plausibility import AnswerRecall, answer_recall
-from evaluation.statistics import Interval, mean_interval, paired_difference
+from evaluation.statistics import Interval, bootstrap_columns, holm, mean_interval, paired_difference
 
 __all__ = [
     "CURVES",
@@ -25,7 +25,9 @@ __all__ = [
     "Interval",
     "Metric",
     "answer_recall",
+    "bootstrap_columns",
     "evaluate",
+    "holm",
     "mean_interval",
     "paired_difference",
     "paper_counts",

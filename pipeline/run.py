@@ -40,7 +40,7 @@ from pipeline.tracking import Tracker
 from pipeline.worker import WorkerSettings
 
 DONE, FAILED, INTERRUPTED = 0, 1, 5
-NOT_RESULTS = ("paths", "tracking", "cluster", "report")  # groups that say where and how, not what
+NOT_RESULTS = ("paths", "tracking", "cluster", "report", "regression")  # groups that say where and how, not what
 
 
 @dataclass(frozen=True)
