@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -11,19 +11,18 @@ from pipeline.schemas import RUN_TABLES
 from pipeline.store import Store
 
 
-@dataclass(frozen=True)
+@dataclass
 class Results:
-    """Results by their keys; what a failed task should have made is simply not there."""
+    """Results by their keys; those that are not there, not made or damaged, are left out and noted."""
 
     store: Store
+    absent: list[str] = field(default_factory=list)
 
     def tables(self, keys: Sequence[str], stage: str) -> list[pa.Table]:
         """The tables that are there."""
-        return [table for key in keys if (table := self.store.get(key, stage)) is not None]
-
-    def table(self, keys: Sequence[str], stage: str) -> pa.Table:
-        """All of them as one."""
-        return pa.concat_tables(self.tables(keys, stage))
+        found = {key: self.store.get(key, stage) for key in keys}
+        self.absent += [key for key, table in found.items() if table is None]
+        return [table for table in found.values() if table is not None]
 
     def by_method(
         self, name: str, keys: Sequence[tuple[str, Sequence[str]]], stage: str, items: Sequence[str]

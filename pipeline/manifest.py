@@ -23,6 +23,7 @@ from pipeline.keys import source_digest, versions
 from pipeline.prepare import Prepared
 from pipeline.schemas import SCHEMA_VERSION
 from pipeline.stages.setting import device_of
+from pipeline.store import ResultMissing
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
@@ -52,16 +53,17 @@ class Facts:
         self.finished_at = _now()
 
     def note(self, outcome: Outcome, task: Task) -> None:
-        """Keep what became of a task, if it failed."""
-        if outcome.ok:
+        """Keep what became of a task, if it failed; what another's damage kept it from reading is computed again."""
+        if outcome.ok or outcome.error_kind == ResultMissing.__name__:
             return
-        self.lost.update(task.payload.get("methods", ()))
+        self.lost.update(task.results)
         entry = {"stage": task.stage, "task": task.id[:16], "error": outcome.error, "traceback": outcome.traceback}
         self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
 
     def lacks(self, task: Task) -> bool:
         """Whether a task reads something that could not be made."""
-        return any(wanted.attribution_key in self.lost for wanted in task.payload["wanted"].values())
+        wanted = task.payload.get("wanted", {}).values()
+        return any(each.attribution_key in self.lost for each in wanted)
 
     def not_finite(self, attributions: pa.Table) -> None:
         """Note the examples whose scores are not finite."""

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from attribution.methods.registry import METHODS
 from evaluation import CURVES
 from evaluation.levels import TENTHS
-from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.data import load_dataset
-from pipeline.heads import given_heads, joined, resolved_methods
-from pipeline.microbatch import MicroBatch, plan_microbatches
+from pipeline.experiment import Experiment
+from pipeline.microbatch import MicroBatch
 from pipeline.models.minilm import minilm_folder
-from pipeline.preflight import check_prepared
-from pipeline.prepare import Prepared, prepare
-from pipeline.schedule import StagePlan, curve_families, plan_attribution, plan_evaluation, whole
-from pipeline.stages import identify_heads, load_model
-from pipeline.stages.setting import Setting
+from pipeline.prepare import Prepared
+from pipeline.schedule import Ledger, StagePlan, curve_families
 from pipeline.store import Store
-from pipeline.targets import likely_gold, targets_of
 
 PAPER_LEVELS = 9
 
@@ -34,18 +28,25 @@ def describe_plan(config: Config) -> str:
             f"model minilm_reviews: fine-tuned first, in about a minute; the plan counts tokens and passes after that\n"
             f"examples: {len(dataset.examples)} of {dataset.name}, {len(config.attribution)} methods"
         )
-    prepared, store = prepare(config), Store(config.paths.store)
-    check_prepared(config, prepared, given_heads(config))
-    setting = Setting.of(config, prepared)
-    batches = plan_microbatches(prepared.examples, config.cluster, prepared.model.max_length)
-    predicting = whole([load_model.task_of(setting, batch) for batch in batches], load_model.STAGE, store)
-    finding = whole(identify_heads.tasks_of(config, setting), identify_heads.STAGE, store)
-    stages = [_line(predicting), _line(finding)]
-    if predicting.tasks or finding.tasks:
-        stages += [f"attribute: up to {len(batches) * len(config.attribution)} results; known once heads are found"]
-    else:
-        stages += _later(config, prepared, setting, store, predicting, finding)
-    return "\n".join([*_facts(prepared, batches), *_cost(config, prepared, batches), *stages])
+    experiment = Experiment(config, Ledger(Store(config.paths.store)), say=lambda text: None)
+    experiment.check()
+    prepared, batches = experiment.prepared, experiment.batches
+    return "\n".join([*_facts(prepared, batches), *_cost(config, prepared, batches), *_stages(experiment)])
+
+
+def _stages(experiment: Experiment) -> Iterator[str]:
+    """A line for each stage, as far as the keys are known: those of the last two need predictions and heads."""
+    first = [experiment.predicting(), experiment.finding()]
+    yield from map(_line, first)
+    if any(plan.tasks for plan in first):
+        results = len(experiment.batches) * len(experiment.config.attribution)
+        yield f"attribute: up to {results} results; known once heads are found"
+        return
+    for _ in experiment.before_explaining():
+        pass  # nothing to compute: predictions and heads are read
+    scores = experiment.attributing()
+    yield _line(scores)
+    yield _line(experiment.evaluating(scores))
 
 
 def _facts(prepared: Prepared, batches: Sequence[MicroBatch]) -> Iterator[str]:
@@ -75,31 +76,6 @@ def _cost(config: Config, prepared: Prepared, batches: Sequence[MicroBatch]) -> 
         f"{masks} of them with a head mask)"
     )
     yield f"perturbed inputs: at most {n * per_example * len(needs)}, equal ones run once"
-
-
-def _later(
-    config: Config,
-    prepared: Prepared,
-    setting: Setting,
-    store: Store,
-    predicting: StagePlan,
-    finding: StagePlan,
-) -> Iterator[str]:
-    """The stages whose keys need predictions and heads, when the store has these."""
-    results = Results(store)
-    predictions = in_order_of(prepared.examples, results.table(predicting.keys[load_model.STAGE], load_model.STAGE))
-    kept = likely_gold(config, prepared.examples.to_pylist(), predictions.to_pylist())
-    chosen = Prepared(prepared.model, prepared.tokenizer, prepared.dataset, prepared.examples.take(kept))
-    found = results.tables(finding.keys.get(identify_heads.STAGE, []), identify_heads.STAGE)
-    heads = given_heads(config) or joined(found)
-    batches = plan_microbatches(chosen.examples, config.cluster, chosen.model.max_length)
-    rows, guesses = chosen.examples.to_pylist(), predictions.take(kept).to_pylist()
-    targets = targets_of(config, chosen.is_qa, rows, guesses)
-    methods: Mapping[str, Mapping[str, Any]] = resolved_methods(config.attribution, heads, chosen.model)
-    setting = Setting.of(config, chosen)
-    scores = plan_attribution(config, setting, store, batches, targets, methods)
-    yield _line(scores)
-    yield _line(plan_evaluation(config, setting, store, batches, targets, scores.keys))
 
 
 def _line(plan: StagePlan) -> str:

@@ -1,8 +1,8 @@
-"""From what is wanted to tasks: every result has a key, what the store holds is not computed again."""
+"""From what is wanted to tasks: every result has a key, what is at hand or on its way is not computed again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
 from pipeline.stages import attribute, evaluate
-from pipeline.stages.setting import Setting, missing
+from pipeline.stages.setting import Setting
 from pipeline.store import Store
 
 
@@ -21,92 +21,112 @@ class StagePlan:
 
     stage: str
     tasks: list[Task] = field(default_factory=list)
+    awaited: list[Task] = field(default_factory=list)  # of other runs, which make some of the results
     keys: dict[Any, list[str]] = field(default_factory=dict)
     computed: int = 0
     reused: int = 0
 
-    def count(self, asked: Sequence[str], absent: Sequence[str]) -> None:
-        """Note how many results a microbatch needs and how many of them are not there."""
-        self.computed += len(absent)
-        self.reused += len(set(asked)) - len(absent)
+    @property
+    def weight(self) -> float:
+        """What is still to be done, in the unit of progress."""
+        return sum(task.weight for task in (*self.tasks, *self.awaited))
 
 
-def microbatch_targets(batch: MicroBatch, targets: Sequence[Any]) -> Any:
-    """The targets of a microbatch's rows."""
-    return tuple(targets[row] for row in batch.rows)
+class Ledger:
+    """Which results are at hand and which are on their way, over all runs that share a store and a driver."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._makers: dict[str, Task] = {}  # result -> the task that is to make it
+
+    def claim(self, task: Task) -> None:
+        """Note that a task will be done."""
+        self._makers.update(dict.fromkeys(task.results, task))
+
+    def settle(self, task: Task) -> None:
+        """Note that a task was done, or has failed."""
+        for key in task.results:
+            self._makers.pop(key, None)
+
+    def plan(
+        self,
+        stage: str,
+        wanted: Sequence[Mapping[Any, str]],
+        task_of: Callable[[int, list[str]], Task],
+    ) -> StagePlan:
+        """The plan of a stage: `wanted` gives {label: key} by microbatch, `task_of` a task for some keys of one."""
+        plan = StagePlan(stage, keys={label: [] for keys in wanted[:1] for label in keys})
+        asked = dict.fromkeys(key for keys in wanted for key in keys.values())
+        held = {key for key in asked if self.store.has(key, stage)}
+        coming = {key: self._makers[key] for key in asked if key not in held and key in self._makers}
+        for index, keys in enumerate(wanted):
+            absent = [key for key in dict.fromkeys(keys.values()) if key not in held and key not in coming]
+            for label, key in keys.items():
+                plan.keys[label].append(key)
+            plan.tasks += [task_of(index, absent)] if absent else []
+            plan.computed += len(absent)
+        plan.reused = len(asked) - plan.computed
+        plan.awaited = list({task.id: task for task in coming.values()}.values())
+        return plan
 
 
-def attribution_options(config: Config) -> dict[str, Any]:
-    """What all methods of a run share."""
-    return {"output": config.explain.output, "hide_separators": config.explain.hide_separators}
+def plan_whole(ledger: Ledger, stage: str, tasks: Iterable[Task]) -> StagePlan:
+    """The plan of a stage each of whose tasks has one result, named by its task."""
+    tasks = list(tasks)
+    return ledger.plan(stage, [{stage: task.id} for task in tasks], lambda index, absent: tasks[index])
 
 
 def plan_attribution(
     config: Config,
     setting: Setting,
-    store: Store,
+    ledger: Ledger,
     batches: Sequence[MicroBatch],
     targets: Sequence[Any],
     methods: Mapping[str, Mapping[str, Any]],
 ) -> StagePlan:
     """One task per microbatch, for the methods whose scores are not there."""
-    plan, options = StagePlan(attribute.STAGE, keys={label: [] for label in methods}), attribution_options(config)
-    for batch in batches:
-        goal = microbatch_targets(batch, targets)
-        keys = {label: attribute.key_of(setting, batch, method, goal, options) for label, method in methods.items()}
-        by_key = {key: methods[label] for label, key in keys.items()}
-        absent = missing(keys.values(), held(store, keys.values(), attribute.STAGE))
-        plan.count(list(keys.values()), absent)
-        for label, key in keys.items():
-            plan.keys[label].append(key)
-        if absent:
-            plan.tasks.append(attribute.task_of(setting, batch, {key: by_key[key] for key in absent}, goal, options))
-    return plan
+    options = {"output": config.explain.output, "hide_separators": config.explain.hide_separators}
+    goals = [tuple(targets[row] for row in batch.rows) for batch in batches]
+    wanted = [
+        {label: attribute.key_of(setting, batch, method, goal, options) for label, method in methods.items()}
+        for batch, goal in zip(batches, goals, strict=True)
+    ]
 
+    def task_of(index: int, absent: list[str]) -> Task:
+        by_key = {key: methods[label] for label, key in wanted[index].items()}
+        return attribute.task_of(setting, batches[index], {key: by_key[key] for key in absent}, goals[index], options)
 
-def curve_families(config: Config) -> list[str]:
-    """The curve families that the metrics of a run are read from."""
-    families = [METRICS[metric].curve for metric in config.evaluation.metrics]
-    return list(dict.fromkeys(family for family in families if family is not None))
+    return ledger.plan(attribute.STAGE, wanted, task_of)
 
 
 def plan_evaluation(
     config: Config,
     setting: Setting,
-    store: Store,
+    ledger: Ledger,
     batches: Sequence[MicroBatch],
     targets: Sequence[Any],
     scores: Mapping[str, Sequence[str]],
 ) -> StagePlan:
     """One task per microbatch, for the curves that are not there; `scores` are the attribution keys by label."""
     options = {"operator": config.evaluation.operator, "levels": config.evaluation.levels}
-    families = curve_families(config)
-    plan = StagePlan(evaluate.STAGE, keys={(label, family): [] for label in scores for family in families})
-    for index, batch in enumerate(batches):
-        goal = microbatch_targets(batch, targets)
-        wanted = {name: evaluate.Wanted(name[1], scores[name[0]][index]) for name in plan.keys}
-        keys = {name: evaluate.key_of(setting, batch, each, goal, options) for name, each in wanted.items()}
-        by_key = {keys[name]: each for name, each in wanted.items()}
-        absent = missing(keys.values(), held(store, keys.values(), evaluate.STAGE))
-        plan.count(list(keys.values()), absent)
-        for name, key in keys.items():
-            plan.keys[name].append(key)
-        if absent:
-            plan.tasks.append(evaluate.task_of(setting, batch, {key: by_key[key] for key in absent}, goal, options))
-    return plan
+    names = [(label, family) for label in scores for family in curve_families(config)]
+    goals = [tuple(targets[row] for row in batch.rows) for batch in batches]
+    curves = [
+        {name: evaluate.Wanted(name[1], scores[name[0]][index]) for name in names} for index in range(len(batches))
+    ]
+    wanted = [
+        {name: evaluate.key_of(setting, batch, each, goal, options) for name, each in drawn.items()}
+        for batch, goal, drawn in zip(batches, goals, curves, strict=True)
+    ]
+
+    def task_of(index: int, absent: list[str]) -> Task:
+        by_key = {key: curves[index][name] for name, key in wanted[index].items()}
+        return evaluate.task_of(setting, batches[index], {key: by_key[key] for key in absent}, goals[index], options)
+
+    return ledger.plan(evaluate.STAGE, wanted, task_of)
 
 
-def held(store: Store, keys: Any, stage: str) -> set[str]:
-    """The keys whose results are in the store."""
-    return {key for key in set(keys) if store.has(key, stage)}
-
-
-def whole(tasks: Iterator[Task] | Sequence[Task], stage: str, store: Store) -> StagePlan:
-    """The plan of a stage each of whose tasks has one result, named by its task."""
-    plan = StagePlan(stage)
-    for task in tasks:
-        absent = [] if store.has(task.id, stage) else [task.id]
-        plan.keys.setdefault(stage, []).append(task.id)
-        plan.count([task.id], absent)
-        plan.tasks += [task] if absent else []
-    return plan
+def curve_families(config: Config) -> list[str]:
+    """The curve families that the metrics of a run are read from."""
+    families = [METRICS[metric].curve for metric in config.evaluation.metrics]
+    return list(dict.fromkeys(family for family in families if family is not None))

@@ -14,9 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from attribution.errors import HeadlightError
 from pipeline.schemas import SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
+
+
+class ResultMissing(HeadlightError):
+    """A result that was there is not any more, damaged or removed; computing it again helps."""
 
 
 @dataclass(frozen=True)

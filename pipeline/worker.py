@@ -17,7 +17,7 @@ from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
 from pipeline.microbatch import inputs_of
 from pipeline.stages import process
-from pipeline.store import Store
+from pipeline.store import ResultMissing, Store
 
 Kept = TypeVar("Kept")
 
@@ -112,5 +112,5 @@ class StageWorker:
         """A table that an earlier stage wrote."""
         table = self.store.get(key, stage)
         if table is None:
-            raise FileNotFoundError(f"the {stage} table {key} is not in {self.store.root}; run again to compute it")
+            raise ResultMissing(f"the {stage} table {key} is not in {self.store.root}; run again to compute it")
         return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.execution.preflight import check_cluster, create_executor, make_executor
+from pipeline.execution.preflight import check_cluster, create_executor
 from pipeline.execution.progress import Progress, make_progress
 from pipeline.execution.resources import worker_threads
 from pipeline.execution.task import Executor, NextTask, Outcome, Task, Worker, WorkerFactory, in_order
@@ -18,7 +18,6 @@ __all__ = [
     "check_cluster",
     "create_executor",
     "in_order",
-    "make_executor",
     "make_progress",
     "worker_threads",
 ]

@@ -49,6 +49,10 @@ class Backlog:
                 return job
         return None
 
+    def clear(self) -> None:
+        """Forget the jobs; they are done another time."""
+        self._jobs.clear()
+
     def put_back(self, job: Job) -> None:
         """Give a job back, to be taken next."""
         self._jobs.insert(0, job)

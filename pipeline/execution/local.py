@@ -17,13 +17,18 @@ class LocalExecutor:
 
     def __init__(self, factory: WorkerFactory, threads: int | None = None) -> None:
         self._slot = WorkerSlot(factory, "local")
+        self._draining = False
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads or self._threads_before)
 
     def run(self, next_task: NextTask, on_outcome: OnOutcome) -> None:
         """Do one task after the other; an interruption passes through, with nothing reported for the task it hit."""
-        while (task := next_task()) is not None:
+        while not self._draining and (task := next_task()) is not None:
             on_outcome(self._slot.run(task))
+
+    def drain(self) -> None:
+        """Begin no other task."""
+        self._draining = True
 
     def close(self) -> None:
         """Give torch its thread count back."""

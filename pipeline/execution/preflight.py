@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from attribution.errors import InputError
 from pipeline.config import ClusterConfig
@@ -27,7 +23,7 @@ def check_cluster(config: ClusterConfig) -> list[str]:
     return problems or _CAPACITY[config.executor](config)
 
 
-def make_executor(factory: WorkerFactory, config: ClusterConfig) -> Executor:
+def create_executor(factory: WorkerFactory, config: ClusterConfig) -> Executor:
     """The executor of a configuration that passes `check_cluster`; InputError with all problems if it does not."""
     if problems := check_cluster(config):
         raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
@@ -36,27 +32,6 @@ def make_executor(factory: WorkerFactory, config: ClusterConfig) -> Executor:
     from pipeline.execution.ray_pool import RayExecutor  # Ray takes its time to import and need not be installed
 
     return RayExecutor(factory, config)
-
-
-@contextmanager
-def create_executor(factory: WorkerFactory, config: ClusterConfig) -> Iterator[Executor]:
-    """An executor that is closed however the context is left; SIGTERM leaves it like Ctrl-C, by KeyboardInterrupt."""
-    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
-    with make_executor(factory, config) as executor:
-        _on_sigterm(_interrupt)  # after Ray has installed its own handler
-        try:
-            yield executor
-        finally:
-            _on_sigterm(before)
-
-
-def _on_sigterm(handler: Callable[[int, FrameType | None], object] | int) -> None:
-    if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
-        signal.signal(signal.SIGTERM, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _bad_choices(config: ClusterConfig) -> Iterator[str]:

@@ -81,6 +81,7 @@ class RayExecutor:
         self._demand = worker_demand(config, self._connection.nodes())
         self.workers = self._demand.workers
         self._members: list[Member] = []
+        self._draining = False
         self._failed_starts: list[str] = []  # their causes, since a worker last came up
         self._answered = time.monotonic()
 
@@ -96,6 +97,10 @@ class RayExecutor:
         except BaseException:
             self._dismiss()  # nobody waits for what they are doing
             raise
+
+    def drain(self) -> None:
+        """Give out nothing more."""
+        self._draining = True
 
     def wait_until_ready(self) -> None:
         """Start all workers and wait for them, so that their start slows nothing that follows."""
@@ -119,7 +124,10 @@ class RayExecutor:
         self.close()
 
     def _has_work(self, backlog: Backlog) -> bool:
-        backlog.read()
+        if self._draining:
+            backlog.clear()
+        else:
+            backlog.read()
         return bool(backlog or self._busy())
 
     def _busy(self) -> list[Member]:

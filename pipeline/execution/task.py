@@ -20,6 +20,7 @@ class Task:
     payload: dict[str, Any]
     affinity: str = ""  # what a worker keeps warm for it, usually the model's key
     weight: float = 1.0  # how much of the stage's total it is, for progress
+    results: tuple[str, ...] = ()  # keys of what it puts into the store
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Outcome:
     seconds: float
     worker: str
     attempts: int
+
+    @property
+    def error_kind(self) -> str:
+        """Name of the exception's class; empty where there was none."""
+        return (self.error or "").partition(":")[0]
 
 
 class Worker(Protocol):
@@ -61,6 +67,9 @@ class Executor(Protocol):
 
     def run(self, next_task: NextTask, on_outcome: OnOutcome) -> None:
         """Do tasks until there is none and none is under way; `on_outcome` is called in this process, once per task."""
+
+    def drain(self) -> None:
+        """Begin nothing more: `run` returns once what is under way is done. May be called from a signal handler."""
 
     def close(self) -> None:
         """Give the workers back."""

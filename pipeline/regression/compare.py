@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.config import GROUPS, Config
+from pipeline.run import NOT_RESULTS
 from pipeline.schemas import VALUES
 
 Floats = NDArray[np.float64]
 Key = tuple[str, str]  # method, metric
 VARY = ("model", "versions", "code")
 MODEL, ACCURACY = "(model)", "accuracy"  # the model's own predictions, compared like a method; no label is so spelled
-NOT_COMPARED = ("name", "paths", "tracking", "cluster", "report", "regression")  # where and how, not what
+NOT_COMPARED = (*NOT_RESULTS, "name")
 _MACHINE = ("hardware", "threads", "executor", "workers")  # of the environment: shows in digits and seconds alone
 
 

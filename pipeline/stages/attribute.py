@@ -38,7 +38,7 @@ def task_of(
     """The task that computes several methods {key: method} of a microbatch from one capture."""
     payload = {"methods": dict(methods), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(methods)
-    return Task(digest(sorted(methods)), STAGE, payload, setting.model.fingerprint, weight)
+    return Task(digest(sorted(methods)), STAGE, payload, setting.model.fingerprint, weight, tuple(methods))
 
 
 def process(

@@ -42,7 +42,7 @@ def task_of(
     """The task that draws several curves {key: wanted} of a microbatch."""
     payload = {"wanted": dict(wanted), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(wanted)
-    return Task(digest(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight)
+    return Task(digest(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight, tuple(wanted))
 
 
 def process(

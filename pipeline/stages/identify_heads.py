@@ -60,7 +60,7 @@ def tasks_of(config: Config, setting: Setting) -> Iterator[Task]:
     for kind in KINDS:
         key = setting.key(STAGE, kind=kind, corpus=_content(corpus), options=options)
         payload = {"key": key, "kind": kind, "corpus": corpus, "options": options, "model": setting.model}
-        yield Task(key, STAGE, payload, setting.model.fingerprint)
+        yield Task(key, STAGE, payload, setting.model.fingerprint, results=(key,))
 
 
 def _content(corpus: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def key_of(setting: Setting, batch: MicroBatch) -> str:
 def task_of(setting: Setting, batch: MicroBatch) -> Task:
     """The task that predicts a microbatch."""
     key = key_of(setting, batch)
-    return Task(key, STAGE, {"key": key, "shard": setting.shard(batch)}, setting.model.fingerprint, len(batch.rows))
+    payload = {"key": key, "shard": setting.shard(batch)}
+    return Task(key, STAGE, payload, setting.model.fingerprint, len(batch.rows), (key,))
 
 
 def process(*, worker: StageWorker, key: str, shard: Shard) -> dict[str, Any]:

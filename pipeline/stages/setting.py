@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -71,8 +70,3 @@ def device_of(config: Config) -> str:
 def content_of(batch: MicroBatch) -> dict[str, Any]:
     """What a key says about a microbatch: its items and the shape of its pass."""
     return {"items": batch.items, "length": batch.length}
-
-
-def missing(keys: Iterable[str], held: set[str]) -> list[str]:
-    """The keys that are not held, each once."""
-    return [key for key in dict.fromkeys(keys) if key not in held]

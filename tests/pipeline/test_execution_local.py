@@ -1,17 +1,11 @@
 from __future__ import annotations
 
-import os
-import signal
-
-import pyarrow as pa
 import pytest
 import torch
 
 from attribution.errors import InputError
-from pipeline.config import ClusterConfig
-from pipeline.execution import Task, create_executor, in_order
+from pipeline.execution import Task, in_order
 from pipeline.execution.local import LocalExecutor
-from pipeline.store import Store
 
 
 class TwoArguments(Exception):
@@ -125,22 +119,13 @@ def test_threads_are_set_and_given_back():
     assert torch.get_num_threads() == before
 
 
-def test_sigterm_leaves_like_an_interruption_and_the_store_whole(tmp_path):
-    store, table = Store(tmp_path), pa.table({"item_id": ["a"]})
+def test_a_drained_executor_ends_after_the_task_under_way():
+    with LocalExecutor(Calculator) as executor:
+        done = []
 
-    class Storing:
-        def process(self, task):
-            store.put(task.id, table, "square")
-            if task.id == "task-1":
-                os.kill(os.getpid(), signal.SIGTERM)
-            return {}
+        def on_outcome(outcome):
+            done.append(outcome.task_id)
+            executor.drain()
 
-    handler = signal.getsignal(signal.SIGTERM)
-    with (
-        pytest.raises(KeyboardInterrupt, match="SIGTERM"),
-        create_executor(Storing, ClusterConfig("local")) as executor,
-    ):
-        run(executor, squares(3))
-    assert signal.getsignal(signal.SIGTERM) == handler
-    assert [store.has(task.id, "square") for task in squares(3)] == [True, True, False]
-    assert not list(tmp_path.rglob("*.tmp"))
+        executor.run(in_order(squares(3)), on_outcome)
+    assert done == ["task-0"]

@@ -4,7 +4,7 @@ import pytest
 
 from attribution.errors import InputError
 from pipeline.config import ClusterConfig
-from pipeline.execution import check_cluster, make_executor, preflight, ray_cluster
+from pipeline.execution import check_cluster, create_executor, preflight, ray_cluster
 from pipeline.execution.resources import Node, room, worker_demand, worker_threads
 
 TWO_CPUS = Node("this machine", 2, 0)
@@ -50,7 +50,7 @@ def test_a_problem_names_the_key_the_value_and_what_is_possible(config, words):
     assert [word for word in words if word not in problem] == []
     assert "\n" not in problem
     with pytest.raises(InputError, match=r"^conf error: cluster"):
-        make_executor(object, config)
+        create_executor(object, config)
 
 
 def test_all_problems_are_told_at_once():

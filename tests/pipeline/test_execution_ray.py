@@ -178,6 +178,18 @@ def test_an_outcome_may_bring_new_tasks(pool):
     assert sorted(done) == [f"square-{number}" for number in range(6)]
 
 
+def test_a_drained_pool_ends_after_what_is_under_way(cluster):
+    done = []
+    with RayExecutor(Doer, config(2)) as executor:
+
+        def on_outcome(outcome):
+            done.append(outcome.task_id)
+            executor.drain()
+
+        executor.run(in_order(squares(40)), on_outcome)
+    assert 1 <= len(done) <= 2
+
+
 def test_the_order_of_a_backlog():
     tasks = [Task(name, "square", {}, affinity=name[0]) for name in ("a1", "b1", "a2", "b2", "c1")]
     backlog = Backlog(in_order(tasks), ahead=3)
@@ -233,7 +245,7 @@ def test_an_interrupted_run_leaves_the_pool_usable(pool):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pool.run(squares(10), interrupt)
+        pool.run(in_order(squares(10)), interrupt)
     assert len(run(pool, squares(1))) == 1
 
 

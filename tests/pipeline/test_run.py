@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_models import save_tiny
 
+from pipeline.driver import Stopped
 from pipeline.execution import make_progress
 from pipeline.run import run
 from pipeline.schemas import RUN_TABLES
@@ -100,26 +101,48 @@ def test_one_method_under_two_names_is_computed_once(base):
     assert result["reuse"]["attribute"]["computed"] == result["reuse"]["load_model"]["computed"]
 
 
-def test_an_interrupted_run_goes_on_where_it_was(base, monkeypatch):
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])
+def test_an_interrupted_run_goes_on_where_it_was(base, monkeypatch, number, error):
     whole = go([*base, *METHODS, "paths.root=whole"])
     done = []
     original = Store.put
 
     def put(store, key, table, stage):
         if stage == "evaluate" and len(done) == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         done.extend([key] if stage == "evaluate" else [])
         return original(store, key, table, stage)
 
+    handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "put", put)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(error):
             go([*base, *METHODS])
+    assert signal.getsignal(number) == handler
     resumed = go([*base, *METHODS])
     reuse = manifest(resumed)["reuse"]
     assert reuse["attribute"]["computed"] == 0
-    assert reuse["evaluate"]["reused"] >= 6
+    assert reuse["evaluate"]["reused"] >= (10 if error is Stopped else 6)  # what was under way is finished first
     assert manifest(resumed)["files"] == manifest(whole)["files"]
+
+
+@pytest.mark.parametrize("stage", ["load_model", "identify_heads", "attribute", "evaluate"])
+def test_a_result_damaged_after_it_was_written_is_computed_again(base, monkeypatch, stage):
+    whole = go([*base, *METHODS, "paths.root=whole"])
+    original, damaged = Store.put, []
+
+    def put(store, key, table, kind):
+        stored = original(store, key, table, kind)
+        if kind == stage and not damaged:
+            damaged.append(stored.path)
+            stored.path.write_bytes(stored.path.read_bytes()[:-9] + b"corrupted")
+        return stored
+
+    monkeypatch.setattr(Store, "put", put)
+    result = go([*base, *METHODS])
+    assert damaged
+    assert result.exit_code == 0
+    assert manifest(result)["files"] == manifest(whole)["files"]
 
 
 def test_ray_and_local_and_any_number_of_workers_give_the_same_bytes(base):

@@ -1,0 +1,183 @@
+"""One experiment on its way through the stages: what is prepared, predicted and found, and what is left to compute."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from attribution.errors import HeadlightError, InputError
+from attribution.heads import HeadScores
+from pipeline.collect import Results, in_order_of
+from pipeline.config import Config
+from pipeline.heads import given_heads, joined, resolved_methods
+from pipeline.manifest import Facts
+from pipeline.microbatch import MicroBatch, plan_microbatches
+from pipeline.preflight import check_prepared
+from pipeline.prepare import Prepared, prepare
+from pipeline.schedule import Ledger, StagePlan, curve_families, plan_attribution, plan_evaluation, plan_whole
+from pipeline.stages import attribute, evaluate, identify_heads, load_model
+from pipeline.stages.setting import Setting
+from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
+
+REPAIRS = 3  # times that results are computed again which were found damaged
+
+
+@dataclass
+class Experiment:
+    """Model, data, predictions, heads and methods of one configuration, each there once its stage is done."""
+
+    config: Config
+    ledger: Ledger
+    say: Callable[[str], None]
+    prepare: Callable[[Config], Prepared] = prepare
+    facts: Facts = field(default_factory=Facts)
+    heads: HeadScores | None = None
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    prepared: Prepared = field(init=False)
+    batches: list[MicroBatch] = field(init=False)  # of the prepared examples
+    setting: Setting = field(init=False)  # what every key depends on
+    predictions: pa.Table = field(init=False)
+    targets: list[Any] = field(init=False)  # by example
+    attributions: pa.Table = field(init=False)
+    curves: pa.Table = field(init=False)
+
+    @property
+    def results(self) -> Results:
+        """What the store holds, as tables of the whole run."""
+        return Results(self.ledger.store)
+
+    def check(self) -> None:
+        """Find model and data, and all that is wrong with them. Writes nothing; raises `InputError`."""
+        started = time.perf_counter()
+        self.heads = given_heads(self.config)
+        self._adopt(self.prepare(self.config))
+        check_prepared(self.config, self.prepared, self.heads)
+        self.facts.timings["prepare"] = time.perf_counter() - started
+        for note in self.prepared.notes:
+            self._note(note)
+
+    def before_explaining(self) -> Iterator[StagePlan]:
+        """Predictions and heads, without which nothing can be explained. Each plan is to be done before the next."""
+        self._take_predictions((yield from self._whole(self.predicting)))
+        self._take_heads((yield from self._whole(self.finding)))
+
+    def explaining(self) -> Iterator[StagePlan]:
+        """Attributions and curves; again, where results turn out damaged on being read, for these alone."""
+        self._store_examples()
+        for _ in range(REPAIRS):
+            scores = self.attributing()
+            yield from self._timed(self._possible(scores))
+            curves = self.evaluating(scores)
+            yield from self._timed(self._possible(curves))
+            if not self._collect(scores, curves):
+                return
+        raise self._damaged()
+
+    def predicting(self) -> StagePlan:
+        """The plan of the predictions."""
+        tasks = (load_model.task_of(self.setting, batch) for batch in self.batches)
+        return plan_whole(self.ledger, load_model.STAGE, tasks)
+
+    def finding(self) -> StagePlan:
+        """The plan of the search for heads."""
+        return plan_whole(self.ledger, identify_heads.STAGE, identify_heads.tasks_of(self.config, self.setting))
+
+    def attributing(self) -> StagePlan:
+        """The plan of the attributions."""
+        return plan_attribution(self.config, self.setting, self.ledger, self.batches, self.targets, self.methods)
+
+    def evaluating(self, scores: StagePlan) -> StagePlan:
+        """The plan of the curves of these attributions."""
+        return plan_evaluation(self.config, self.setting, self.ledger, self.batches, self.targets, scores.keys)
+
+    def _whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, list[pa.Table]]:
+        """Do a stage that must not fail; returns its tables, computed again where they are damaged on being read."""
+        for _ in range(REPAIRS):
+            plan = make()
+            yield from self._timed(plan)
+            self._stop_on_failure()
+            results = self.results
+            tables = results.tables(plan.keys.get(plan.stage, []), plan.stage)
+            if not results.absent:
+                return tables
+        raise self._damaged()
+
+    def _damaged(self) -> HeadlightError:
+        return HeadlightError(f"results in {self.ledger.store.root} were damaged {REPAIRS} times after being written")
+
+    def _possible(self, plan: StagePlan) -> StagePlan:
+        """The plan without tasks that failed before, or that read what could not be made."""
+        impossible = [task for task in plan.tasks if self.facts.lacks(task)]
+        self.facts.lost.update(key for task in impossible for key in task.results)
+        plan.tasks = [task for task in plan.tasks if not self.facts.lost.issuperset(task.results)]
+        return plan
+
+    def _timed(self, plan: StagePlan) -> Iterator[StagePlan]:
+        counts = self.facts.reuse.setdefault(plan.stage, {"computed": 0, "reused": plan.reused})
+        counts["computed"] += plan.computed
+        if plan.stage == load_model.STAGE and plan.tasks:
+            self._store_examples()
+        started = time.perf_counter()
+        yield plan
+        if plan.tasks or plan.awaited:
+            before = self.facts.timings.get(plan.stage, 0.0)
+            self.facts.timings[plan.stage] = before + time.perf_counter() - started
+
+    def _adopt(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.batches = plan_microbatches(prepared.examples, self.config.cluster, prepared.model.max_length)
+        self.setting = Setting.of(self.config, prepared)
+
+    def _store_examples(self) -> None:
+        self.ledger.store.put(self.prepared.examples_key, self.prepared.examples, "examples")
+
+    def _take_predictions(self, tables: list[pa.Table]) -> None:
+        """Check predictions against the labels, and keep the examples that pass the filter."""
+        examples = self.prepared.examples
+        predictions = in_order_of(examples, pa.concat_tables(tables))
+        self.facts.fit = check_labels(self.prepared, predictions)
+        if self.facts.fit is not None:
+            self.say(describe_fit(self.facts.fit, self.prepared.model))
+        kept = likely_gold(self.config, examples.to_pylist(), predictions.to_pylist())
+        self.predictions = predictions.take(kept)
+        if len(kept) < examples.num_rows:
+            self._note(f"{examples.num_rows - len(kept)} examples left out: gold class unlikely")
+            whole = self.prepared
+            self._adopt(Prepared(whole.model, whole.tokenizer, whole.dataset, examples.take(kept)))
+        rows = self.prepared.examples.to_pylist()
+        self.targets = targets_of(self.config, self.prepared.is_qa, rows, self.predictions.to_pylist())
+
+    def _take_heads(self, tables: list[pa.Table]) -> None:
+        found = joined(tables)
+        for line in found.describe() if found else []:
+            self.say(line)
+        self.heads = self.heads or found
+        self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)
+
+    def _collect(self, scores: StagePlan, curves: StagePlan) -> list[str]:
+        """Read the tables of the run; returns the keys of results that should be there and are not."""
+        items, results = self.prepared.examples["item_id"].to_pylist(), self.results
+        self.attributions = results.by_method("attributions", list(scores.keys.items()), attribute.STAGE, items)
+        drawn = [
+            (label, curves.keys[label, family]) for label in self.methods for family in curve_families(self.config)
+        ]
+        self.curves = results.by_method("curves", drawn, evaluate.STAGE, items)
+        return [key for key in results.absent if key not in self.facts.lost]
+
+    def _note(self, note: str) -> None:
+        self.facts.notes.append(note)
+        self.say(note)
+
+    def _stop_on_failure(self) -> None:
+        """Nothing can be explained without predictions and heads. What was wrong with the input is said in one line."""
+        if not self.facts.failures:
+            return
+        failure = self.facts.failures[0]
+        kind, _, message = failure["error"].partition(": ")
+        if kind == InputError.__name__:
+            raise InputError(message)
+        raise RuntimeError(failure["error"] + "\n" + (failure["traceback"] or ""))
