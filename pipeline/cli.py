@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from pipeline.commands import doctor, explain, methods, results, run
+from pipeline.commands import doctor, explain, methods, regress, results, run
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
 
@@ -77,7 +77,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, methods, explain, doctor, results):
+    for module in (run, methods, explain, doctor, results, regress):
         module.add(commands)
     return parser
 

@@ -47,7 +47,7 @@ def can_resample(differences: Collection[Departure]) -> bool:
 
 
 def fresh_examples(config: Config, number: int) -> int:
-    """How many examples round `number` (from 0) passes over to reach some that nobody has looked at; 0 without a limit."""
+    """How many examples round `number`, from 0, passes over to reach unseen ones; 0 without a limit."""
     return (config.dataset.limit or 0) * (number + 1)
 
 

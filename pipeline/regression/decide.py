@@ -98,7 +98,9 @@ def golden(pairs: Pairs, rule: Rule) -> Finding:
     largest = float(differences.max(initial=0.0))
     counts = f"{int((differences > rule.golden).sum())} of {differences.size} values differ"
     if largest <= rule.golden:
-        return Finding("golden", PASS, f"golden values: all {differences.size} agree", delta=largest, n=len(pairs.items))
+        return Finding(
+            "golden", PASS, f"golden values: all {differences.size} agree", delta=largest, n=len(pairs.items)
+        )
     method, metric = pairs.keys[int(differences.max(axis=0).argmax())]
     text = (
         f"golden values: {counts} although nothing else does, by up to {largest:.3g} "
@@ -135,9 +137,7 @@ def decide(
             break
         again = fresh(number).only({finding.key for finding in suspects})
         reseeded = replace(rule, seed=rule.seed + 1 + number)
-        found = {
-            (finding.gate, finding.key): finding for finding in [*undefined(again), *statistical(again, reseeded)]
-        }
+        found = {(finding.gate, finding.key): finding for finding in [*undefined(again), *statistical(again, reseeded)]}
         findings = [_confirmed(f, found.get((f.gate, f.key)), number) if f in suspects else f for f in findings]
     return findings
 

@@ -1,4 +1,4 @@
-"""A verdict as JUnit XML, which build servers list, and as Markdown, which they show. Neither holds a text of the data."""
+"""A verdict as JUnit XML, which build servers list, and as Markdown. Neither holds a text of the data."""
 
 from __future__ import annotations
 

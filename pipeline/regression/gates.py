@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from pipeline.regression.compare import Departure, Pairs
-from pipeline.regression.decide import PASS, REGRESSION, WARN, Finding, Rule, direction, statistical, title, tolerance_of
+from pipeline.regression.decide import (
+    PASS,
+    REGRESSION,
+    WARN,
+    Finding,
+    Rule,
+    direction,
+    statistical,
+    title,
+    tolerance_of,
+)
 from pipeline.regression.verdict import Drift, Move
 
 COMPUTING = ("load_model", "identify_heads", "attribute", "evaluate")
@@ -40,8 +50,8 @@ def _cost(
     if reasons or before is None or after is None:
         return Finding(gate, PASS, f"{gate} not compared: {', '.join(reasons)}")
     text = f"{gate}: {after:.4g} {unit}, the champion took {before:.4g} {unit} (warning beyond {factor:g} times)"
-    numbers = {"champion": before, "candidate": after, "delta": after - before}
-    return Finding(gate, WARN if after > factor * before else PASS, text, **numbers)
+    level = WARN if after > factor * before else PASS
+    return Finding(gate, level, text, champion=before, candidate=after, delta=after - before)
 
 
 def _seconds(manifest: Manifest) -> float:
@@ -64,7 +74,7 @@ def missing_night(text: str | None) -> list[Finding]:
 
 
 def drift(pairs: Pairs, rule: Rule, known: Sequence[Finding]) -> tuple[list[Drift], list[Finding]]:
-    """How far the means went since the first champion, and a warning where small losses added up to more than tolerated.
+    """How far the means went since the first champion, with a warning where small losses added up to a large one.
 
     What is a finding of this night already is not said twice.
     """

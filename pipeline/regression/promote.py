@@ -72,14 +72,18 @@ def tracking_of(config: Mapping[str, Any]) -> TrackingConfig:
 def _check(run: Run, series: Series, champions: list[Champion], bootstrap: bool, reason: str | None) -> None:
     name = run.folder.name
     if run.manifest.get("status") == "failed":
-        raise InputError(f"run error: {name} failed ({len(run.manifest['failures'])} failures); promote a run that is whole.")
+        raise InputError(
+            f"run error: {name} failed ({len(run.manifest['failures'])} failures); promote a run that is whole."
+        )
     if bootstrap and champions:
         raise InputError(
-            f"run error: --bootstrap: {series.name} has a champion, {champions[-1].name}. `headlight promote {name}` moves it."
+            f"run error: --bootstrap: {series.name} has a champion, {champions[-1].name}. "
+            f"`headlight promote {name}` moves it."
         )
     if not bootstrap and not champions:
         raise InputError(
-            f"run error: {series.name} has no champion yet. `headlight promote --bootstrap {name}` makes this run the first."
+            f"run error: {series.name} has no champion yet. "
+            f"`headlight promote --bootstrap {name}` makes this run the first."
         )
     verdict = _verdict(run.folder)
     if verdict in NEEDS_REASON and not reason and champions:

@@ -105,7 +105,9 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         if champion.mlflow_run_id is None:
-            raise InputError(f"run error: {champion.name} is not recorded in MLflow, where {self.series.name} keeps its.")
+            raise InputError(
+                f"run error: {champion.name} is not recorded in MLflow, where {self.series.name} keeps its."
+            )
         with _session(self.target) as client:
             try:
                 client.create_registered_model(self.model)
