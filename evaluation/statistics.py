@@ -94,7 +94,9 @@ def bootstrap_columns(values: Floats, weights: Floats, *, samples: int, seed: in
     weighted, step = np.where(weights > 0, values, 0.0) * weights, max(1, DRAWS_AT_ONCE // max(n, 1))
     means = []
     for start in range(0, samples, step):
-        counts = generator.multinomial(n, np.full(n, 1 / n), min(step, samples - start)).astype(np.float64)
+        rows = min(step, samples - start)
+        drawn = generator.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
         totals = counts @ weights
         means.append(np.divide(counts @ weighted, totals, out=np.full_like(totals, np.nan), where=totals > 0))
     return np.concatenate(means)

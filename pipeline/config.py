@@ -147,6 +147,7 @@ class RegressionConfig:
     samples: int = 10000  # bootstrap resamples; more where so many comparisons need it
     seed: int = 0  # of the resamples
     fresh_seeds: list[int] = field(default_factory=lambda: [1000])  # added to all seeds; one confirmation each
+    found: float = 1.5  # losses of this many tolerances are to be found on 9 nights of 10; a note where they are not
     golden: float = 0.0  # largest difference of a value where code, versions, model and machine are the same
     runtime_factor: float = 1.5  # times the champion's seconds; beyond it a warning
     memory_factor: float = 1.5

@@ -15,7 +15,7 @@ from pipeline.standing import higher_is_better
 PASS, IMPROVED, WARN, REGRESSION = "pass", "improved", "warn", "regression"
 LEVELS = (REGRESSION, WARN, IMPROVED, PASS)  # worst first
 DETECTED = 0.9  # the power that `detectable` speaks of
-DRAWS_PER_REJECTION = 20  # resamples beyond the smallest P value Holm asks for
+DRAWS_PER_REJECTION = 5  # resamples, in units of what the smallest P value that Holm asks for needs
 LOST = 0.01  # share of the champion's defined values that may become undefined before it is a regression
 
 
@@ -81,7 +81,8 @@ def statistical(pairs: Pairs, rule: Rule) -> list[Finding]:
     samples = max(rule.samples, round(DRAWS_PER_REJECTION * m / alpha))
     means = bootstrap_columns(chosen.candidate - chosen.champion, weights, samples=samples, seed=rule.seed)
     p = holm([_p_value(column[~np.isnan(column)]) for column in means.T])
-    low, high = np.nanquantile(means, [alpha / 2, 1 - alpha / 2], axis=0) if columns else ([], [])
+    quantile = np.nanquantile if np.isnan(means).any() else np.quantile  # the former is ten times as slow
+    low, high = quantile(means, [alpha / 2, 1 - alpha / 2], axis=0) if columns else ([], [])
     errors = np.nanstd(means, axis=0)
     first, second = _means(chosen.champion, weights), _means(chosen.candidate, weights)
     return [

@@ -68,6 +68,19 @@ def _reused(manifest: Manifest) -> bool:
     return any(stage.get("reused") for stage in (manifest.get("reuse") or {}).values())
 
 
+def weak(findings: Sequence[Finding], found: float) -> list[str]:
+    """A sentence where losses of `found` tolerances would be missed too often: too few examples, or too much noise."""
+    compared = [f for f in findings if f.gate == "statistical" and f.detectable is not None and f.tolerance]
+    blunt = {f.key: f.detectable / f.tolerance for f in compared if f.detectable > found * f.tolerance}  # type: ignore[operator]
+    if not blunt:
+        return []
+    (method, metric), worst = max(blunt.items(), key=lambda item: item[1])
+    return [
+        f"{len(blunt)} of {len(compared)} comparisons find a loss on 9 nights of 10 only from more than {found:g} "
+        f"tolerances on, {title(method, metric)} from {worst:.2g}; more examples would find smaller ones"
+    ]
+
+
 def missing_night(text: str | None) -> list[Finding]:
     """The gap before this night."""
     return [] if text is None else [Finding("schedule", WARN, text)]

@@ -21,7 +21,7 @@ from pipeline.regression.confirm import of_the_night
 from pipeline.regression.decide import PASS, REGRESSION, WARN, Finding, Rule, decide, golden
 from pipeline.regression.formats import junit, markdown
 from pipeline.regression.fresh import Fresh, values_of
-from pipeline.regression.gates import cost, drift, missing_night, moved_most
+from pipeline.regression.gates import cost, drift, missing_night, moved_most, weak
 from pipeline.regression.history import duration, gap
 from pipeline.regression.page import page
 from pipeline.regression.registry import Champion, Registry, registry_of
@@ -154,7 +154,7 @@ class _Night:
             self.verdict.add(_repeatable(golden(pairs, self.rule), fresh, self.rule))
         factors = {"runtime": chosen.runtime_factor, "memory": chosen.memory_factor}
         self.verdict.add(*cost(champion.manifest, candidate.manifest, fresh.differences, factors))
-        self.verdict.notes += fresh.notes
+        self.verdict.notes += [*fresh.notes, *weak(self.verdict.findings, chosen.found)]
         gated = pairs.only([key for key in pairs.keys if key[0] not in controls])
         self.verdict.moved = moved_most(gated, self.verdict.findings, self.rule, _rows(candidate))
 

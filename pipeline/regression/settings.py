@@ -40,6 +40,6 @@ def _problems(config: Config) -> Iterator[str]:
         yield f"regression.fresh_seeds={list(chosen.fresh_seeds)} must be different numbers of at least 1."
     if chosen.webhook and urlsplit(chosen.webhook).scheme not in ("http", "https"):
         yield "regression.webhook is not an http or https address."
-    for name in ("runtime_factor", "memory_factor", "samples"):
+    for name in ("runtime_factor", "memory_factor", "samples", "found"):
         if getattr(chosen, name) < 1:
             yield f"regression.{name}={getattr(chosen, name)} must be at least 1."
