@@ -153,7 +153,7 @@ class RegressionConfig:
     memory_factor: float = 1.5
     every: str = "24h"  # how often a night is due
     late: str = "6h"  # how much later it may be
-    webhook: str | None = None  # where verdict.json is posted; default: nowhere
+    webhook: str | None = None  # where verdict.json is posted; default: $HEADLIGHT_WEBHOOK, which stays out of records
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ from pipeline.runs import Run
 from pipeline.standing import is_control
 from pipeline.store import write_atomically
 
-SECRET = "regression.webhook"
+SECRET, WEBHOOK = "regression.webhook", "HEADLIGHT_WEBHOOK"  # an override and a variable that must not be recorded
 
 
 def regress(config: Config, overrides: Sequence[str] = (), progress: Progress | None = None) -> Verdict:
@@ -186,7 +187,8 @@ class _Night:
         write_atomically(self.series.verdict, verdict.to_json().encode())
         add_line(self.series.nights, _line(verdict))
         shutil.rmtree(self.series.unfinished, ignore_errors=True)
-        if self.config.regression.webhook and (problem := post(self.config.regression.webhook, verdict.to_json())):
+        webhook = self.config.regression.webhook or os.environ.get(WEBHOOK)
+        if webhook and (problem := post(webhook, verdict.to_json())):
             verdict.notes.append(problem)
 
     def _write(self, folder: Path) -> None:

@@ -66,7 +66,8 @@ def series_of(run: Run) -> str:
 def tracking_of(config: Mapping[str, Any]) -> TrackingConfig:
     """The tracking group of a run's configuration."""
     known = TrackingConfig.__dataclass_fields__
-    return TrackingConfig(**{key: value for key, value in (config.get("tracking") or {}).items() if key in known})
+    given = {key: value for key, value in (config.get("tracking") or {}).items() if key in known}
+    return TrackingConfig(**{"store": "none", **given})
 
 
 def _check(run: Run, series: Series, champions: list[Champion], bootstrap: bool, reason: str | None) -> None:

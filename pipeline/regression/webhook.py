@@ -19,6 +19,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def post(url: str, document: str, timeout: float = TIMEOUT_S) -> str | None:
     """POST a JSON document; what went wrong in one sentence, or None."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        return "the webhook is not an http or https address; the verdict stands"
     host = urlsplit(url).hostname
     request = urllib.request.Request(url, document.encode(), {"Content-Type": "application/json"}, method="POST")
     try:

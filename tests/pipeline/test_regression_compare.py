@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -27,8 +28,13 @@ MANIFEST: dict[str, Any] = {
 }
 
 
+@cache
+def nightly() -> dict[str, Any]:
+    return config_dict(compose_config(["experiment=nightly"]))
+
+
 def side() -> Side:
-    return Side(copy.deepcopy(MANIFEST), config_dict(compose_config(["experiment=nightly"])), frozenset("abc"))
+    return Side(copy.deepcopy(MANIFEST), copy.deepcopy(nightly()), frozenset("abc"))
 
 
 def put(tree: Any, path: str, value: Any) -> None:
@@ -130,14 +136,9 @@ def test_a_key_that_came_with_newer_code_counts_as_its_default() -> None:
 
 
 def test_fresh_means_other_seeds_everywhere() -> None:
-    config = compose_config(
-        [
-            "experiment=nightly",
-            "attribution.masked.method=mask_lrp",
-            "attribution.masked.head_mask=random(3, syntactic)",
-        ]
-        + ["attribution.broken.method=mask_lrp", "attribution.broken.head_mask='corrupted(0.25, 2)'"]
-    )
+    masked = ["attribution.masked.method=mask_lrp", "attribution.masked.head_mask=random(3, syntactic)"]
+    broken = ["attribution.broken.method=mask_lrp", "attribution.broken.head_mask='corrupted(0.25, 2)'"]
+    config = compose_config(["experiment=nightly", *masked, *broken])
     fresh = fresh_config(config, 1000, skip=80)
     assert (fresh.seed, fresh.evaluation.seed, fresh.dataset.sample_seed) == (1000, 1000, 0)
     assert (fresh.dataset.skip, fresh.dataset.limit) == (80, 80)
