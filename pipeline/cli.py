@@ -21,7 +21,8 @@ EPILOG = """examples:
   headlight report last                             the report of the latest run
 
 exit codes:
-  0 done   1 failure in the run   2 regression found   3 nothing to compare with   4 bad configuration or input   5 stopped early, the same command goes on from there
+  0 done   1 failure in the run   2 regression found   3 nothing to compare with, or a night is missing
+  4 bad configuration or input   5 stopped early, the same command goes on from there
 """
 
 
