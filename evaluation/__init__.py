@@ -1,17 +1,24 @@
 """What explanations are worth: perturbation curves, metrics, and statistics over examples."""
 
-from evaluation.curves import (
-    CurveRequest,
-    Curves,
-    perturbation_curves,
-    perturbation_curves_many,
-    run_curves,
-)
-from evaluation.faithfulness import CURVES, CurveFamily
-from evaluation.levels import ERASER_LEVELS, TENTHS, paper_counts
-from evaluation.metric import METRICS, Metric, evaluate
-from evaluation.plausibility import AnswerRecall, answer_recall
-from evaluation.statistics import Interval, bootstrap_columns, holm, mean_interval, paired_difference
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evaluation.curves import (
+        CurveRequest,
+        Curves,
+        perturbation_curves,
+        perturbation_curves_many,
+        run_curves,
+    )
+    from evaluation.faithfulness import CURVES, ERASER_LEVELS, CurveFamily
+    from evaluation.levels import TENTHS, paper_counts
+    from evaluation.metric import Metric
+    from evaluation.metrics import METRICS, evaluate
+    from evaluation.plausibility import AnswerRecall, answer_recall
+    from evaluation.statistics import Interval, bootstrap_columns, holm, mean_interval, paired_difference
 
 __all__ = [
     "CURVES",
@@ -35,3 +42,33 @@ __all__ = [
     "perturbation_curves_many",
     "run_curves",
 ]
+
+# Loaded when asked for: torch takes seconds, and what a metric is can be told without it.
+_HOMES = {
+    "CURVES": "faithfulness",
+    "ERASER_LEVELS": "faithfulness",
+    "METRICS": "metrics",
+    "TENTHS": "levels",
+    "AnswerRecall": "plausibility",
+    "CurveFamily": "faithfulness",
+    "CurveRequest": "curves",
+    "Curves": "curves",
+    "Interval": "statistics",
+    "Metric": "metric",
+    "answer_recall": "plausibility",
+    "bootstrap_columns": "statistics",
+    "evaluate": "metrics",
+    "holm": "statistics",
+    "mean_interval": "statistics",
+    "paired_difference": "statistics",
+    "paper_counts": "levels",
+    "perturbation_curves": "curves",
+    "perturbation_curves_many": "curves",
+    "run_curves": "curves",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'evaluation' has no attribute {name!r}")
+    return getattr(import_module(f"evaluation.{_HOMES[name]}"), name)

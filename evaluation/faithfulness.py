@@ -1,15 +1,23 @@
-"""Faithfulness from perturbation curves. For spans every value is the mean over start and end."""
+"""Faithfulness from perturbation curves. For spans every value is the mean over start and end.
+
+Importing this needs no torch: what a metric is, and which way it points, is asked by commands that must answer at once.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from evaluation.curves import CurveRequest, Curves
-from evaluation.levels import ERASER_LEVELS, Levels
 from evaluation.metric import Metric, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evaluation.curves import CurveRequest, Curves
+    from evaluation.levels import Levels
+
+ERASER_LEVELS = (0.01, 0.05, 0.10, 0.20, 0.50)
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,8 @@ class CurveFamily:
 
     def request(self, scores: Tensor, levels: Levels, operator: str | None = None) -> CurveRequest:
         """This family's curve of `scores` [B, N]; `levels` where the family has none of its own."""
+        from evaluation.curves import CurveRequest
+
         return CurveRequest(scores, levels if self.levels is None else self.levels, operator, keep=self.keep)
 
 

@@ -14,7 +14,6 @@ Levels = Sequence[float] | Sequence[int] | Tensor
 
 ORDERS = ("most_relevant_first", "least_relevant_first")
 TENTHS = tuple(step / 10 for step in range(1, 11))
-ERASER_LEVELS = (0.01, 0.05, 0.10, 0.20, 0.50)
 ROUNDING = 1e-4  # of a token: 0.1 * 30 is 3.0000000000000004, and 3.0000001 in float32
 
 

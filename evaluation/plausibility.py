@@ -1,15 +1,17 @@
-"""Agreement of explanations with what people marked. Here: the answer of a question."""
+"""Agreement of explanations with what people marked. Here: the answer of a question.
+
+Importing this needs no torch, like `evaluation.faithfulness`.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from attribution.errors import InputError
-from evaluation.levels import ranks
 from evaluation.metric import Metric, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AnswerRecall(NamedTuple):
@@ -39,6 +41,10 @@ def answer_recall(
     Song et al. 2024 call precision@20; they also rank the special tokens: `include_special=True`. Ties go to the token
     that comes first.
     """
+    import torch
+
+    from evaluation.levels import ranks
+
     ranked = torch.ones_like(scores, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     if not include_special:
         if special_tokens_mask is None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from pipeline.commands import doctor, explain, methods, regress, results, run
+from pipeline.commands import doctor, explain, methods, regress, results, run, sync, table
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
 
@@ -18,6 +18,7 @@ EPILOG = """examples:
   headlight run experiment=demo                     the whole way on what the package brings along
   headlight explain "a gripping film"               one text, coloured in the terminal
   headlight plan experiment=sst2 dataset.limit=96   what a run would compute, before it does
+  headlight run -m experiment=demo seed=1,2,3       a sweep; `headlight table last` prints its numbers
   headlight report last                             the report of the latest run
 
 exit codes:
@@ -45,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HeadlightError as error:
         print(_one_line_each(str(error)), file=sys.stderr)
         return BAD_INPUT if isinstance(error, InputError) else FAILED
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        reason = f" ({stop})" if str(stop) else ""
+        print(f"stopped{reason}; the same command goes on from here", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,7 +80,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, methods, explain, doctor, results, regress):
+    for module in (run, methods, explain, doctor, results, table, sync, regress):
         module.add(commands)
     return parser
 

@@ -23,6 +23,8 @@ from yaml import YAMLError
 
 from attribution.errors import InputError
 from pipeline.config import ONLY_WITH, Config, register
+from pipeline.keys import digest
+from pipeline.naming import dataset_name
 from pipeline.overrides import (
     Problem,
     apply_override,
@@ -32,11 +34,17 @@ from pipeline.overrides import (
     read_override,
     spell_out_methods,
 )
+from pipeline.redact import without_credentials
 
 ENVIRONMENT = {
     "HEADLIGHT_DATA": "the folder of the data sets and treebanks",
     "HEADLIGHT_MODELS": "the folder of the fine-tuned models",
 }
+
+
+# groups that say where and how, not what
+NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep", "budget", "regression")
+CHECKPOINT = {"local": "path", "hub": "id"}  # model.source -> the key that a checkpoint is the value of
 
 
 @dataclass
@@ -81,9 +89,14 @@ def config_dict(config: Config) -> dict[str, Any]:
     return asdict(config)
 
 
+def run_key(config: Config) -> str:
+    """What says whether two runs are the same experiment."""
+    return digest({name: value for name, value in config_dict(config).items() if name not in NOT_RESULTS})
+
+
 def config_yaml(config: Config) -> str:
-    """The resolved configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(config_dict(config)))
+    """The resolved configuration as YAML, without credentials: it is kept, recorded and shown."""
+    return without_credentials(OmegaConf.to_yaml(OmegaConf.create(config_dict(config))))
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
@@ -224,7 +237,15 @@ def _typed(tree: DictConfig) -> Config:
         label: _method(label, entry) for label, entry in config.attribution.items() if entry is not None
     }
     config.evaluation.controls = _expand(config.evaluation.controls, list(config.attribution))
+    _choose_checkpoint(config)
     return config
+
+
+def _choose_checkpoint(config: Config) -> None:
+    """Where a model has a checkpoint for each data set, take that of this one, if there is one."""
+    checkpoint, key = config.model.checkpoints.get(dataset_name(config.dataset)), CHECKPOINT.get(config.model.source)
+    if checkpoint is not None and key is not None:
+        setattr(config.model, key, checkpoint)
 
 
 def _method(label: str, entry: Any) -> Any:

@@ -21,6 +21,7 @@ class ModelConfig:
     dtype: str = "float32"  # float32, float64, bfloat16, float16
     max_length: int | None = None  # tokens; default: what the model takes
     label_map: dict[str, Any] = field(default_factory=dict)  # label of the data set -> class name or index of the model
+    checkpoints: dict[str, str] = field(default_factory=dict)  # dataset.name -> path (local) or id (hub), for sweeps
 
 
 @dataclass
@@ -123,9 +124,10 @@ class ClusterConfig:
 class TrackingConfig:
     """Where the record is kept."""
 
-    store: str = MISSING  # sqlite, server, none
+    store: str = MISSING  # sqlite, server, offline, none
     uri: str | None = None
     experiment: str | None = None
+    wait_s: float = 30  # how long the end of a run waits for a server that went away; then `headlight sync` sends it
 
 
 @dataclass
@@ -157,6 +159,23 @@ class RegressionConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What `headlight run -m` goes through besides what its overrides say."""
+
+    params: dict[str, str] = field(default_factory=dict)  # key or group -> values, as an override writes them: a,b
+    exclude: list[Any] = field(default_factory=list)  # cells left out: {model: bert, dataset: imdb*}
+
+
+@dataclass
+class BudgetConfig:
+    """What a run or sweep may use; it then stops, and the same command goes on from there."""
+
+    gpu_hours: float | None = None
+    worker_hours: float | None = None  # hours of all workers together, whatever they compute on
+    gpu_hour_price: float | None = None  # only to tell the price in plans
+
+
+@dataclass
 class PathsConfig:
     """Where files go; all of it may be deleted, none of it is ever needed but to save work."""
 
@@ -182,6 +201,8 @@ class Config:
     tracking: TrackingConfig = MISSING
     report: ReportConfig = field(default_factory=ReportConfig)
     regression: RegressionConfig = field(default_factory=RegressionConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 

@@ -28,8 +28,12 @@ class RunFolder:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, which says that the tables are complete."""
-        text = json.dumps({**manifest, "files": self.files}, indent=2, sort_keys=True, default=str)
-        write_atomically(self.path / "manifest.json", text.encode() + b"\n")
+        write_json(self.path / "manifest.json", {**manifest, "files": self.files})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file for programs and people."""
+    write_atomically(path, json.dumps(content, indent=2, sort_keys=True, default=str).encode() + b"\n")
 
 
 def claim_folder(runs: Path, name: str, run_key: str) -> RunFolder:

@@ -21,6 +21,7 @@ from pipeline.execution import Task, worker_threads
 from pipeline.execution.task import Outcome
 from pipeline.keys import source_digest, versions
 from pipeline.prepare import Prepared
+from pipeline.redact import without_credentials
 from pipeline.schemas import SCHEMA_VERSION
 from pipeline.stages.setting import device_of
 from pipeline.store import ResultMissing
@@ -40,6 +41,7 @@ class Facts:
     notes: list[str] = field(default_factory=list)
     fit: LabelFit | None = None
     timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
+    worker_seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds of all its tasks together
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
@@ -54,6 +56,7 @@ class Facts:
 
     def note(self, outcome: Outcome, task: Task) -> None:
         """Keep what became of a task, if it failed; what another's damage kept it from reading is computed again."""
+        self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
         if outcome.ok or outcome.error_kind == ResultMissing.__name__:
             return
         self.lost.update(task.results)
@@ -92,7 +95,7 @@ def manifest_of(
         "created": facts.created,
         "finished": facts.finished_at,
         "status": "failed" if facts.failures else "done",
-        "overrides": list(overrides),
+        "overrides": [without_credentials(override) for override in overrides],
         "model": _model(prepared),
         "dataset": {
             "name": prepared.dataset.name,
@@ -114,6 +117,7 @@ def manifest_of(
         "methods": {label: _method(config, label, method) for label, method in methods.items()},
         "memory": {"driver_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024},
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
+        "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,

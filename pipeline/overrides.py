@@ -47,15 +47,22 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
 def read_override(line: str) -> Override | Problem:
     """One override of Hydra's grammar; sweeps are refused."""
+    override = read_sweep(line)
+    if not isinstance(override, Problem) and override.is_sweep_override():
+        key = override.key_or_group
+        return Problem(
+            key, f"{line} has several values: -m runs each of them, without it a list is written {key}=[a,b]."
+        )
+    return override
+
+
+def read_sweep(line: str) -> Override | Problem:
+    """One override of Hydra's grammar, which may have several values."""
     parser = OverridesParser.create()
     try:
-        override = parser.parse_override(_quote_calls(line, parser.functions.definitions))
+        return parser.parse_override(_quote_calls(line, parser.functions.definitions))
     except HydraException as error:
         return Problem(line, f"{line} is not an override: {_first_line(error)}. Write key=value.")
-    if override.is_sweep_override():
-        key = override.key_or_group
-        return Problem(key, f"{line} has several values, but a run takes one. A list is written {key}=[a,b].")
-    return override
 
 
 def _quote_calls(line: str, functions: Iterable[str]) -> str:

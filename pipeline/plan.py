@@ -10,18 +10,24 @@ from evaluation import CURVES
 from evaluation.levels import TENTHS
 from pipeline.config import Config
 from pipeline.data import load_dataset
+from pipeline.estimate import Estimate, estimate, machine_bytes, remaining, save_estimate
+from pipeline.execution.progress import clock_time
 from pipeline.experiment import Experiment
 from pipeline.microbatch import MicroBatch
 from pipeline.models.minilm import minilm_folder
 from pipeline.prepare import Prepared
 from pipeline.schedule import Ledger, StagePlan, curve_families
+from pipeline.stages import STAGES
 from pipeline.store import Store
 
 PAPER_LEVELS = 9
 
 
-def describe_plan(config: Config) -> str:
-    """The plan of a run in lines of text. Reads model, data and store; computes and writes nothing."""
+def describe_plan(config: Config, probe: bool = False) -> str:
+    """The plan of a run in lines of text. Reads model, data and store, and writes nothing.
+
+    With `probe` a few microbatches are computed, to tell how long the run would take; the run compares.
+    """
     if config.model.source == "minilm_reviews" and not minilm_folder(Path(config.paths.models)).is_dir():
         dataset = load_dataset(config.dataset)
         return (
@@ -31,22 +37,60 @@ def describe_plan(config: Config) -> str:
     experiment = Experiment(config, Ledger(Store(config.paths.store)), say=lambda text: None)
     experiment.check()
     prepared, batches = experiment.prepared, experiment.batches
-    return "\n".join([*_facts(prepared, batches), *_cost(config, prepared, batches), *_stages(experiment)])
+    plans = stage_plans(experiment)
+    lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans)]
+    if len(plans) < len(STAGES):
+        results = len(batches) * len(config.attribution)
+        lines.append(f"attribute: up to {results} results; known once heads are found")
+    return "\n".join([*lines, *(_time(experiment, plans) if probe else ())])
 
 
-def _stages(experiment: Experiment) -> Iterator[str]:
-    """A line for each stage, as far as the keys are known: those of the last two need predictions and heads."""
+def stage_plans(experiment: Experiment) -> list[StagePlan]:
+    """The plan of each stage, as far as the keys are known: those of the last two need predictions and heads."""
     first = [experiment.predicting(), experiment.finding()]
-    yield from map(_line, first)
     if any(plan.tasks for plan in first):
-        results = len(experiment.batches) * len(experiment.config.attribution)
-        yield f"attribute: up to {results} results; known once heads are found"
-        return
+        return first
     for _ in experiment.before_explaining():
         pass  # nothing to compute: predictions and heads are read
     scores = experiment.attributing()
-    yield _line(scores)
-    yield _line(experiment.evaluating(scores))
+    return [*first, scores, experiment.evaluating(scores)]
+
+
+def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:
+    """How long what is left would take."""
+    measured = estimate(experiment)
+    left = remaining(measured, plans)
+    save_estimate(experiment.config, left)
+    wall = clock_time(left.total / left.workers)
+    stages = ", ".join(f"{stage} {clock_time(seconds)}" for stage, seconds in left.seconds.items() if seconds)
+    workers = _counted(left.workers, "worker")
+    yield f"time: about {wall} on {workers}, {clock_time(left.total)} of work ({stages or 'nothing left'})"
+    price = experiment.config.budget.gpu_hour_price
+    if left.gpus:
+        cost = f", {left.gpu_hours * price:.2f} at {price:g} an hour" if price is not None else ""
+        yield f"gpu: {left.gpu_hours:.2f} GPU-hours{cost}"
+    yield f"memory: {left.peak_bytes / 2**30:.1f} GiB in a worker at most, of {machine_bytes() / 2**30:.1f} GiB"
+    yield from misfits(experiment.config, left)
+
+
+def misfits(config: Config, left: Estimate) -> Iterator[str]:
+    """What the run cannot have."""
+    together = left.peak_bytes * (1 if left.gpus else left.workers)
+    if config.cluster.address is None and together > machine_bytes():
+        yield (
+            f"does not fit: {_counted(left.workers, 'worker')} would need {together / 2**30:.1f} GiB; "
+            "lower cluster.workers or cluster.batch_tokens"
+        )
+    for key, limit, hours in (
+        ("budget.gpu_hours", config.budget.gpu_hours, left.gpu_hours),
+        ("budget.worker_hours", config.budget.worker_hours, left.total / 3600),
+    ):
+        if limit is not None and hours > limit:
+            yield f"does not fit: about {hours:.3g} hours, but {key}={limit:g}; it would stop there and could go on"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _facts(prepared: Prepared, batches: Sequence[MicroBatch]) -> Iterator[str]:

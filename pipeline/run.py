@@ -11,14 +11,15 @@ from pathlib import Path
 
 from attribution.errors import InputError
 from attribution.methods.registry import METHODS
-from pipeline.compose import config_dict, config_yaml
+from pipeline.budget import Budget
+from pipeline.compose import config_yaml, run_key
 from pipeline.config import ClusterConfig, Config
 from pipeline.driver import Driver, Flow, Steps
+from pipeline.estimate import saved_estimate
 from pipeline.execution import Executor, Outcome, Progress, Task, check_cluster, create_executor, make_progress
-from pipeline.execution.progress import Bar
+from pipeline.execution.progress import Bar, clock_time
 from pipeline.experiment import Experiment
 from pipeline.folder import RunFolder, claim_folder
-from pipeline.keys import digest
 from pipeline.manifest import manifest_of
 from pipeline.report import build_report
 from pipeline.schedule import Ledger, StagePlan
@@ -30,7 +31,6 @@ from pipeline.tracking import Tracker
 from pipeline.worker import WorkerSettings
 
 DONE, FAILED = 0, 1
-NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep", "regression")  # say where and how, not what
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,10 @@ def run(config: Config, overrides: Sequence[str] = (), progress: Progress | None
         tracker = stack.enter_context(_tracker(config))
         pool = stack.enter_context(Pool.open(ledger.store, config.cluster))
         recorded = RecordedRun(Experiment(config, ledger, progress.message), list(overrides), tracker, pool)
-        bars = StageBars(progress)
+        bars, budget = StageBars(progress), Budget(config.budget, pool)
         with bars.stack:
-            Driver([recorded], ledger, bars, pool.start).run()
+            Driver([recorded], ledger, bars, pool.start, budget.spend).run()
     return recorded.announced(progress.message)
-
-
-def run_key(config: Config) -> str:
-    """What says whether two runs are the same experiment."""
-    return digest({name: value for name, value in config_dict(config).items() if name not in NOT_RESULTS})
 
 
 def _tracker(config: Config) -> Tracker:
@@ -84,6 +79,7 @@ class Pool:
     cluster: ClusterConfig
     stack: ExitStack
     workers: int = 0  # that were started
+    gpus: float = 0.0  # that each of them takes
 
     @classmethod
     @contextmanager
@@ -95,7 +91,7 @@ class Pool:
     def start(self) -> Executor:
         """The executor."""
         executor = self.stack.enter_context(create_executor(WorkerSettings(str(self.store.root)), self.cluster))
-        self.workers = executor.workers
+        self.workers, self.gpus = executor.workers, executor.gpus
         return executor
 
 
@@ -132,6 +128,9 @@ class RecordedRun:
         assert self.result is not None, "the driver ended before the run"
         for failure in self.experiment.facts.failures[:5]:
             say(f"failed: {failure['stage']}: {failure['error']}")
+        if planned := saved_estimate(self.experiment.config):
+            taken = sum(self.experiment.facts.worker_seconds.values())
+            say(f"planned {clock_time(sum(planned['seconds'].values()))} of work, took {clock_time(taken)}")
         print(f"report: {self.result.folder / 'report.html'}")
         if address := self.tracker.address():
             print(f"mlflow: {address}")
@@ -158,7 +157,8 @@ class RecordedRun:
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()
         manifest = manifest_of(config, self.overrides, done.prepared, done.methods, done.facts, self.pool.workers)
-        folder.write_manifest({**manifest, "run_key": run_key(config), "tracking": self.tracker.record()})
+        about = {"run_key": run_key(config), "estimate": saved_estimate(config), "tracking": self.tracker.record()}
+        folder.write_manifest({**manifest, **about})
 
 
 @dataclass

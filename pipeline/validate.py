@@ -9,8 +9,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from pipeline.compose import compose_all, raise_all
+from attribution.errors import InputError
+from pipeline.compose import CHECKPOINT, compose_all, raise_all
 from pipeline.config import ONLY_WITH, Config
+from pipeline.naming import dataset_name
 from pipeline.overrides import Problem
 from pipeline.validate_methods import check_attribution, check_evaluation
 
@@ -27,7 +29,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "explain.output": ("logit", "probability"),
     "cluster.executor": ("local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
-    "tracking.store": ("sqlite", "server", "none"),
+    "tracking.store": ("sqlite", "server", "offline", "none"),
     "report.texts": ("full", "sample", "none"),
 }
 
@@ -77,7 +79,11 @@ RANGES: dict[str, _Range] = {
     "cluster.max_batch": _POSITIVE,
     "cluster.attempts": _POSITIVE,
     "cluster.shard_deadline_s": (lambda value: value > 0, "more than 0"),
+    "tracking.wait_s": _NOT_NEGATIVE,
     "report.examples": _POSITIVE,
+    "budget.gpu_hours": (lambda value: value > 0, "more than 0"),
+    "budget.worker_hours": (lambda value: value > 0, "more than 0"),
+    "budget.gpu_hour_price": (lambda value: value >= 0, "at least 0"),
 }
 
 # Settings that make sense for one task alone.
@@ -100,10 +106,18 @@ CLASSIFICATION = (
 
 def load_config(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
     """Compose and validate. Raises InputError with one line for every problem of either kind."""
+    config, problems = load_cell(overrides, config_dir)
+    raise_all(problems)
+    if config.sweep.params:
+        raise InputError("conf error: sweep.params has several values for its keys; `headlight run -m` runs each.")
+    return config
+
+
+def load_cell(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> tuple[Config, list[Problem]]:
+    """A configuration and all its problems, which nobody has raised yet."""
     composition = compose_all(overrides, config_dir)
     found = [*find_problems(composition.config), *unused(composition.config, composition.given)]
-    raise_all([*composition.problems, *(problem for problem in found if not composition.concerns(problem.key))])
-    return composition.config
+    return composition.config, [*composition.problems, *(p for p in found if not composition.concerns(p.key))]
 
 
 def validate(config: Config) -> list[str]:
@@ -187,6 +201,29 @@ def _is_set(config: Config, setting: str) -> bool:
     return _value(config, key) == value if value else _value(config, key) is not None
 
 
+def _checkpoints(config: Config) -> Iterator[Problem]:
+    checkpoints, name = config.model.checkpoints, dataset_name(config.dataset)
+    if checkpoints and config.model.source not in CHECKPOINT:
+        text = f"model.checkpoints is for model.source={' and '.join(CHECKPOINT)}, not {config.model.source}."
+        yield Problem("model.checkpoints", text)
+    elif checkpoints and name not in checkpoints:
+        text = f"model.checkpoints has none for the data set {name}. It has some for {', '.join(checkpoints)}."
+        yield Problem("model.checkpoints", text)
+
+
+def _sweep(config: Config) -> Iterator[Problem]:
+    for entry in config.sweep.exclude:
+        if not isinstance(entry, dict):
+            text = f"sweep.exclude={config.sweep.exclude} is not a list of cells such as {{model:bert,dataset:imdb}}."
+            yield Problem("sweep.exclude", text)
+
+
+def _budget(config: Config) -> Iterator[Problem]:
+    if config.budget.gpu_hours is not None and config.cluster.device == "cpu":
+        text = f"budget.gpu_hours={config.budget.gpu_hours:g}: cluster.device=cpu uses none. Use budget.worker_hours."
+        yield Problem("budget.gpu_hours", text)
+
+
 def _heads(config: Config) -> Iterator[Problem]:
     for relation, threshold in config.heads.thresholds.items():
         key = f"heads.thresholds.{relation}"
@@ -217,7 +254,10 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _needs,
     _paths,
     _task,
+    _checkpoints,
     _heads,
+    _sweep,
+    _budget,
     _cluster,
     _tracking,
     check_attribution,

@@ -17,9 +17,15 @@ RUN_EXAMPLES = """examples:
   headlight run model=hub model.id=OWNER/NAME dataset=hub dataset.id=OWNER/DATA dataset.split=test
   headlight run experiment=sst2 attribution=mask_lrp cluster=ray cluster.workers=2
   headlight run --config-dir my_conf experiment=mine
+
+sweeps: -m runs every combination on one driver; what they share is computed once, and a failed one stops no other
+  headlight run -m experiment=demo seed=1,2,3 heads=grammar,all
+  headlight run -m experiment=demo 'evaluation.operator=mask,delete' 'sweep.exclude=[{evaluation.operator:delete}]'
 """
 
-PLAN_EXAMPLES = """examples:
+PLAN_EXAMPLES = """A few microbatches are computed and thrown away to estimate the time; a run says how right that was.
+
+examples:
   headlight plan experiment=sst2
   headlight plan experiment=demo attribution.mine.method=gradcam      (what adding a method costs)
 """
@@ -27,12 +33,17 @@ PLAN_EXAMPLES = """examples:
 
 def add(commands: Any) -> None:
     """Add both commands to the parser."""
-    _add(commands, "run", "run an experiment and write its report", RUN_EXAMPLES, run)
-    _add(commands, "plan", "count examples, passes and results at hand; nothing is run", PLAN_EXAMPLES, plan)
+    parser = _add(commands, "run", "run an experiment and write its report", RUN_EXAMPLES, run)
+    parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: every combination of KEY=A,B,C")
+    parser.add_argument("--max-parallel", type=int, metavar="N", help="at most so many runs of a sweep at once")
+    parser = _add(
+        commands, "plan", "count examples, passes and results at hand, and estimate the time", PLAN_EXAMPLES, plan
+    )
+    parser.add_argument("--no-probe", action="store_true", help="compute nothing: no estimate of time and memory")
 
 
-def _add(commands: Any, name: str, summary: str, examples: str, command: Any) -> None:
-    parser = commands.add_parser(
+def _add(commands: Any, name: str, summary: str, examples: str, command: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=summary.capitalize() + ".",
@@ -41,12 +52,16 @@ def _add(commands: Any, name: str, summary: str, examples: str, command: Any) ->
     )
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="changes to the configuration, see below")
     parser.add_argument("--config-dir", metavar="FOLDER", help="options of yours, such as FOLDER/experiment/mine.yaml")
-    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(command=command)
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compose, validate, run."""
+    """Compose, validate, run; several of them with -m."""
+    if arguments.multirun:
+        from pipeline.sweep.run import run_sweep
+
+        return int(run_sweep(arguments.overrides, arguments.config_dir, _parallel(arguments)).exit_code)
     config = _config(arguments)
     from pipeline.run import run as run_experiment
 
@@ -58,14 +73,20 @@ def plan(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     from pipeline.plan import describe_plan
 
-    print(describe_plan(config))
+    print(describe_plan(config, probe=not arguments.no_probe))
     return 0
 
 
 def _config(arguments: argparse.Namespace) -> Any:
-    from attribution.errors import InputError
     from pipeline.validate import load_config
 
-    if arguments.multirun:
-        raise InputError("conf error: -m: sweeps are not supported; call `headlight run` once for each configuration.")
     return load_config(arguments.overrides, arguments.config_dir)
+
+
+def _parallel(arguments: argparse.Namespace) -> int | None:
+    from attribution.errors import InputError
+
+    wanted: int | None = arguments.max_parallel
+    if wanted is not None and wanted < 1:
+        raise InputError(f"error: --max-parallel {wanted} must be at least 1.")
+    return wanted

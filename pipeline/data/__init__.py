@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from attribution.errors import InputError
 from pipeline.config import DatasetConfig
@@ -15,6 +14,7 @@ from pipeline.data.local import load_local
 from pipeline.data.reviews import SPLITS as REVIEW_SPLITS
 from pipeline.data.reviews import load_reviews
 from pipeline.keys import digest
+from pipeline.naming import dataset_name
 
 __all__ = ["LOADERS", "Dataset", "Example", "load_dataset"]
 
@@ -24,7 +24,7 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     content = _loader(config)(config)
     examples, notes = select(content, config)
     return Dataset(
-        name=_name(config),
+        name=dataset_name(config),
         task=content.task,
         examples=examples,
         label_names=content.label_names,
@@ -43,7 +43,6 @@ def _load_reviews(config: DatasetConfig) -> Content:
     return Content("classification", list(load_reviews(split)), ["negative", "positive"], [])
 
 
-SPLITS = ("train", "dev", "val", "valid", "validation", "test")  # file names that do not tell which data set it is
 LOADERS: dict[str, Callable[[DatasetConfig], Content]] = {
     "local": load_local,
     "hub": load_hub,
@@ -55,13 +54,3 @@ def _loader(config: DatasetConfig) -> Callable[[DatasetConfig], Content]:
     if config.source not in LOADERS:
         raise InputError(f"conf error: dataset.source={config.source} is not a source; choose {', '.join(LOADERS)}.")
     return LOADERS[config.source]
-
-
-def _name(config: DatasetConfig) -> str:
-    """The name in reports: `dataset.name`, or one made of where the data comes from."""
-    if config.name:
-        return config.name
-    if config.path:
-        path = Path(config.path)
-        return f"{path.parent.name}-{path.stem}" if path.stem in SPLITS and path.parent.name else path.stem
-    return config.subset or (config.id or config.source).rsplit("/", 1)[-1]

@@ -15,7 +15,8 @@ class LocalExecutor:
 
     workers = 1
 
-    def __init__(self, factory: WorkerFactory, threads: int | None = None) -> None:
+    def __init__(self, factory: WorkerFactory, threads: int | None = None, gpus: float = 0) -> None:
+        self.gpus = gpus
         self._slot = WorkerSlot(factory, "local")
         self._draining = False
         self._threads_before = torch.get_num_threads()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 from attribution.errors import InputError
 from pipeline.config import ClusterConfig
 from pipeline.execution.local import LocalExecutor
@@ -28,7 +30,8 @@ def create_executor(factory: WorkerFactory, config: ClusterConfig) -> Executor:
     if problems := check_cluster(config):
         raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
     if config.executor == "local":
-        return LocalExecutor(factory, worker_threads(config))
+        gpus = float(config.device != "cpu" and torch.cuda.is_available())
+        return LocalExecutor(factory, worker_threads(config), gpus)
     from pipeline.execution.ray_pool import RayExecutor  # Ray takes its time to import and need not be installed
 
     return RayExecutor(factory, config)

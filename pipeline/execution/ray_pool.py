@@ -79,7 +79,7 @@ class RayExecutor:
         self._code = source_digest(self._modules)
         self._connection = connect(config)
         self._demand = worker_demand(config, self._connection.nodes())
-        self.workers = self._demand.workers
+        self.workers, self.gpus = self._demand.workers, self._demand.gpus
         self._members: list[Member] = []
         self._draining = False
         self._failed_starts: list[str] = []  # their causes, since a worker last came up

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -9,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Outcome:
     seconds: float
     worker: str
     attempts: int
+    peak_bytes: int = 0  # of memory that the worker ever held, on its device
 
     @property
     def error_kind(self) -> str:
@@ -64,6 +69,7 @@ class Executor(Protocol):
     """Runs tasks on one or more workers; the workers stay warm between runs."""
 
     workers: int
+    gpus: float  # that each worker takes
 
     def run(self, next_task: NextTask, on_outcome: OnOutcome) -> None:
         """Do tasks until there is none and none is under way; `on_outcome` is called in this process, once per task."""
@@ -101,4 +107,15 @@ class WorkerSlot:
         except Exception as caught:
             value, error, trace = {}, f"{type(caught).__name__}: {caught}", traceback.format_exc()
         seconds = time.perf_counter() - started
-        return Outcome(task.id, error is None, value, error, trace, seconds, self.name, attempts=1)
+        peak = peak_memory()
+        return Outcome(task.id, error is None, value, error, trace, seconds, self.name, attempts=1, peak_bytes=peak)
+
+
+def peak_memory() -> int:
+    """The most bytes this process has held: on the GPU where it uses one, else in memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024

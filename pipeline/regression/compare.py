@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.compose import NOT_RESULTS
 from pipeline.config import GROUPS, Config
-from pipeline.run import NOT_RESULTS
 from pipeline.schemas import VALUES
 
 Floats = NDArray[np.float64]

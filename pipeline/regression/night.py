@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution.errors import HeadlightError, InputError
+from pipeline.compose import run_key
 from pipeline.config import Config
 from pipeline.driver import Stopped
 from pipeline.execution import Progress, make_progress
@@ -30,7 +31,7 @@ from pipeline.regression.series import Series, add_line, read_lines
 from pipeline.regression.settings import rule_of
 from pipeline.regression.verdict import BAD_INPUT, FAILED, INCOMPARABLE, NO_CHAMPION, Party, Verdict
 from pipeline.regression.webhook import post
-from pipeline.run import DONE, run, run_key
+from pipeline.run import DONE, run
 from pipeline.run import FAILED as RUN_FAILED
 from pipeline.runs import Run
 from pipeline.standing import is_control

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from attribution.errors import HeadlightError, InputError
+from attribution.errors import InputError
 from pipeline.config import TrackingConfig
 from pipeline.regression.series import Series, add_line, read_lines
+from pipeline.tracking.connection import Connection
 from pipeline.tracking.destination import Destination, destination
 
 ALIAS, PREFIX = "champion", "headlight-"
@@ -83,13 +82,19 @@ class MlflowRegistry:
         """Name of the registered model."""
         return PREFIX + self.series.name
 
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        """MLflow's client; its errors become one line that says what they concern."""
+        with Connection(self.target).session() as experiment:
+            yield experiment.client
+
     def champions(self) -> list[Champion]:
         """Versions by number, the one with the alias last."""
         if self.target.database is not None and not self.target.database.exists():
             return []
         from mlflow.exceptions import MlflowException
 
-        with _session(self.target) as client:
+        with self._client() as client:
             try:
                 current = client.get_model_version_by_alias(self.model, ALIAS)
             except MlflowException as error:
@@ -108,7 +113,7 @@ class MlflowRegistry:
             raise InputError(
                 f"run error: {champion.name} is not recorded in MLflow, where {self.series.name} keeps its."
             )
-        with _session(self.target) as client:
+        with self._client() as client:
             try:
                 client.create_registered_model(self.model)
             except MlflowException as error:
@@ -121,7 +126,7 @@ class MlflowRegistry:
 
     def fetch(self, champion: Champion, folder: Path) -> None:
         """Download the artifacts of the champion's MLflow run."""
-        with _session(self.target) as client:
+        with self._client() as client:
             for file in client.list_artifacts(champion.mlflow_run_id):
                 if not file.is_dir and Path(file.path).suffix in KEPT:
                     client.download_artifacts(champion.mlflow_run_id, file.path, str(folder))
@@ -130,7 +135,7 @@ class MlflowRegistry:
         """To the MLflow run."""
         if mlflow_run_id is None:
             return
-        with _session(self.target) as client:
+        with self._client() as client:
             for path in files:
                 client.log_artifact(mlflow_run_id, str(path))
             for key, value in tags.items():
@@ -141,24 +146,6 @@ def registry_of(series: Series, config: TrackingConfig) -> Registry:
     """Where a series keeps its champion under this configuration."""
     target = destination(config, series.root)
     return FileRegistry(series) if target is None else MlflowRegistry(series, target)
-
-
-@contextmanager
-def _session(target: Destination) -> Iterator[Any]:
-    """A client of MLflow, whose errors become one line that says what they concern."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        yield MlflowClient(target.uri)
-    except Exception as error:
-        if not type(error).__module__.startswith(("mlflow", "sqlalchemy", "requests")):
-            raise
-        first = str(error).splitlines()[0][:300]
-        raise HeadlightError(f"tracking error: tracking.uri={target.shown}: the registry failed: {first}") from error
 
 
 def _of_version(version: Any) -> Champion:

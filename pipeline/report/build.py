@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +15,12 @@ from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
 from pipeline.report.leaderboard import Board, comparisons, leaderboard
+from pipeline.report.page import asset, document
 from pipeline.report.provenance import provenance
 from pipeline.report.shares import kind_shares, share_table
 from pipeline.report.texts import Texts
 from pipeline.runs import REPORT, Run
 from pipeline.standing import standings
-
-_ASSETS = files("pipeline.report") / "assets"
 
 
 def build_report(run_folder: Path, *, texts: Literal["full", "sample", "none"] | str, examples: int) -> Path:
@@ -46,7 +42,8 @@ def render(run: Run, texts: str, examples: int) -> str:
     sections = [(name, anchor, content) for name, anchor, content in _sections(run, board, texts, examples) if content]
     navigation = tag("nav", [tag("a", name, href=f"#{anchor}") for name, anchor, _ in sections], aria_label="Sections")
     body = [tag("section", tag("h2", name), content, id=anchor) for name, anchor, content in sections]
-    return _page(run, join(_header(run, board), navigation, tag("main", body)))
+    content = join(_header(run, board), navigation, tag("main", body))
+    return document(f"{run.manifest.get('name')} · Headlight", content, script=asset("page.js"))
 
 
 def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tuple[str, str, Child]]:
@@ -200,19 +197,3 @@ def _failure(failure: Any) -> str:
     if not isinstance(failure, Mapping):
         return str(failure)
     return ", ".join(f"{key} {value}" for key, value in failure.items() if value and key != "traceback")
-
-
-def _page(run: Run, body: Safe) -> str:
-    """The document; its policy lets our script run and nothing else, and nothing be loaded."""
-    style, script = (_ASSETS / "page.css").read_text("utf-8"), (_ASSETS / "page.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
-    head = [
-        Safe('<meta charset="utf-8">'),
-        Safe(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        Safe('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        tag("title", f"{run.manifest.get('name')} · Headlight"),
-        tag("style", Safe(style)),
-    ]
-    document = tag("html", tag("head", head), tag("body", body, tag("script", Safe(script))), lang="en")
-    return f"<!doctype html>\n{document}\n"

@@ -21,7 +21,7 @@ def provenance(run: Run) -> Safe:
         ("Versions", _pairs((manifest.get("environment") or {}).get("versions") or {})),
         ("Seeds", _pairs(manifest.get("seeds") or {})),
         ("Run", _pairs({key: manifest.get(key) for key in ("run_id", "created", "finished", "schema_version")})),
-        ("MLflow", _pairs(manifest.get("tracking") or {})),
+        ("MLflow", _pairs(manifest.get("tracking") or {}, leave=("waiting", "sweep"))),
     ]
     listed = tag("dl", [join(tag("dt", name), tag("dd", text)) for name, text in facts if text], class_="facts")
     return join(listed, _stages(manifest), _sources(manifest), _configuration(run))

@@ -7,6 +7,7 @@ MLFLOW_EXPERIMENT_NAME, then "headlight". Tokens come from MLFLOW_TRACKING_TOKEN
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import re
@@ -19,14 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from attribution.errors import InputError
+from attribution.errors import HeadlightError, InputError
 from pipeline.config import TrackingConfig
+from pipeline.redact import without_credentials
 
 DATABASE, ARTIFACTS, EXPERIMENT = "mlflow.db", "mlartifacts", "headlight"
 PORT = 5000
 _ANSWER_WITHIN_S = 4.0
 _SQLITE, _SQLITE_HEADER = "sqlite:///", b"SQLite format 3\0"
 _SCHEMES = ("http://", "https://", _SQLITE, "postgresql", "mysql", "mssql", "databricks")
+
+
+class Unreachable(HeadlightError):
+    """The record cannot be written now; later it may."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,12 @@ class Destination:
     @property
     def shown(self) -> str:
         """The address without credentials, fit for logs and manifests."""
-        return _without_credentials(self.uri)
+        return without_credentials(self.uri)
 
 
 def destination(config: TrackingConfig, root: Path) -> Destination | None:
-    """Where `config` keeps the record, None for `tracking=none`; InputError on an address that cannot be one."""
-    if config.store == "none":
+    """Where `config` keeps the record, None where nowhere; InputError on an address that cannot be one."""
+    if config.store in ("none", "offline"):
         return None
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri and config.store == "server":
@@ -69,9 +75,14 @@ def destination(config: TrackingConfig, root: Path) -> Destination | None:
 
 def check(target: Destination) -> None:
     """InputError naming `tracking.uri` unless the server answers, or the database's folder can be written."""
-    if target.is_server:
-        _check_server(target)
-    elif target.database:
+    try:
+        probe(target)
+    except Unreachable as error:
+        raise InputError(
+            f"conf error: tracking.uri={error}. Start it, correct the address, or use tracking=offline, "
+            "tracking=sqlite or tracking=none."
+        ) from None
+    if target.database:
         _check_folder(target, target.database.parent)
         _check_database(target, target.database)
 
@@ -80,7 +91,9 @@ def ui_command(config: TrackingConfig, root: Path, port: int = PORT) -> list[str
     """The command that shows the record in a browser, on this machine only; InputError where no server is needed."""
     target = destination(config, root)
     if target is None:
-        raise InputError("conf error: tracking=none keeps no MLflow record; choose tracking=sqlite or tracking=server.")
+        raise InputError(
+            f"conf error: tracking={config.store} keeps no MLflow record; choose tracking=sqlite or tracking=server."
+        )
     if target.is_server:
         raise InputError(f"conf error: tracking.uri={target.shown} is a server already; open that address.")
     options = {"--backend-store-uri": target.uri, "--host": "127.0.0.1", "--port": str(port), "--workers": "1"}
@@ -125,26 +138,26 @@ def _starts(path: Path) -> bytes:
         return file.read(len(_SQLITE_HEADER))
 
 
-def _check_server(target: Destination) -> None:
-    """Ask for one experiment: that proves the address, the kind of server and the credentials at once."""
+def probe(target: Destination) -> None:
+    """Ask a server for one experiment: that proves the address, the kind of server and the credentials at once.
+
+    Raises `Unreachable` where it may answer later, InputError where it never will; anything but a server is not asked.
+    """
+    if not target.is_server:
+        return
     question = f"{target.uri}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        request = urllib.request.Request(_without_credentials(question), headers=_authorization(target.uri))
+        request = urllib.request.Request(without_credentials(question), headers=_authorization(target.uri))
         with urllib.request.urlopen(request, timeout=_ANSWER_WITHIN_S) as answer:
             json.load(answer)
     except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise Unreachable(f"{target.shown} answers HTTP {error.code}") from None
         advice = "check MLFLOW_TRACKING_TOKEN" if error.code in (401, 403) else "is it an MLflow server?"
         raise InputError(f"conf error: tracking.uri={target.shown} answers HTTP {error.code}; {advice}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise InputError(
-            f"conf error: tracking.uri={target.shown} is not reachable as an MLflow server ({reason}). "
-            "Start it, correct the address, or use tracking=sqlite or tracking=none."
-        ) from None
-
-
-def _without_credentials(uri: str) -> str:
-    return re.sub(r"(://)[^@/]*@", r"\1", uri)
+        raise Unreachable(f"{target.shown} is not reachable as an MLflow server ({reason})") from None
 
 
 def _authorization(uri: str) -> dict[str, str]:

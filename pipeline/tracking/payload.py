@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.report.curves import MeanCurve, mean_curves
 from pipeline.report.finding import finding
 from pipeline.runs import Run
-from pipeline.standing import Standing, is_control, standings
+from pipeline.standing import Standing, best, is_control, leading_metric, standings
 
 MAX_SCALARS = 50  # keys per MLflow run; its pages get slow with thousands
 MAX_PARAMETERS = 100
@@ -56,6 +56,38 @@ def method_payloads(run: Run) -> list[Payload]:
     """One per method label, in the order of the manifest."""
     entries, curves = standings(run.table("metrics").to_pylist()), mean_curves(run.table("curves"))
     return [_method(run, label, entries, curves) for label in run.manifest.get("methods") or {}]
+
+
+def job_payload(run: Run) -> Payload:
+    """A run of a sweep: its overrides, what they made of the configuration, and MAX_SCALARS numbers of all methods.
+
+    First the leading metric of every method, then the best of them and what holds for the whole run, then the other
+    metrics in their order, as far as there is room.
+    """
+    manifest, whole = run.manifest, parent_payload(run)
+    overrides = [str(override) for override in manifest.get("overrides") or []]
+    entries = [entry for entry in standings(run.table("metrics").to_pylist()) if entry.against is None]
+    leading, first = leading_metric(entry.metric for entry in entries), best(entries, manifest)
+    by_metric = sorted(entries, key=lambda entry: entry.metric != leading)
+    numbers = {f"{entry.metric}/{entry.method}": entry.value for entry in by_metric}
+    leaders = {name: value for name, value in numbers.items() if name.split("/")[0] == leading}
+    general = {f"best/{first.metric}": first.value} if first else {}
+    general |= {name: value for name, value in whole.scalars.items() if "/" not in name}
+    general["seconds"] = sum((manifest.get("timings") or {}).values())
+    tags = whole.tags | {"hydra.overrides": " ".join(overrides), "headlight.role": "job"}
+    tags |= {"headlight.best": first.method} if first else {}
+    return Payload(
+        whole.name, tags, _overridden_first(run.config, overrides), scalars((leaders | general | numbers).items())
+    )
+
+
+def _overridden_first(config: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, str]:
+    """The overrides, a chosen option (`model=bert`) among them; then the configuration below them, then the rest."""
+    pairs = [override.lstrip("+").partition("=") for override in overrides if "=" in override]
+    chosen = {key: value for key, _, value in pairs}
+    flat = dict(_flat(config))
+    ordered = sorted(flat, key=lambda key: not any(f"{key}.".startswith(f"{name}.") for name in chosen))
+    return parameters({**chosen, **{key: flat[key] for key in ordered}})
 
 
 def parameters(config: Mapping[str, Any]) -> dict[str, str]:

@@ -197,6 +197,7 @@ def manifest(rows: dict[str, Rows], task: str, name: str, methods: Iterable[str]
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "run_id": hashlib.sha256(name.encode()).hexdigest()[:12],
+        "run_key": hashlib.sha256(f"key of {name}".encode()).hexdigest(),
         "created": "2026-11-20T10:00:00+00:00",
         "finished": "2026-11-20T10:03:12+00:00",
         "status": "finished",

@@ -102,9 +102,21 @@ def test_bad_configuration_writes_nothing(tmp_path: Path, capsys: pytest.Capture
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sweeps_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "-m", "seed=1,2"]) == 4
-    assert capsys.readouterr().err.startswith("conf error: -m: sweeps are not supported")
+def test_sweeps_are_handed_on(stub: Callable[..., None]) -> None:
+    calls = []
+
+    def run_sweep(overrides: list[str], config_dir: Any, max_parallel: int | None) -> SimpleNamespace:
+        calls.append((overrides, config_dir, max_parallel))
+        return SimpleNamespace(exit_code=1)
+
+    stub("pipeline.sweep.run", run_sweep=run_sweep)
+    assert main(["run", "-m", "seed=1,2", "--max-parallel", "3", "name=x"]) == 1
+    assert calls == [(["seed=1,2", "name=x"], None, 3)]
+
+
+def test_a_sweep_of_no_runs_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "-m", "--max-parallel", "0", "seed=1,2"]) == 4
+    assert capsys.readouterr().err == "error: --max-parallel 0 must be at least 1.\n"
 
 
 @pytest.mark.parametrize("code", [0, 1, 5])
@@ -121,9 +133,9 @@ def test_run_passes_on_its_exit_code(code: int, stub: Callable[..., None]) -> No
 
 
 def test_plan_is_printed(stub: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    stub("pipeline.plan", describe_plan=lambda config: f"a plan for {config.name}")
-    assert main(["plan", "name=mine"]) == 0
-    assert capsys.readouterr().out == "a plan for mine\n"
+    stub("pipeline.plan", describe_plan=lambda config, probe: f"a plan for {config.name}, {probe}")
+    assert main(["plan", "name=mine", "--no-probe"]) == 0
+    assert capsys.readouterr().out == "a plan for mine, False\n"
 
 
 @pytest.mark.parametrize(

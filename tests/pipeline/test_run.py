@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tiny_experiment import TEXTS, tiny_overrides
 from tiny_models import save_tiny
 
 from pipeline.driver import Stopped
@@ -18,15 +19,6 @@ from pipeline.schemas import RUN_TABLES
 from pipeline.store import Store
 from pipeline.validate import load_config
 
-TEXTS = [
-    ("the film was good .", "positive"),
-    ("the meal was awful and the hotel was not good .", "negative"),
-    ("a very bright book , never dull .", "positive"),
-    ("slow , dull and bad .", "negative"),
-    ("the phone is great !", "positive"),
-    ("never was a film so bad as this one , and never was a meal so slow .", "negative"),
-    ("fine .", "positive"),
-]
 PLAIN = ["attribution.m.method=gradcam", "evaluation.controls=[]"]
 METHODS = ["attribution.m.method=mask_lrp", "attribution.m.head_mask=both", "attribution.random.method=random"]
 
@@ -40,13 +32,7 @@ def model(tmp_path_factory):
 def base(model, tmp_path, monkeypatch):
     """Overrides of a small experiment whose files all go below the test's folder."""
     monkeypatch.chdir(tmp_path)
-    data = tmp_path / "reviews.tsv"
-    data.write_text("sentence\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in TEXTS))
-    return [
-        "model=local", f"model.path={model}", "dataset=local", f"dataset.path={data}", "heads.sentences=150",
-        "attribution=none", "tracking=none", "cluster.max_batch=2", "++model.label_map.positive=1",
-        "++model.label_map.negative=0",
-    ]  # fmt: skip
+    return tiny_overrides(model, tmp_path)
 
 
 def go(overrides):
@@ -196,6 +182,31 @@ def test_the_plan_knows_what_is_at_hand(base, capsys):
     more = describe_plan(load_config([*base, *METHODS, "attribution.g.method=gradcam"]))
     assert "attribute: 0" not in more
     assert "load_model: 0 results to compute" in more
+
+
+def test_a_plan_measures_and_the_run_compares(base, capsys):
+    from pipeline.plan import describe_plan
+
+    overrides = [*base, *METHODS]
+    lines = describe_plan(load_config(overrides), probe=True).splitlines()
+    assert [line for line in lines if line.startswith("time: about ")]
+    assert any(line.startswith("memory: ") and "GiB" in line for line in lines)
+    assert not Path("outputs/store").exists()
+    result = run(load_config(overrides), overrides)
+    written = manifest(result)
+    assert set(written["estimate"]["seconds"]) == {"load_model", "identify_heads", "attribute", "evaluate"}
+    assert all(seconds > 0 for seconds in written["estimate"]["seconds"].values())
+    assert set(written["worker_seconds"]) == set(written["estimate"]["seconds"])
+    assert "planned " in capsys.readouterr().err
+    left = describe_plan(load_config(overrides), probe=True)
+    assert "0:00 of work (nothing left)" in left
+
+
+def test_a_plan_says_what_does_not_fit(base):
+    from pipeline.plan import describe_plan
+
+    lines = describe_plan(load_config([*base, *METHODS, "budget.worker_hours=0.0000001"]), probe=True)
+    assert "but budget.worker_hours=1e-07; it would stop there and could go on" in lines
 
 
 def test_the_plan_fine_tunes_nothing(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,8 @@ from attribution.errors import InputError
 from pipeline.runs import Run, list_runs, resolve_run
 
 MakeRun = Callable[..., Path]
+ROOT = Path(__file__).parents[2]
+SLOW_TO_IMPORT = ("torch", "transformers", "ray", "mlflow", "hydra", "scipy", "pandas")
 
 
 def amend(folder: Path, **fields: object) -> None:
@@ -96,3 +100,18 @@ def test_two_hundred_runs_are_listed_within_a_second(run_folder: Path, tmp_path:
     started = time.perf_counter()
     assert len(list_runs(tmp_path)) == 200
     assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize("command", [["runs"], ["diff", "demo", "demo-2"]])
+def test_listing_and_comparing_wait_for_no_engine(runs: Path, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "runs").symlink_to(runs)
+    code = f"""
+import sys
+from pipeline.cli import main
+
+assert main({[*command, "--root", str(tmp_path / "root")]!r}) == 0
+print(sorted({{*{SLOW_TO_IMPORT}}} & {{*sys.modules}}))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "mask_lrp" in done.stdout or "demo" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -42,6 +42,12 @@ def root(migrated: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def run_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: recording a run writes into its manifest where the record is."""
+    return Path(shutil.copytree(run_folder, tmp_path_factory.mktemp("run") / "demo"))
+
+
 def track(config: TrackingConfig, root: Path, key: str = "key") -> Tracker:
     return Tracker(config, root=root, run_key=key, name="demo")
 
@@ -152,7 +158,7 @@ def test_tracking_none_records_nothing(tmp_path: Path, run_folder: Path) -> None
     with track(TrackingConfig("none"), tmp_path) as tracker:
         tracker.start()
         tracker.log(run_folder)
-    assert tracker.record() == {"uri": None, "run_id": None, "url": None}
+    assert tracker.record() == {"uri": None, "run_id": None, "url": None, "waiting": None}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,51 @@
+"""`headlight table`: numbers of a sweep or a run, ready to be pasted."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  headlight table last                                        the latest sweep: methods x data sets
+  headlight table grid --rows method --cols model --metric log_odds
+  headlight table outputs/runs/sst2 --cols metric             one run: methods x metrics
+  headlight table grid --cols evaluation.operator --format latex
+
+Rows and columns are method, metric, model, dataset, or any key that the sweep varied. Where several runs fall into one
+cell, it holds their mean and standard deviation.
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "table",
+        help="numbers of a sweep or a run as a table",
+        description="Print one metric of a sweep or a run as a table.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sweep", nargs="?", default="last", metavar="SWEEP", help="a sweep, or a run; default: last")
+    parser.add_argument("--rows", default="method", metavar="KEY", help="default: method")
+    parser.add_argument("--cols", metavar="KEY", help="default: dataset, or metric for one run")
+    parser.add_argument("--metric", metavar="ID", help="default: the leading metric")
+    parser.add_argument("--format", choices=("md", "csv", "latex"), default="md")
+    parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
+    parser.set_defaults(command=table)
+
+
+def table(arguments: argparse.Namespace) -> int:
+    """Print the table."""
+    from pipeline.runs import Run, resolve_run
+    from pipeline.sweep.record import find_sweep
+    from pipeline.sweep.table import WRITERS, pivot, run_rows, sweep_rows
+
+    sweep = find_sweep(arguments.sweep, arguments.root / "sweeps")
+    if sweep is None:
+        records = run_rows(Run(resolve_run(arguments.sweep, arguments.root / "runs")))
+    else:
+        records = sweep_rows(sweep)
+    columns = arguments.cols or ("metric" if sweep is None else "dataset")
+    print(WRITERS[arguments.format](pivot(records, arguments.rows, columns, arguments.metric)))
+    return 0

@@ -1,0 +1,208 @@
+"""How long a run would take, from a few microbatches that are really computed, in a store that is thrown away."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.compose import run_key
+from pipeline.config import Config
+from pipeline.data.treebanks import load_treebank
+from pipeline.execution import Executor, Outcome, Task, create_executor, in_order
+from pipeline.experiment import Experiment
+from pipeline.heads import resolved_methods
+from pipeline.microbatch import MicroBatch
+from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_whole
+from pipeline.stages import attribute, evaluate, identify_heads, load_model
+from pipeline.store import Store, write_atomically
+from pipeline.targets import targets_of
+from pipeline.worker import WorkerSettings
+
+PROBED_SENTENCES = 64  # of each treebank; the search is linear in their number
+QUANTILES = (0.0, 0.0, 0.5, 1.0)  # of the microbatches by size; the first warms up
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one microbatch took."""
+
+    stage: str
+    length: int
+    seconds_per_row: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of one worker by stage, and the most memory a worker needed."""
+
+    seconds: dict[str, float]
+    peak_bytes: int
+    workers: int
+    gpus: float  # of each worker
+
+    @property
+    def total(self) -> float:
+        """Seconds of work of all stages."""
+        return sum(self.seconds.values())
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours that GPUs are held."""
+        return self.total * self.gpus / 3600
+
+
+def estimate(experiment: Experiment) -> Estimate:
+    """Probe the experiment's model and data, and extend what that took to all microbatches. Takes seconds."""
+    batches = _chosen(experiment.batches)
+    with tempfile.TemporaryDirectory(prefix=".plan-", dir=_shared_folder(experiment)) as folder:
+        store = Store(Path(folder))
+        with create_executor(WorkerSettings(str(store.root)), experiment.config.cluster) as executor:
+            outcomes = list(_probe(experiment, batches, store, executor))
+            heads = _heads_seconds(experiment, executor)
+            samples = _samples(outcomes, batches)
+            seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
+            peak = max(outcome.peak_bytes for _, outcome in outcomes)
+            return Estimate({**seconds, identify_heads.STAGE: heads}, peak, executor.workers, executor.gpus)
+
+
+def _shared_folder(experiment: Experiment) -> Path | None:
+    """A place that workers on other machines see: the store; None where all is on this one."""
+    if experiment.config.cluster.executor == "local" or experiment.config.cluster.address is None:
+        return None
+    experiment.ledger.store.root.mkdir(parents=True, exist_ok=True)
+    return experiment.ledger.store.root
+
+
+_SHARDED = (load_model.STAGE, attribute.STAGE, evaluate.STAGE)
+
+
+def _chosen(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
+    """A few microbatches from the smallest to the largest, no two the same where there are enough."""
+    by_size = sorted(range(len(batches)), key=lambda index: batches[index].length * len(batches[index].rows))
+    places = [round(quantile * (len(by_size) - 1)) for quantile in QUANTILES]
+    places[1] = min(1, len(by_size) - 1)
+    return [batches[by_size[place]] for place in dict.fromkeys(places)]
+
+
+def _probe(
+    experiment: Experiment, batches: list[MicroBatch], store: Store, executor: Executor
+) -> Iterator[tuple[Task, Outcome]]:
+    """Take the microbatches through the stages; what a mask is does not change what it costs."""
+    config, prepared, ledger = experiment.config, experiment.prepared, Ledger(store)
+    setting = experiment.setting
+    store.put(prepared.examples_key, prepared.examples, "examples")
+    predicting = plan_whole(ledger, load_model.STAGE, [load_model.task_of(setting, batch) for batch in batches])
+    yield from _done(predicting, executor)
+    targets = _targets(config, experiment, batches, store, predicting)
+    every = np.ones((prepared.model.n_layers, prepared.model.n_heads), dtype=int).tolist()
+    entries = {label: _with_mask(entry, every) for label, entry in config.attribution.items()}
+    methods = resolved_methods(entries, None, prepared.model)
+    scores = plan_attribution(config, setting, ledger, batches, targets, methods)
+    yield from _done(scores, executor)
+    yield from _done(plan_evaluation(config, setting, ledger, batches, targets, scores.keys), executor)
+
+
+def _with_mask(entry: Mapping[str, Any], every: list[list[int]]) -> dict[str, Any]:
+    return {**entry, "head_mask": every} if isinstance(entry.get("head_mask"), str) else dict(entry)
+
+
+def _targets(
+    config: Config, experiment: Experiment, batches: list[MicroBatch], store: Store, plan: StagePlan
+) -> list[Any]:
+    """Targets of the probed rows, by row of the examples; None elsewhere."""
+    rows = experiment.prepared.examples.to_pylist()
+    targets: list[Any] = [None] * len(rows)
+    for batch, key in zip(batches, plan.keys[plan.stage], strict=True):
+        table = store.get(key, plan.stage)
+        assert table is not None, "a probe's result is gone"
+        probed = [rows[row] for row in batch.rows]
+        for row, target in zip(
+            batch.rows, targets_of(config, experiment.prepared.is_qa, probed, table.to_pylist()), strict=True
+        ):
+            targets[row] = target
+    return targets
+
+
+def _done(plan: StagePlan, executor: Executor) -> list[tuple[Task, Outcome]]:
+    """The tasks one after the other on one worker, so that none waits for another."""
+    outcomes: list[tuple[Task, Outcome]] = []
+    for task in plan.tasks:
+        executor.run(in_order([task]), lambda outcome, task=task: outcomes.append((task, outcome)))  # type: ignore[misc]
+    failed = next((outcome for _, outcome in outcomes if not outcome.ok), None)
+    if failed is not None:
+        raise RuntimeError(f"the probe of {plan.stage} failed: {failed.error}")
+    return outcomes
+
+
+def _samples(outcomes: Sequence[tuple[Task, Outcome]], batches: Sequence[MicroBatch]) -> list[Sample]:
+    samples = []
+    for stage in _SHARDED:
+        taken = [outcome for task, outcome in outcomes if task.stage == stage]
+        pairs = list(zip(batches, taken, strict=True))
+        for batch, outcome in pairs[1:] or pairs:  # the first of each stage warms up
+            samples.append(Sample(stage, batch.length, outcome.seconds / len(batch.rows)))
+    return samples
+
+
+def _extended(samples: Sequence[Sample], stage: str, batches: Sequence[MicroBatch]) -> float:
+    """Seconds of all microbatches: per row, between the probed lengths on a straight line."""
+    own = sorted((sample.length, sample.seconds_per_row) for sample in samples if sample.stage == stage)
+    lengths = np.array([batch.length for batch in batches])
+    rows = np.array([len(batch.rows) for batch in batches])
+    return float(np.interp(lengths, [length for length, _ in own], [seconds for _, seconds in own]) @ rows)
+
+
+def _heads_seconds(experiment: Experiment, executor: Executor) -> float:
+    """The search on a few sentences, extended to all of them."""
+    heads = experiment.config.heads
+    fewer = replace(heads, sentences=min(PROBED_SENTENCES, heads.sentences), limit=PROBED_SENTENCES)
+    config = replace(experiment.config, heads=fewer)
+    tasks = list(identify_heads.tasks_of(config, experiment.setting))
+    plan = StagePlan(identify_heads.STAGE, tasks)
+    seconds = sum(outcome.seconds for _, outcome in _done(plan, executor))
+    return seconds * max(1.0, _sentences(experiment.config) / PROBED_SENTENCES)
+
+
+def _sentences(config: Config) -> int:
+    if config.heads.source == "grammar":
+        return config.heads.sentences
+    if config.heads.source == "treebank" and config.heads.select:
+        return len(load_treebank(config.heads.select, config.heads.limit))
+    return 0
+
+
+def remaining(whole: Estimate, plans: Sequence[StagePlan]) -> Estimate:
+    """The part of an estimate that is left: by stage the share of results that are to be computed."""
+    shares = {plan.stage: plan.computed / max(1, plan.computed + plan.reused) for plan in plans}
+    return replace(whole, seconds={stage: seconds * shares.get(stage, 1.0) for stage, seconds in whole.seconds.items()})
+
+
+def save_estimate(config: Config, left: Estimate) -> None:
+    """Keep an estimate for the run it is of."""
+    write_atomically(_path(config), json.dumps(asdict(left), sort_keys=True).encode())
+
+
+def saved_estimate(config: Config) -> dict[str, Any] | None:
+    """What `headlight plan` said of this run, if it was asked."""
+    path = _path(config)
+    found: dict[str, Any] | None = json.loads(path.read_bytes()) if path.is_file() else None
+    return found
+
+
+def _path(config: Config) -> Path:
+    return Path(config.paths.root) / "plans" / f"{run_key(config)}.json"
+
+
+def machine_bytes() -> int:
+    """Memory of the device that the driver sees: of the first GPU, else of the machine."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

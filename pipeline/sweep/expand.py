@@ -1,0 +1,117 @@
+"""From overrides with several values to the cells of a sweep, each a list of overrides with one."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override, ValueType
+
+from pipeline.compose import packaged_groups, raise_all
+from pipeline.config import Config
+from pipeline.overrides import Problem, read_sweep
+from pipeline.validate import load_cell
+
+SHARED = ("cluster", "tracking", "paths", "report", "sweep", "budget")  # one driver has one of each
+SKIPS = "model.checkpoints"  # a problem with this key is a cell that cannot be, not a mistake
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration of a sweep."""
+
+    choices: Mapping[str, str]  # what was swept -> its value here
+    overrides: tuple[str, ...]
+    config: Config
+    skipped: str | None = None  # why it is not run
+
+    @property
+    def slug(self) -> str:
+        """The swept values as part of a folder's name."""
+        parts = (f"{key.rsplit('.', 1)[-1]}-{value}" for key, value in self.choices.items())
+        return re.sub(r"[^\w.-]+", "_", ".".join(parts))[:150]
+
+    @property
+    def label(self) -> str:
+        """The swept values, as a person writes them: `model=a dataset=b`."""
+        return " ".join(f"{key}={value}" for key, value in self.choices.items())
+
+
+def expand(overrides: Sequence[str], config_dir: str | Path | None = None) -> list[Cell]:
+    """The product of all values, the last override changing fastest. Raises InputError with the problems of all."""
+    axes, problems = _axes(overrides, config_dir)
+    cells = []
+    for combination in itertools.product(*axes):
+        lines = [line for line, _ in combination]
+        choices = {key: value for _, choice in combination for key, value in choice.items()}
+        cell, wrong = _cell(lines, choices, config_dir)
+        cells.append(cell)
+        problems += wrong
+    raise_all(problems)
+    return cells
+
+
+Axis = list[tuple[str, dict[str, str]]]  # an override with one value, and what it says of the cell
+
+
+def _axes(overrides: Sequence[str], config_dir: str | Path | None) -> tuple[list[Axis], list[Problem]]:
+    problems: list[Problem] = []
+    read = {line: read_sweep(line) for line in overrides}
+    axes = [_axis(line, override, config_dir, problems) for line, override in read.items()]
+    given = {override.key_or_group for override in read.values() if isinstance(override, Override)}
+    for key, values in _params([axis[0][0] for axis in axes if len(axis) == 1], config_dir).items():
+        if key not in given:
+            axes.append(_axis(f"{key}={values}", read_sweep(f"{key}={values}"), config_dir, problems))
+    return axes, problems
+
+
+def _params(fixed: Sequence[str], config_dir: str | Path | None) -> dict[str, str]:
+    """`sweep.params` of the configuration that all cells share."""
+    config, _ = load_cell(fixed, config_dir)
+    return dict(config.sweep.params)
+
+
+def _axis(line: str, override: Override | Problem, config_dir: str | Path | None, problems: list[Problem]) -> Axis:
+    if isinstance(override, Problem):
+        problems.append(override)
+        return [(line, {})]
+    if not override.is_sweep_override():
+        return [(line, {})]
+    key = str(override.key_or_group)
+    if key.split(".")[0] in SHARED:
+        problems.append(Problem(key, f"{line}: all runs of a sweep share {key.split('.')[0]}; give it one value."))
+    return [(f"{override.get_key_element()}={value}", {key: _plain(value)}) for value in _values(override, config_dir)]
+
+
+def _values(override: Override, config_dir: str | Path | None) -> Iterator[str]:
+    """The values as overrides write them; `glob(...)` stands for options of the group."""
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        glob: Any = override.value()
+        with packaged_groups(config_dir) as groups:
+            return iter(glob.filter(groups.options(override.key_or_group)))
+    return iter(override.sweep_string_iterator())
+
+
+def _plain(value: str) -> str:
+    return value[1:-1] if re.fullmatch(r"'[^']*'|\"[^\"]*\"", value) else value
+
+
+def _cell(lines: list[str], choices: dict[str, str], config_dir: str | Path | None) -> tuple[Cell, list[Problem]]:
+    config, problems = load_cell(lines, config_dir)
+    impossible = [problem.text for problem in problems if problem.key == SKIPS]
+    skipped = _excluded(config, choices) or next(iter(impossible), None)
+    cell = Cell(choices, tuple(lines), config, skipped)
+    config.name = f"{config.name}.{cell.slug}" if choices else config.name
+    return cell, [] if skipped else problems
+
+
+def _excluded(config: Config, choices: Mapping[str, str]) -> str | None:
+    for entry in config.sweep.exclude:
+        if entry and all(fnmatchcase(choices.get(key, ""), str(pattern)) for key, pattern in entry.items()):
+            return "sweep.exclude: " + " ".join(f"{key}={pattern}" for key, pattern in entry.items())
+    return None

@@ -1,0 +1,175 @@
+"""Numbers of many runs in one table: rows and columns as asked, intervals in the cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from attribution.errors import InputError
+from pipeline.runs import Run
+from pipeline.standing import higher_is_better, leading_metric
+from pipeline.sweep.record import SweepFolder
+
+Record = dict[str, Any]  # method, metric, value, low, high, n, model, dataset, and what was swept
+FORMATS = ("md", "csv", "latex")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table: one run's mean with its interval, or the mean over several runs with their deviation."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    runs: int = 1
+
+    @property
+    def text(self) -> str:
+        """`0.540 [0.522, 0.558]`, or `0.540 ± 0.010 (3 runs)`."""
+        if self.runs > 1:
+            return f"{self.value:.3f} ± {self.high or 0:.3f} ({self.runs} runs)"
+        bounds = f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None and self.high is not None else ""
+        return f"{self.value:.3f}{bounds}"
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """A table of entries; a missing one was not measured."""
+
+    title: str
+    corner: str
+    rows: list[str]
+    columns: list[str]
+    entries: dict[tuple[str, str], Entry]
+    best: dict[str, str]  # column -> its best row
+
+    def text(self, row: str, column: str) -> str:
+        """What stands in a cell."""
+        entry = self.entries.get((row, column))
+        return entry.text if entry else ""
+
+
+def sweep_rows(sweep: SweepFolder) -> list[Record]:
+    """A record for each method and metric of every run of a sweep."""
+    return [
+        {**job["choices"], **record}
+        for job in sweep.jobs
+        if (run := sweep.run_of(job)) is not None
+        for record in run_rows(run)
+    ]
+
+
+def run_rows(run: Run) -> list[Record]:
+    """A record for each method and metric of a run."""
+    about = {name: (run.manifest.get(name) or {}).get("name") for name in ("model", "dataset")}
+    kept = ("method", "metric", "value", "low", "high", "n")
+    rows = run.table("metrics").to_pylist()
+    return [{**about, **{key: row[key] for key in kept}} for row in rows if row["against"] is None]
+
+
+def pivot(records: Sequence[Record], rows: str, columns: str, metric: str | None = None) -> Pivot:
+    """The table of a metric, or of all metrics where these are its rows or columns."""
+    for name in (rows, columns):
+        _require("--rows/--cols", name, [key for record in records for key in record if key not in _NUMBERS])
+    chosen, title = list(records), f"all metrics, {rows} x {columns}"
+    if "metric" not in (rows, columns):
+        metrics = list(dict.fromkeys(record["metric"] for record in records))
+        metric = metric or leading_metric(metrics)
+        _require("--metric", str(metric), metrics)
+        chosen, title = [record for record in records if record["metric"] == metric], f"{metric}, {rows} x {columns}"
+    return _arranged(chosen, rows, columns, title)
+
+
+_NUMBERS = ("value", "low", "high", "n")
+
+
+def _require(option: str, value: str, choices: Iterable[str]) -> None:
+    known = list(dict.fromkeys(choices))
+    if value not in known:
+        raise InputError(f"error: {option} {value} is not in these runs. Choose one of {', '.join(known)}.")
+
+
+def _arranged(records: Sequence[Record], rows: str, columns: str, title: str) -> Pivot:
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((str(record.get(rows, "")), str(record.get(columns, ""))), []).append(record)
+    entries = {place: entry for place, group in groups.items() if (entry := _entry(group)) is not None}
+    names = list(dict.fromkeys(column for _, column in groups))
+    order = list(dict.fromkeys(row for row, _ in groups))
+    best = {column: row for column in names if (row := _best(records, entries, column, columns))}
+    return Pivot(title, rows, order, names, entries, best)
+
+
+def _entry(group: Sequence[Record]) -> Entry | None:
+    values = [record["value"] for record in group if record["value"] is not None and math.isfinite(record["value"])]
+    if not values:
+        return None
+    if len(values) > 1:
+        return Entry(fmean(values), None, stdev(values), len(values))
+    first = next(record for record in group if record["value"] == values[0])
+    return Entry(values[0], first["low"], first["high"])
+
+
+def _best(records: Sequence[Record], entries: Mapping[tuple[str, str], Entry], column: str, columns: str) -> str | None:
+    """The best row of a column; none where its metrics differ or have no direction."""
+    metrics = {record["metric"] for record in records if str(record.get(columns, "")) == column}
+    direction = higher_is_better(metrics.pop()) if len(metrics) == 1 else None
+    held = {row: entry.value for (row, name), entry in entries.items() if name == column}
+    if direction is None or len(held) < 2:
+        return None
+    return (max if direction else min)(held, key=lambda row: held[row])
+
+
+def markdown(table: Pivot) -> str:
+    """A GitHub table; the best of each column is bold."""
+    lines = [
+        [table.corner, *table.columns],
+        ["---"] * (len(table.columns) + 1),
+        *([f"`{row}`", *(_bold(table, row, column) for column in table.columns)] for row in table.rows),
+    ]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _bold(table: Pivot, row: str, column: str) -> str:
+    text = table.text(row, column)
+    return f"**{text}**" if table.best.get(column) == row else text
+
+
+def comma_separated(table: Pivot) -> str:
+    """One line for each entry with full numbers, for programs."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([table.corner, "column", "value", "low", "high", "runs"])
+    for (row, column), entry in table.entries.items():
+        writer.writerow([row, column, entry.value, entry.low, entry.high, entry.runs])
+    return out.getvalue().rstrip("\n")
+
+
+def latex(table: Pivot) -> str:
+    """A booktabs table."""
+    head = " & ".join(map(_tex, [table.corner, *table.columns])) + r" \\"
+    body = [" & ".join([_tex(row), *(_tex_cell(table, row, c) for c in table.columns)]) + r" \\" for row in table.rows]
+    columns = "l" + "r" * len(table.columns)
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    )
+
+
+def _tex_cell(table: Pivot, row: str, column: str) -> str:
+    text = _tex(table.text(row, column)).replace("±", r"$\pm$").replace("-", "$-$")
+    return rf"\textbf{{{text}}}" if table.best.get(column) == row else text
+
+
+_TEX = str.maketrans({c: rf"\{c}" for c in "&%$#_{}"} | {"~": r"\~{}", "^": r"\^{}", "\\": r"\textbackslash{}"})
+
+
+def _tex(text: str) -> str:
+    return text.translate(_TEX)
+
+
+WRITERS: dict[str, Callable[[Pivot], str]] = dict(zip(FORMATS, (markdown, comma_separated, latex), strict=True))

@@ -1,0 +1,197 @@
+"""Sweeps of a tiny experiment, from the command's overrides to the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tiny_experiment import tiny_overrides
+from tiny_models import save_tiny
+
+from attribution.errors import InputError
+from pipeline.cli import main
+from pipeline.driver import Stopped
+from pipeline.sweep.expand import expand
+from pipeline.sweep.run import run_sweep
+
+PLAIN = ["attribution.m.method=gradcam", "attribution.random.method=random", "evaluation.bootstrap_samples=100"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny("bert", tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def base(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return [*tiny_overrides(model, tmp_path), *PLAIN, "heads=all", "name=grid"]
+
+
+def record(result):
+    return json.loads((result.folder / "sweep.json").read_text())
+
+
+def computed(job):
+    return {stage: counts["computed"] for stage, counts in job["reuse"].items()}
+
+
+# --- cells ----------------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_the_product_in_hydras_order(base):
+    cells = expand([*base, "seed=1,2", "evaluation.operator=mask,delete"])
+    assert [cell.label for cell in cells] == [
+        "seed=1 evaluation.operator=mask",
+        "seed=1 evaluation.operator=delete",
+        "seed=2 evaluation.operator=mask",
+        "seed=2 evaluation.operator=delete",
+    ]
+    assert [cell.config.seed for cell in cells] == [1, 1, 2, 2]
+    assert cells[1].config.name == "grid.seed-1.operator-delete"
+    assert cells[1].overrides[-2:] == ("seed=1", "evaluation.operator=delete")
+
+
+def test_ranges_globs_and_lists(base):
+    assert len(expand([*base, "seed=range(0,3)"])) == 3
+    assert [cell.choices["heads"] for cell in expand([*base[:-2], "heads=glob(a*)"])] == ["all"]
+    lists = expand([*base, "evaluation.metrics=[aopc],[aopc,log_odds]"])
+    assert [cell.config.evaluation.metrics for cell in lists] == [["aopc"], ["aopc", "log_odds"]]
+
+
+def test_excluded_cells_and_missing_checkpoints_are_skipped(base, model):
+    cells = expand([*base, "seed=1,2,3", "sweep.exclude=[{seed:2}]"])
+    assert [cell.skipped for cell in cells] == [None, "sweep.exclude: seed=2", None]
+    cells = expand([*base, f"model.checkpoints={{first:{model}}}", "dataset.name=first,second"])
+    assert cells[0].skipped is None
+    assert cells[0].config.model.path == str(model)
+    assert cells[1].skipped == "model.checkpoints has none for the data set second. It has some for first."
+
+
+def test_parameters_of_an_experiment_file(base, tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "grid.yaml").write_text("# @package _global_\nsweep: {params: {seed: '1,2'}}\n")
+    cells = expand([*base, "experiment=grid"], tmp_path / "mine")
+    assert [cell.config.seed for cell in cells] == [1, 2]
+    assert [cell.config.seed for cell in expand([*base, "experiment=grid", "seed=7"], tmp_path / "mine")] == [7]
+
+
+def test_all_that_is_wrong_is_said_at_once(base):
+    with pytest.raises(InputError) as caught:
+        expand([*base, "seed=1,-1", "cluster=local,ray", "evaluation.operatr=mask", "evaluation.levels=paper,nine"])
+    lines = str(caught.value).splitlines()
+    assert "conf error: cluster=local,ray: all runs of a sweep share cluster; give it one value." in lines
+    assert any(line.startswith("conf error: evaluation.operatr is not a configuration key") for line in lines)
+    assert any("seed=-1" in line for line in lines)
+    assert any("evaluation.levels=nine" in line for line in lines)
+    assert len(lines) == len(set(lines)) == 4
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_runs_share_is_computed_once(base):
+    result = run_sweep([*base, "evaluation.operator=mask,unk", "evaluation.seed=0,1"])
+    assert result.exit_code == 0
+    jobs = record(result)["jobs"]
+    assert [job["status"] for job in jobs] == ["done"] * 4
+    assert sum(computed(job)["load_model"] for job in jobs) == computed(jobs[0])["load_model"] > 0
+    assert sum(computed(job)["attribute"] for job in jobs) == computed(jobs[0])["attribute"] > 0
+    assert [computed(job)["evaluate"] > 0 for job in jobs] == [True, False, True, False]
+
+
+def test_a_run_of_a_sweep_has_the_bytes_of_the_run_alone(base, tmp_path):
+    from pipeline.run import run
+    from pipeline.validate import load_config
+
+    swept = run_sweep([*base, "evaluation.operator=mask,unk"])
+    alone = run(load_config([*base, "evaluation.operator=unk", "paths.root=alone"]))
+    folder = swept.folder / record(swept)["jobs"][1]["folder"]
+    for name in ("attributions", "curves", "values", "metrics"):
+        assert (folder / f"{name}.parquet").read_bytes() == (alone.folder / f"{name}.parquet").read_bytes()
+
+
+def test_ray_shares_the_work_of_runs_under_way(base):
+    result = run_sweep([*base, "evaluation.seed=0,1,2", "cluster=ray", "cluster.workers=2"])
+    jobs = record(result)["jobs"]
+    assert [job["status"] for job in jobs] == ["done"] * 3
+    assert sum(computed(job)["evaluate"] for job in jobs) == computed(jobs[0])["evaluate"] > 0
+
+
+def test_a_failed_run_stops_no_other_and_is_listed(base, tmp_path, capsys):
+    (tmp_path / "empty.tsv").write_text("sentence\tlabel\n")
+    values = f"dataset.path={tmp_path / 'empty.tsv'},{tmp_path / 'reviews.tsv'}"
+    result = run_sweep([*base, values])
+    assert result.exit_code == 1
+    assert [job["status"] for job in record(result)["jobs"]] == ["failed", "done"]
+    out = capsys.readouterr()
+    assert any(line.startswith("failed: dataset.path=") and "empty.tsv" in line for line in out.err.splitlines())
+    page = (result.folder / "report.html").read_text()
+    assert "1 of 2 runs are done" in page
+
+
+def test_a_sweep_that_is_stopped_goes_on(base, monkeypatch):
+    from pipeline.budget import Budget
+
+    spent = iter([None] * 10 + ["the budget is spent"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Budget, "spend", lambda self, outcome: next(spent))
+        with pytest.raises(Stopped, match="the budget is spent"):
+            run_sweep([*base, "evaluation.operator=mask,unk"])
+    result = run_sweep([*base, "evaluation.operator=mask,unk"])
+    jobs = record(result)["jobs"]
+    assert [job["status"] for job in jobs] == ["done", "done"]
+    assert jobs[0]["reuse"]["load_model"]["computed"] == 0
+
+
+def test_a_spent_budget_stops_with_exit_5(base, capsys):
+    assert main(["run", *base, "budget.worker_hours=0.0000001"]) == 5
+    assert "stopped (budget.worker_hours=1e-07 is spent)" in capsys.readouterr().err
+    assert main(["run", *base]) == 0
+
+
+def test_nothing_is_started_where_every_cell_is_skipped(base, capsys):
+    assert main(["run", "-m", *base, "seed=1,2", "sweep.exclude=[{seed:'*'}]"]) == 4
+    assert "every cell is skipped" in capsys.readouterr().err
+    assert not Path("outputs").exists()
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def test_tables_of_a_sweep_and_of_a_run(base, capsys):
+    run_sweep([*base, "evaluation.operator=mask,unk"])
+    capsys.readouterr()
+    assert main(["table", "last", "--cols", "evaluation.operator"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| method | mask | unk |"
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["`m`", "`random`"]
+    rows = pq.read_table(Path("outputs/runs/grid.operator-unk/metrics.parquet")).to_pylist()
+    own = next(r for r in rows if r["metric"] == "aopc" and r["method"] == "m" and r["against"] is None)
+    assert f"{own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]" in lines[2]
+    assert main(["table", "grid", "--format", "csv"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == "method,column,value,low,high,runs"
+    assert table[1].startswith("m,reviews,")
+    assert table[1].endswith(",2")
+    assert main(["table", "grid.operator-unk", "--format", "latex"]) == 0
+    assert r"\begin{tabular}{lrrrr}" in capsys.readouterr().out
+    assert main(["table", "grid", "--metric", "aopcc"]) == 4
+    assert "--metric aopcc is not in these runs. Choose one of aopc" in capsys.readouterr().err
+
+
+def test_mlflow_has_two_levels(base):
+    from mlflow import MlflowClient
+
+    overrides = [line for line in base if not line.startswith("tracking")]
+    result = run_sweep([*overrides, "evaluation.operator=mask,unk"])
+    assert result.exit_code == 0
+    client = MlflowClient(f"sqlite:///{Path('outputs').absolute()}/mlflow.db")
+    [experiment] = [e for e in client.search_experiments() if e.name != "Default"]
+    runs = client.search_runs([experiment.experiment_id])
+    parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
+    [top] = [run_id for run_id, parent in parents.items() if parent is None]
+    assert sorted(filter(None, parents.values())) == [top, top]
+    assert {run.info.status for run in runs} == {"FINISHED"}
