@@ -36,7 +36,10 @@ def load(
     """
     folder = Path(path_or_id)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        raise InputError(f"model.path={folder} holds no safetensors weights; weights in pickle form are not loaded")
+        raise InputError(
+            f"model.path={folder} holds no safetensors weights; weights in pickle form are not loaded, "
+            f"`headlight convert {folder}` makes safetensors of them"
+        )
     config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
     architecture = (config.architectures or ["an unnamed class"])[0]
     model = LOADERS[task_of(architecture)].from_pretrained(

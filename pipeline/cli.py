@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from pipeline.commands import doctor, explain, methods, regress, results, run, sync, table
+from pipeline.commands import convert, doctor, explain, fetch, gc, methods, regress, results, run, sync, table
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
 
@@ -40,16 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = parse(argv)
     from attribution.errors import HeadlightError, InputError
+    from pipeline.errors import StorageError
 
     try:
         return int(arguments.command(arguments))
-    except HeadlightError as error:
-        print(_one_line_each(str(error)), file=sys.stderr)
-        return BAD_INPUT if isinstance(error, InputError) else FAILED
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, StorageError) as stop:
         reason = f" ({stop})" if str(stop) else ""
         print(f"stopped{reason}; the same command goes on from here", file=sys.stderr)
         return STOPPED
+    except HeadlightError as error:
+        print(_one_line_each(str(error)), file=sys.stderr)
+        return BAD_INPUT if isinstance(error, InputError) else FAILED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -80,7 +81,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, methods, explain, doctor, results, table, sync, regress):
+    for module in (run, methods, explain, doctor, results, table, fetch, convert, sync, gc, regress):
         module.add(commands)
     return parser
 

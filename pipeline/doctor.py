@@ -13,6 +13,8 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from pipeline.commands.tables import size
+
 PACKAGES = ("attribution", "evaluation", "pipeline", "conf")
 VARIABLES = {  # name -> what it holds, and the folders expected in it
     "HEADLIGHT_DATA": ("data sets and treebanks of experiment=sst2 and its like", ("sst2", "squad", "ud_ewt")),
@@ -69,10 +71,10 @@ def devices() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
     yield Finding("devices", "ok", f"{cores} cores, {torch.get_num_threads()} torch threads")
-    yield Finding("devices", "ok", f"{_size(memory.available)} of {_size(memory.total)} memory free")
+    yield Finding("devices", "ok", f"{size(memory.available)} of {size(memory.total)} memory free")
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
-        yield Finding("devices", "ok", f"{torch.cuda.get_device_name(index)}: {_size(free)} of {_size(total)} free")
+        yield Finding("devices", "ok", f"{torch.cuda.get_device_name(index)}: {size(free)} of {size(total)} free")
     if not torch.cuda.is_available():
         yield Finding("devices", "ok", "no CUDA device; everything runs on the processor")
 
@@ -118,7 +120,7 @@ def caches(root: Path) -> Iterator[Finding]:
 
     for name in ("store", "models", "runs"):
         folder = root / name
-        yield Finding("caches", "ok", f"{folder}: {_size(_bytes(folder)) if folder.is_dir() else 'empty'}")
+        yield Finding("caches", "ok", f"{folder}: {size(_bytes(folder)) if folder.is_dir() else 'empty'}")
     yield Finding("caches", "ok", f"Hugging Face: {HF_HOME}")
 
 
@@ -141,11 +143,3 @@ def tracking(root: Path) -> Iterator[Finding]:
 
 def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _size(n: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if n < 1024:
-            return f"{n:.0f} {unit}"
-        n /= 1024
-    return f"{n:.1f} GiB"

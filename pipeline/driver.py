@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
+from pipeline.errors import reason_to_stop
 from pipeline.execution import Executor, Outcome, Task
 from pipeline.schedule import Ledger, StagePlan
 
@@ -127,7 +128,7 @@ class Driver:
     def _done(self, outcome: Outcome) -> None:
         task = self._tasks.pop(outcome.task_id)
         self._ledger.settle(task)
-        if reason := self._after_outcome(outcome):
+        if reason := self._after_outcome(outcome) or reason_to_stop(outcome):
             self.stop(reason)
         for active in [active for active in self._active if task.id in active.waiting]:
             active.flow.note(outcome, task)

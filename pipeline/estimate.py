@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ from pipeline.config import Config
 from pipeline.data.treebanks import load_treebank
 from pipeline.execution import Executor, Outcome, Task, create_executor, in_order
 from pipeline.experiment import Experiment
+from pipeline.files import write_atomically
 from pipeline.heads import resolved_methods
 from pipeline.microbatch import MicroBatch
 from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_whole
 from pipeline.stages import attribute, evaluate, identify_heads, load_model
-from pipeline.store import Store, write_atomically
+from pipeline.store import Store
 from pipeline.targets import targets_of
 from pipeline.worker import WorkerSettings
 
@@ -62,23 +65,34 @@ class Estimate:
 def estimate(experiment: Experiment) -> Estimate:
     """Probe the experiment's model and data, and extend what that took to all microbatches. Takes seconds."""
     batches = _chosen(experiment.batches)
-    with tempfile.TemporaryDirectory(prefix=".plan-", dir=_shared_folder(experiment)) as folder:
-        store = Store(Path(folder))
-        with create_executor(WorkerSettings(str(store.root)), experiment.config.cluster) as executor:
-            outcomes = list(_probe(experiment, batches, store, executor))
-            heads = _heads_seconds(experiment, executor)
-            samples = _samples(outcomes, batches)
-            seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
-            peak = max(outcome.peak_bytes for _, outcome in outcomes)
-            return Estimate({**seconds, identify_heads.STAGE: heads}, peak, executor.workers, executor.gpus)
+    with (
+        _throwaway_store(experiment) as store,
+        create_executor(WorkerSettings(store.location), experiment.config.cluster) as executor,
+    ):
+        outcomes = list(_probe(experiment, batches, store, executor))
+        heads = _heads_seconds(experiment, executor)
+        samples = _samples(outcomes, batches)
+        seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
+        peak = max(outcome.peak_bytes for _, outcome in outcomes)
+        return Estimate({**seconds, identify_heads.STAGE: heads}, peak, executor.workers, executor.gpus)
 
 
-def _shared_folder(experiment: Experiment) -> Path | None:
-    """A place that workers on other machines see: the store; None where all is on this one."""
-    if experiment.config.cluster.executor == "local" or experiment.config.cluster.address is None:
-        return None
-    experiment.ledger.store.root.mkdir(parents=True, exist_ok=True)
-    return experiment.ledger.store.root
+@contextmanager
+def _throwaway_store(experiment: Experiment) -> Iterator[Store]:
+    """In a temporary folder; below the run's own store where workers on other machines have to see it."""
+    cluster, own = experiment.config.cluster, experiment.ledger.store.location
+    shared = cluster.executor != "local" and cluster.address is not None
+    if shared and "://" in own:
+        store = Store(f"{own}/plan-{uuid.uuid4().hex}")
+        try:
+            yield store
+        finally:
+            store.backend.delete(*(found.name for found in store.backend.list()))
+        return
+    if shared:
+        Path(own).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".plan-", dir=own if shared else None) as folder:
+        yield Store(folder)
 
 
 _SHARDED = (load_model.STAGE, attribute.STAGE, evaluate.STAGE)

@@ -67,8 +67,8 @@ class Experiment:
 
     def explaining(self) -> Iterator[StagePlan]:
         """Attributions and curves; again, where results turn out damaged on being read, for these alone."""
-        self._store_examples()
         for _ in range(REPAIRS):
+            self._store_examples()
             scores = self.attributing()
             yield from self._timed(self._possible(scores))
             curves = self.evaluating(scores)
@@ -107,7 +107,9 @@ class Experiment:
         raise self._damaged()
 
     def _damaged(self) -> HeadlightError:
-        return HeadlightError(f"results in {self.ledger.store.root} were damaged {REPAIRS} times after being written")
+        return HeadlightError(
+            f"results in {self.ledger.store.location} were damaged {REPAIRS} times after being written"
+        )
 
     def _possible(self, plan: StagePlan) -> StagePlan:
         """The plan without tasks that failed before, or that read what could not be made."""
@@ -117,6 +119,7 @@ class Experiment:
         return plan
 
     def _timed(self, plan: StagePlan) -> Iterator[StagePlan]:
+        self.facts.refers_to(plan.stage, (key for keys in plan.keys.values() for key in keys))
         counts = self.facts.reuse.setdefault(plan.stage, {"computed": 0, "reused": plan.reused})
         counts["computed"] += plan.computed
         if plan.stage == load_model.STAGE and plan.tasks:
@@ -133,6 +136,7 @@ class Experiment:
         self.setting = Setting.of(self.config, prepared)
 
     def _store_examples(self) -> None:
+        self.facts.refers_to("examples", [self.prepared.examples_key])
         self.ledger.store.put(self.prepared.examples_key, self.prepared.examples, "examples")
 
     def _take_predictions(self, tables: list[pa.Table]) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.store import write_atomically, write_table
+from pipeline.files import reported, write_atomically
+from pipeline.store import name_of, parquet_bytes
+
+MARKER = "run_key"  # the file that says which experiment a folder holds
+RESULTS = "results.txt"
 
 
 @dataclass
@@ -23,32 +31,68 @@ class RunFolder:
     def write(self, tables: Mapping[str, pa.Table], config_yaml: str) -> None:
         """Write all tables and the resolved configuration."""
         for name, table in tables.items():
-            self.files[f"{name}.parquet"] = write_table(self.path / f"{name}.parquet", table)
-        write_atomically(self.path / "config.yaml", config_yaml.encode())
+            data = parquet_bytes(table)
+            self.files[f"{name}.parquet"] = hashlib.sha256(data).hexdigest()
+            self._write(f"{name}.parquet", data)
+        self._write("config.yaml", config_yaml.encode())
+
+    def write_results(self, keys: Mapping[str, Iterable[str]]) -> None:
+        """Write the names of the store's tables that the run refers to, {stage: keys}, one on a line."""
+        names = sorted(name_of(key, stage) for stage, each in keys.items() for key in each)
+        self._write(RESULTS, "".join(f"{name}\n" for name in names).encode())
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, which says that the tables are complete."""
-        write_json(self.path / "manifest.json", {**manifest, "files": self.files})
+        self._write("manifest.json", as_json({**manifest, "files": self.files}))
+
+    def _write(self, name: str, data: bytes) -> None:
+        with reported(f"paths.runs={self.path.parent}", f"{self.path.name}/{name}", "written"):
+            write_atomically(self.path / name, data)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file for programs and people."""
-    write_atomically(path, json.dumps(content, indent=2, sort_keys=True, default=str).encode() + b"\n")
+    write_atomically(path, as_json(content))
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """Bytes of such a file."""
+    return json.dumps(content, indent=2, sort_keys=True, default=str).encode() + b"\n"
 
 
 def claim_folder(runs: Path, name: str, run_key: str) -> RunFolder:
     """`runs/name`, or `runs/name-2` and so on where that holds another experiment."""
-    number = 1
-    while True:
-        path = runs / (name if number == 1 else f"{name}-{number}")
-        if not path.exists() or _key(path) == run_key:
-            path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path / "run_key", run_key.encode())
-            return RunFolder(path)
-        number += 1
+    with reported(f"paths.runs={runs}", name, "written"):
+        return RunFolder(next(path for path in _candidates(runs, name) if _claimed(path, run_key)))
+
+
+def _candidates(runs: Path, name: str) -> Iterator[Path]:
+    yield runs / name
+    yield from (runs / f"{name}-{number}" for number in count(2))
+
+
+def _claimed(path: Path, run_key: str) -> bool:
+    """Whether a folder is this experiment's; one that is not there is made so."""
+    if not path.exists():
+        _make(path, run_key)
+    return _key(path) == run_key
+
+
+def _make(path: Path, run_key: str) -> None:
+    """Make a folder with its key inside from the start; where another process is quicker, it stays the other's."""
+    unclaimed = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
+    unclaimed.mkdir(parents=True)
+    try:
+        (unclaimed / MARKER).write_text(run_key)
+        unclaimed.rename(path)
+    except OSError:
+        if not path.exists():
+            raise
+    finally:
+        shutil.rmtree(unclaimed, ignore_errors=True)
 
 
 def _key(path: Path) -> str | None:
     """Which experiment a folder holds; None if it is nobody's."""
-    marker = path / "run_key"
+    marker = path / MARKER
     return marker.read_text() if marker.is_file() else None

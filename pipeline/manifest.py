@@ -6,7 +6,7 @@ import platform
 import resource
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
 from pipeline.data.labels import LabelFit
+from pipeline.errors import can_be_repeated
 from pipeline.execution import Task, worker_threads
 from pipeline.execution.task import Outcome
 from pipeline.keys import source_digest, versions
@@ -24,7 +25,6 @@ from pipeline.prepare import Prepared
 from pipeline.redact import without_credentials
 from pipeline.schemas import SCHEMA_VERSION
 from pipeline.stages.setting import device_of
-from pipeline.store import ResultMissing
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
@@ -44,6 +44,7 @@ class Facts:
     worker_seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds of all its tasks together
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
 
     def started(self) -> None:
@@ -55,13 +56,17 @@ class Facts:
         self.finished_at = _now()
 
     def note(self, outcome: Outcome, task: Task) -> None:
-        """Keep what became of a task, if it failed; what another's damage kept it from reading is computed again."""
+        """Keep what became of a task, if it failed by itself; what failed for its surroundings is done again."""
         self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
-        if outcome.ok or outcome.error_kind == ResultMissing.__name__:
+        if outcome.ok or can_be_repeated(outcome):
             return
         self.lost.update(task.results)
         entry = {"stage": task.stage, "task": task.id[:16], "error": outcome.error, "traceback": outcome.traceback}
         self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
+
+    def refers_to(self, stage: str, keys: Iterable[str]) -> None:
+        """Note results that the run is made of: `headlight gc` keeps them as long as the run."""
+        self.keys.setdefault(stage, set()).update(keys)
 
     def lacks(self, task: Task) -> bool:
         """Whether a task reads something that could not be made."""

@@ -34,7 +34,7 @@ def describe_plan(config: Config, probe: bool = False) -> str:
             f"model minilm_reviews: fine-tuned first, in about a minute; the plan counts tokens and passes after that\n"
             f"examples: {len(dataset.examples)} of {dataset.name}, {len(config.attribution)} methods"
         )
-    experiment = Experiment(config, Ledger(Store(config.paths.store)), say=lambda text: None)
+    experiment = Experiment(config, Ledger(Store(config.paths.store).checked()), say=lambda text: None)
     experiment.check()
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)

@@ -61,8 +61,8 @@ def _tracker(config: Config) -> Tracker:
 
 
 def open_store(config: Config) -> Store:
-    """Where results are, under an absolute path: workers have their own working directory."""
-    return Store(Path(config.paths.store).absolute())
+    """Where results are. Raises `InputError` where nothing can be had there."""
+    return Store(config.paths.store).checked()
 
 
 def require_cluster(config: ClusterConfig) -> None:
@@ -90,7 +90,7 @@ class Pool:
 
     def start(self) -> Executor:
         """The executor."""
-        executor = self.stack.enter_context(create_executor(WorkerSettings(str(self.store.root)), self.cluster))
+        executor = self.stack.enter_context(create_executor(WorkerSettings(self.store.location), self.cluster))
         self.workers, self.gpus = executor.workers, executor.gpus
         return executor
 
@@ -153,6 +153,7 @@ class RecordedRun:
             "metrics": metrics_table(values, masked, scoring),
         }
         folder.write(tables, config_yaml(config))
+        folder.write_results(done.facts.keys)
         done.facts.not_finite(done.attributions)
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()

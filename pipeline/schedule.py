@@ -57,7 +57,7 @@ class Ledger:
         """The plan of a stage: `wanted` gives {label: key} by microbatch, `task_of` a task for some keys of one."""
         plan = StagePlan(stage, keys={label: [] for keys in wanted[:1] for label in keys})
         asked = dict.fromkeys(key for keys in wanted for key in keys.values())
-        held = {key for key in asked if self.store.has(key, stage)}
+        held = self.store.held(asked, stage)
         coming = {key: self._makers[key] for key in asked if key not in held and key in self._makers}
         for index, keys in enumerate(wanted):
             absent = [key for key in dict.fromkeys(keys.values()) if key not in held and key not in coming]

@@ -180,6 +180,10 @@ def _paths(config: Config) -> Iterator[Problem]:
     for key in ("paths.root", "paths.store", "paths.runs", "paths.models"):
         if Path(_value(config, key)).is_file():
             yield Problem(key, f"{key}={_value(config, key)} is a file; give a folder.")
+    for key in ("paths.root", "paths.runs", "paths.models"):
+        if "://" in _value(config, key):
+            text = f"{key}={_value(config, key)} is not a folder; only paths.store may be elsewhere, in s3://bucket/prefix."
+            yield Problem(key, text)
 
 
 def _name(config: Config) -> Iterator[Problem]:

@@ -14,10 +14,11 @@ from transformers.utils import logging as transformers_logging
 
 from attribution.explainer import Explainer
 from attribution.model.inputs import Inputs
+from pipeline.errors import ResultMissing
 from pipeline.execution.task import Task
 from pipeline.microbatch import inputs_of
 from pipeline.stages import process
-from pipeline.store import ResultMissing, Store
+from pipeline.store import Store
 
 Kept = TypeVar("Kept")
 
@@ -112,5 +113,5 @@ class StageWorker:
         """A table that an earlier stage wrote."""
         table = self.store.get(key, stage)
         if table is None:
-            raise ResultMissing(f"the {stage} table {key} is not in {self.store.root}; run again to compute it")
+            raise ResultMissing(f"the {stage} table {key} is not in {self.store.location}; run again to compute it")
         return table

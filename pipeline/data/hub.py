@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from attribution.errors import InputError
 from pipeline.config import DatasetConfig
 from pipeline.data.cells import Content, Source, read_examples
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 PREFERRED_SPLITS = ("validation", "validation_matched", "dev", "test", "train")
 
 
@@ -17,6 +20,7 @@ def load_hub(config: DatasetConfig) -> Content:
         raise InputError("conf error: dataset=hub needs dataset.id=<owner/name>.")
     where = _where(config)
     split, note = _one_split(_download(config, where), config, where)
+    _require_revision(split, config, where)
     if not len(split):
         raise InputError(f"conf error: {where} has no rows.")
     names = {name: feature.names for name, feature in split.features.items() if hasattr(feature, "names")}
@@ -24,6 +28,29 @@ def load_hub(config: DatasetConfig) -> Content:
     content = read_examples(source, config)
     content.notes.extend(note)
     return content
+
+
+def cached(config: DatasetConfig) -> tuple[Path, int, str]:
+    """Where the library keeps what `load_hub` has loaded: folder, bytes, commit."""
+    where = _where(config)
+    split, _ = _one_split(_download(config, where), config, where)
+    files = _files(split)
+    return files[0].parent, sum(file.stat().st_size for file in files), files[0].parent.name
+
+
+def _files(split: Any) -> list[Path]:
+    """Its files in the library's cache, in a folder named after the commit."""
+    return [Path(file["filename"]) for file in split.cache_files]
+
+
+def _require_revision(split: Any, config: DatasetConfig, where: str) -> None:
+    """Without network the library takes the latest data set in its cache, whatever revision was asked for."""
+    commits = {file.parent.name for file in _files(split) if COMMIT.fullmatch(file.parent.name)}
+    if COMMIT.fullmatch(config.revision or "") and commits - {config.revision}:
+        raise InputError(
+            f"conf error: {where} is not in the local cache, which has {', '.join(sorted(commits))}; get it with "
+            "`headlight fetch` where the Hub can be reached."
+        )
 
 
 def _where(config: DatasetConfig) -> str:
@@ -46,7 +73,7 @@ def _download(config: DatasetConfig, where: str) -> Any:
     except ConnectionError as error:
         raise InputError(
             f"conf error: {where} is not in the local cache and the Hub cannot be reached ({_line(error)}); "
-            f"go online once without HF_HUB_OFFLINE, or use dataset=local."
+            f"get it with `headlight fetch` where it can, or use dataset=local."
         ) from error
     except (ValueError, RuntimeError, OSError, datasets.exceptions.DatasetsError) as error:
         raise InputError(f"conf error: {where}: {_line(error)}{_advice(str(error))}") from error

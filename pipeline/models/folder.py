@@ -119,8 +119,8 @@ def _no_weights(location: Location) -> str:
         f"holds weights only as {', '.join(pickles)}, which" if pickles else "has no model.safetensors; other formats"
     )
     return (
-        f"conf error: {location.where} {found} can run code when loaded and are never opened; convert where you trust "
-        f"them: AutoModel….from_pretrained(<folder>).save_pretrained(<folder>) writes model.safetensors."
+        f"conf error: {location.where} {found} can run code when loaded and are never opened; "
+        f"`headlight convert {location.id or location.folder}` makes safetensors of pytorch_model.bin, running nothing."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -61,16 +61,16 @@ def _hub(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
     if not config.id:
         raise InputError("conf error: model=hub needs model.id=<owner/name>.")
     where = f"model.id={config.id}" + (f" model.revision={config.revision}" if config.revision else "")
-    folder = _download(config.id, config.revision, where)
+    folder = download(config.id, config.revision, where)
     return Location(folder, where, config.name or config.id.rsplit("/", 1)[-1], config.id, folder.name)
 
 
-def _download(repository: str, revision: str | None, where: str) -> Path:
+def download(repository: str, revision: str | None, where: str, patterns: Sequence[str] = DOWNLOADED) -> Path:
     """The snapshot's folder, named after its commit. Only weights in safetensors, config and tokenizer are fetched."""
     try:
         # Patterns match across folders, so what lies in subfolders (other formats) has to be left out on its own.
         folder = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=list(DOWNLOADED), ignore_patterns=["*/*"]
+            repository, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]
         )
     except (hub_errors.HfHubHTTPError, hub_errors.HFValidationError, OSError) as error:
         raise InputError(f"conf error: {where}: {_advice(error, repository)}") from error
@@ -97,7 +97,7 @@ ADVICE: list[tuple[type[Exception], str]] = [  # the first that fits
     (hub_errors.RevisionNotFoundError, "this revision does not exist; model.revision takes a commit, tag or branch."),
     (
         hub_errors.LocalEntryNotFoundError,
-        "not in the local cache, and the Hub cannot be reached; go online once without HF_HUB_OFFLINE, or use "
+        "not in the local cache, and the Hub cannot be reached; get it with `headlight fetch` where it can, or use "
         "model=local.",
     ),
     (hub_errors.HFValidationError, "this is not a repository id: {line}"),

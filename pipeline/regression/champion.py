@@ -15,11 +15,11 @@ from typing import Any
 
 from attribution.errors import InputError
 from pipeline.config import TrackingConfig
+from pipeline.files import write_atomically
 from pipeline.keys import file_digest
 from pipeline.regression.registry import KEPT, Champion, Registry, registry_of
 from pipeline.regression.series import Series, all_series
 from pipeline.runs import Run, read_manifest
-from pipeline.store import write_atomically
 from pipeline.tracking.destination import destination
 
 

@@ -16,7 +16,9 @@ from attribution.errors import HeadlightError, InputError
 from pipeline.compose import run_key
 from pipeline.config import Config
 from pipeline.driver import Stopped
+from pipeline.errors import StorageError
 from pipeline.execution import Progress, make_progress
+from pipeline.files import write_atomically
 from pipeline.regression.champion import files_of
 from pipeline.regression.compare import Side, departures, pairs_of, same_digits
 from pipeline.regression.confirm import of_the_night
@@ -35,7 +37,6 @@ from pipeline.run import DONE, run
 from pipeline.run import FAILED as RUN_FAILED
 from pipeline.runs import Run
 from pipeline.standing import is_control
-from pipeline.store import write_atomically
 
 SECRET, WEBHOOK = "regression.webhook", "HEADLIGHT_WEBHOOK"  # an override and a variable that must not be recorded
 
@@ -47,6 +48,8 @@ def regress(config: Config, overrides: Sequence[str] = (), progress: Progress | 
         night = _Night(config, list(overrides), series, rule, progress or make_progress())
         try:
             night.execute()
+        except StorageError:
+            raise  # goes on where it was, once there is room
         except HeadlightError as error:
             night.verdict.stop(BAD_INPUT if isinstance(error, InputError) else FAILED, *str(error).splitlines())
             night.record()
@@ -91,14 +94,19 @@ class _Night:
 
     @cached_property
     def name(self) -> str:
-        """Name of the night's run: that of the night that was interrupted, if it was the same."""
+        """Name of the night's run: that of the same night where it was interrupted, unless the next one is due."""
         unnamed, marker = run_key(self.config), self.series.unfinished / "night.json"
-        if marker.exists() and (begun := json.loads(marker.read_text("utf-8")))["run_key"] == unnamed:
+        begun = json.loads(marker.read_text("utf-8")) if marker.exists() else {}
+        if begun.get("run_key") == unnamed and not self._is_due(begun["started"]):
             return str(begun["name"])
         shutil.rmtree(self.series.unfinished, ignore_errors=True)
         name = f"{self.series.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        write_atomically(marker, json.dumps({"name": name, "run_key": unnamed}).encode())
+        write_atomically(marker, json.dumps({"name": name, "run_key": unnamed, "started": _now()}).encode())
         return name
+
+    def _is_due(self, started: str) -> bool:
+        every = duration("regression.every", self.config.regression.every)
+        return datetime.now(UTC) - datetime.fromisoformat(started) >= every
 
     @cached_property
     def verdict(self) -> Verdict:

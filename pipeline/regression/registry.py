@@ -15,7 +15,7 @@ from pipeline.tracking.connection import Connection
 from pipeline.tracking.destination import Destination, destination
 
 ALIAS, PREFIX = "champion", "headlight-"
-KEPT = frozenset({".parquet", ".json", ".yaml", ".html"})  # files of a run that belong to its record
+KEPT = frozenset({".parquet", ".json", ".yaml", ".html", ".txt"})  # files of a run that belong to its record
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution.errors import InputError
-from pipeline.store import write_atomically
+from pipeline.files import write_atomically
 
 FOLDER = "regression"
 

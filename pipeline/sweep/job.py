@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from attribution.errors import HeadlightError
 from pipeline.driver import Steps
+from pipeline.errors import StorageError
 from pipeline.execution import Outcome, Task
 from pipeline.run import RecordedRun
 from pipeline.sweep.expand import Cell
@@ -50,6 +51,8 @@ class Job:
         try:
             with self.run.tracker:
                 yield from self.run.steps()
+        except StorageError:  # no other job fares better
+            raise
         except HeadlightError as error:
             self._failed(str(error))
         except Exception as error:

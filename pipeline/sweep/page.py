@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.files import write_atomically
 from pipeline.report.html import Child, Safe, join, tag
 from pipeline.report.page import document
-from pipeline.store import write_atomically
 from pipeline.sweep.record import SweepFolder
 from pipeline.sweep.table import Pivot, Record, pivot, sweep_rows
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from attribution.errors import InputError
+from pipeline.files import write_atomically
 from pipeline.runs import MANIFEST, Run
 from pipeline.schemas import SCHEMA_VERSION
-from pipeline.store import write_atomically
 from pipeline.sweep.job import Job
 
 SWEEP = "sweep.json"

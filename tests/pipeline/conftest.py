@@ -5,8 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
-from collections.abc import Callable, Iterable
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +310,29 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qa_run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One question answering run, not to be changed but for its report."""
     return write_run(tmp_path_factory.mktemp("runs") / "questions", task="question_answering")
+
+
+@pytest.fixture(scope="session")
+def s3_environment() -> Iterator[dict[str, str]]:
+    """The environment of a bucket: of HEADLIGHT_TEST_S3=s3://bucket/prefix, else of moto's server, started here."""
+    if "HEADLIGHT_TEST_S3" in os.environ:
+        yield {"HEADLIGHT_TEST_S3": os.environ["HEADLIGHT_TEST_S3"]}
+        return
+    script = Path(__file__).parents[1] / "s3_server.py"
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+            urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=60).close()
+            keys = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "made-up", "AWS_REGION": "us-east-1"}
+            yield {"HEADLIGHT_TEST_S3": "s3://bucket/tests", "AWS_ENDPOINT_URL": url, **keys}
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def s3(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address in the bucket where nothing is yet."""
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    return f"{s3_environment['HEADLIGHT_TEST_S3']}/{uuid.uuid4().hex}"

@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from attribution.errors import InputError
 from pipeline.cli import main
+from pipeline.compose import run_key
 from pipeline.execution import make_progress
 from pipeline.regression.night import overdue, regress
 from pipeline.regression.promote import promote
@@ -170,7 +171,7 @@ def test_a_champion_whose_files_were_touched_is_incomparable(nights: tuple[Path,
 def test_an_interrupted_night_goes_on_under_its_name(
     nights: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, overrides = nights
+    root, overrides = nights
     original, puts = Store.put, []
 
     def put(store: Store, key: str, table: Any, stage: str) -> Any:
@@ -183,12 +184,23 @@ def test_an_interrupted_night_goes_on_under_its_name(
         patch.setattr(Store, "put", put)
         with pytest.raises(KeyboardInterrupt):
             go(overrides)
-    series = Series(Path(overrides[-1].partition("=")[2]), "nightly")
+    series = Series(root, "nightly")
     begun = json.loads((series.unfinished / "night.json").read_text())["name"]
     verdict = go(overrides)
     assert verdict.night == begun
+    assert not series.unfinished.exists()
     assert json.loads((folder_of(verdict) / "manifest.json").read_text())["reuse"]["attribute"]["computed"] == 0
     assert verdict.exit_code == 0
+
+
+def test_what_was_left_of_an_older_night_is_not_taken_for_this_one(nights: tuple[Path, list[str]]) -> None:
+    root, overrides = nights
+    left = {"name": "nightly-old", "run_key": run_key(load_config(overrides)), "started": "2026-01-01T02:00:00+00:00"}
+    marker = Series(root, "nightly").unfinished / "night.json"
+    marker.parent.mkdir()
+    marker.write_text(json.dumps(left))
+    (marker.parent / "store").mkdir()
+    assert go(overrides).night != "nightly-old"
 
 
 def test_a_missing_night_is_a_warning_the_next_time_and_an_exit_code_meanwhile(

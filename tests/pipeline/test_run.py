@@ -120,8 +120,8 @@ def test_a_result_damaged_after_it_was_written_is_computed_again(base, monkeypat
     def put(store, key, table, kind):
         stored = original(store, key, table, kind)
         if kind == stage and not damaged:
-            damaged.append(stored.path)
-            stored.path.write_bytes(stored.path.read_bytes()[:-9] + b"corrupted")
+            damaged.append(Path(store.location, stored.name))
+            damaged[0].write_bytes(damaged[0].read_bytes()[:-9] + b"corrupted")
         return stored
 
     monkeypatch.setattr(Store, "put", put)
