@@ -10,7 +10,20 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from pipeline.commands import convert, doctor, explain, fetch, gc, methods, results, run, submit, sync, table
+from pipeline.commands import (
+    convert,
+    doctor,
+    explain,
+    fetch,
+    gc,
+    methods,
+    regress,
+    results,
+    run,
+    submit,
+    sync,
+    table,
+)
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
 
@@ -30,7 +43,8 @@ EPILOG = """examples:
   headlight report last                             the report of the latest run
 
 exit codes:
-  0 done   1 failure in the run   4 bad configuration or input   5 stopped early, the same command goes on from there
+  0 done   1 failure in the run   2 regression found   3 nothing to compare with, or a night is missing
+  4 bad configuration or input   5 stopped early, the same command goes on from there
 """
 
 
@@ -97,7 +111,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, submit, methods, explain, doctor, results, table, fetch, convert, sync, gc):
+    for module in (run, submit, methods, explain, doctor, results, table, regress, fetch, convert, sync, gc):
         module.add(commands)
     return parser
 

@@ -42,7 +42,8 @@ ENVIRONMENT = {
 }
 
 
-NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep", "budget")  # groups that say where and how, not what
+# groups that say where and how, not what
+NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep", "budget", "regression")
 CHECKPOINT = {"local": "path", "hub": "id"}  # model.source -> the key that a checkpoint is the value of
 
 
