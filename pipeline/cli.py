@@ -10,9 +10,17 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from pipeline.commands import convert, doctor, explain, fetch, gc, methods, regress, results, run, sync, table
+from pipeline.commands import convert, doctor, explain, fetch, gc, methods, regress, results, run, submit, sync, table
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
+
+# Nothing leaves the machine unasked; whoever sets one of these has decided otherwise.
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 EPILOG = """examples:
   headlight run experiment=demo                     the whole way on what the package brings along
@@ -38,7 +46,16 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    for name, value in NO_TELEMETRY.items():
+        os.environ.setdefault(name, value)
     arguments = parse(argv)
+    from pipeline.terminal import guarded
+
+    with guarded():
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from attribution.errors import HeadlightError, InputError
     from pipeline.errors import StorageError
 
@@ -81,7 +98,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, methods, explain, doctor, results, table, fetch, convert, sync, gc, regress):
+    for module in (run, submit, methods, explain, doctor, results, table, fetch, convert, sync, gc, regress):
         module.add(commands)
     return parser
 

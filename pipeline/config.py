@@ -108,7 +108,8 @@ class ClusterConfig:
     """Where it runs."""
 
     executor: str = MISSING  # local, ray
-    address: str | None = None
+    address: str | None = None  # host:port of a Ray cluster; None: RAY_ADDRESS, else a private one on this machine
+    wait: str | None = None  # how long to wait for nodes until the workers fit: 90s, 10m, 2h
     workers: int | None = None  # ray: default one per GPU, else cpus // cpus_per_worker
     cpus_per_worker: float = 1
     gpus_per_worker: float = 0
@@ -230,6 +231,7 @@ ONLY_WITH: dict[str, tuple[str, str]] = {
     "heads.report": ("heads.source", "treebank"),
     "heads.run": ("heads.source", "run"),
     "cluster.address": ("cluster.executor", "ray"),
+    "cluster.wait": ("cluster.executor", "ray"),
     "cluster.workers": ("cluster.executor", "ray"),
 }
 

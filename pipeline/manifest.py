@@ -22,7 +22,6 @@ from pipeline.execution import Task, worker_threads
 from pipeline.execution.task import Outcome
 from pipeline.keys import source_digest, versions
 from pipeline.prepare import Prepared
-from pipeline.redact import without_credentials
 from pipeline.schemas import SCHEMA_VERSION
 from pipeline.stages.setting import device_of
 
@@ -100,7 +99,7 @@ def manifest_of(
         "created": facts.created,
         "finished": facts.finished_at,
         "status": "failed" if facts.failures else "done",
-        "overrides": [without_credentials(override) for override in overrides],
+        "overrides": list(overrides),
         "model": _model(prepared),
         "dataset": {
             "name": prepared.dataset.name,

@@ -246,9 +246,13 @@ def _tracking(config: Config) -> Iterator[Problem]:
 def _cluster(config: Config) -> Iterator[Problem]:
     import torch
 
+    from pipeline.execution.preflight import bad_wait
+
     here = config.cluster.executor == "local"
     if here and config.cluster.device == "cuda" and not torch.cuda.is_available():
         yield Problem("cluster.device", "cluster.device=cuda: this machine has no CUDA device. Use cluster.device=cpu.")
+    for text in bad_wait(config.cluster):
+        yield Problem("cluster.wait", f"{text}.")
 
 
 CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
