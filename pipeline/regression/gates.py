@@ -22,7 +22,7 @@ from pipeline.regression.decide import (
 from pipeline.regression.verdict import Drift, Move
 
 COMPUTING = ("load_model", "identify_heads", "attribute", "evaluate")
-MOVED = 5  # examples of each column that moved
+MOVED, MOVES = 5, 30  # examples of each column that moved, and of all together
 
 Manifest = Mapping[str, Any]
 
@@ -118,7 +118,7 @@ def moved_most(pairs: Pairs, findings: Sequence[Finding], rule: Rule, rows: Mapp
     chosen = pairs.only(loud) if loud else pairs
     moves = [move for j in range(len(chosen.keys)) for move in _moves(chosen, j, rows)]
     moves.sort(key=lambda move: -abs(move.loss) / (tolerance_of(move.metric, rule) or 1.0))
-    return moves[: MOVED * max(1, len(loud))]
+    return moves[: min(MOVES, MOVED * max(1, len(loud)))]
 
 
 def _moves(pairs: Pairs, column: int, rows: Mapping[str, int]) -> Iterator[Move]:

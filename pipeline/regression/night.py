@@ -20,7 +20,7 @@ from pipeline.errors import StorageError
 from pipeline.execution import Progress, make_progress
 from pipeline.files import write_atomically
 from pipeline.regression.champion import files_of
-from pipeline.regression.compare import Side, departures, pairs_of, same_digits
+from pipeline.regression.compare import VARY, Departure, Side, departures, pairs_of, same_digits
 from pipeline.regression.confirm import of_the_night
 from pipeline.regression.decide import PASS, REGRESSION, WARN, Finding, Rule, decide, golden
 from pipeline.regression.formats import junit, markdown
@@ -147,8 +147,8 @@ class _Night:
         self.verdict.champion = _party(champion)
         found = departures(_side(champion), _side(candidate), self.config.regression.vary)
         self.verdict.departures = found
-        if forbidden := [str(departure) for departure in found if not departure.allowed]:
-            self.verdict.stop(INCOMPARABLE, *forbidden)
+        if forbidden := [departure for departure in found if not departure.allowed]:
+            self.verdict.stop(INCOMPARABLE, *map(str, forbidden), *_advice(forbidden))
             return
         self._judge(Fresh(config, champion, candidate, found, self.series.unfinished, self.progress))
         self._look_back(champions, candidate)
@@ -227,6 +227,14 @@ def _repeatable(finding: Finding, fresh: Fresh, rule: Rule) -> Finding:
         return replace(finding, confirmed=True)
     text = f"{finding.text}; not confirmed: the same computation done again gives other values"
     return replace(finding, level=WARN, confirmed=False, text=text)
+
+
+def _advice(forbidden: Sequence[Departure]) -> list[str]:
+    """What to set where all of it may vary, if that is meant."""
+    kinds = {departure.kind for departure in forbidden}
+    if not kinds <= set(VARY):
+        return []
+    return [f"if that is meant: regression.vary with {' and '.join(sorted(kinds))}, or promote this night"]
 
 
 def _side(run: Run) -> Side:

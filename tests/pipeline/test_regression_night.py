@@ -159,6 +159,12 @@ def test_what_may_not_differ_is_incomparable(nights: tuple[Path, list[str]], pla
     assert suite.get("errors") == "1"
 
 
+def test_what_could_be_allowed_is_said(nights: tuple[Path, list[str]], planted: Path) -> None:
+    verdict = go([*nights[1], f"model.path={planted}"])
+    assert verdict.exit_code == 3
+    assert verdict.reasons[-1] == "if that is meant: regression.vary with model, or promote this night"
+
+
 def test_a_champion_whose_files_were_touched_is_incomparable(nights: tuple[Path, list[str]]) -> None:
     root, overrides = nights
     (values,) = (root / "regression" / "nightly" / "champions").glob("*/values.parquet")
