@@ -21,7 +21,7 @@ from pipeline.cli import main, parse
 from pipeline.commands import explain as explain_command
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("run", "plan", "methods", "explain", "doctor", "report", "runs", "diff")
+COMMANDS = ("run", "submit", "plan", "methods", "explain", "doctor", "report", "runs", "diff")
 
 
 @pytest.fixture(autouse=True)
