@@ -339,6 +339,8 @@ def s3(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_environment.items():
         monkeypatch.setenv(name, value)
     return f"{s3_environment['HEADLIGHT_TEST_S3']}/{uuid.uuid4().hex}"
+
+
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database; making one takes seconds, so tests copy it."""
     root = tmp_path_factory.mktemp("mlflow")
