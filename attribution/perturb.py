@@ -122,7 +122,7 @@ def run_perturbed(
     parts = [_copies(adapter, base, perturbation, positions) for perturbation in perturbations]
     copies = _Copies.joined(parts)
     first, inverse = distinct_rows(copies.identity())
-    values, counts = _run(adapter, copies.take(first), read, batch_tokens or _default_batch_tokens(adapter))
+    values, counts = _run(adapter, copies.take(first), read, batch_tokens or default_batch_tokens(adapter))
     sizes = [len(part.lengths) for part in parts]
     return list(torch.split(values.to(inverse.device)[inverse], sizes)), replace(counts, requested=len(inverse))
 
@@ -264,7 +264,8 @@ def _fill(adapter: ModelAdapter) -> dict[str, int]:
     return {"input_ids": adapter.pad_id or 0}
 
 
-def _default_batch_tokens(adapter: ModelAdapter) -> int:
+def default_batch_tokens(adapter: ModelAdapter) -> int:
+    """Tokens of one pass where nothing else is asked for."""
     return BATCH_TOKENS.get(adapter.device.type, BATCH_TOKENS_ELSEWHERE)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,13 @@ def plan_microbatches(examples: pa.Table, cluster: ClusterConfig, max_length: in
         for width, members in sorted(buckets.items())
         for rows in _chunks(members, max(1, min(cluster.max_batch, cluster.batch_tokens // width)))
     ]
+
+
+def without(batch: MicroBatch, items: Collection[str]) -> MicroBatch | None:
+    """A microbatch without some of its examples, in passes of the same length; None if no example is left."""
+    kept = [(row, item) for row, item in zip(batch.rows, batch.items, strict=True) if item not in items]
+    rows, left = zip(*kept, strict=True) if kept else ((), ())
+    return MicroBatch(rows, left, batch.length) if kept else None
 
 
 def _lengths(examples: pa.Table) -> list[int]:

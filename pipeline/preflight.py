@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from transformers import AutoConfig
 
 from attribution.errors import InputError
 from attribution.heads import HeadScores
+from attribution.loading import read_config
 from attribution.model.adapter import ModelAdapter
 from attribution.perturb import resolve_operator
 from evaluation import METRICS
@@ -59,7 +59,7 @@ def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> N
     """Perturbations this model cannot be given, as far as its configuration and its tokenizer tell."""
     if all(METRICS[metric].curve is None for metric in config.evaluation.metrics):
         return
-    declared = AutoConfig.from_pretrained(prepared.model.folder, trust_remote_code=False, local_files_only=True)
+    declared = read_config(prepared.model.folder, local_files_only=True)
     with torch.device("meta"):  # no weights are needed to know its tokens
         model = AUTO_CLASSES[prepared.model.task].from_config(declared, trust_remote_code=False)
     try:

@@ -62,6 +62,7 @@ RANGES: dict[str, _Range] = {
     "model.max_length": (lambda value: value >= 3, "at least 3"),
     "dataset.limit": _POSITIVE,
     "dataset.min_tokens": _NOT_NEGATIVE,
+    "dataset.skip": _NOT_NEGATIVE,
     "dataset.min_gold_probability": _SHARE,
     "heads.sentences": _POSITIVE,
     "heads.limit": _POSITIVE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from attribution.model.inputs import Inputs
 from pipeline.errors import ResultMissing
 from pipeline.execution.task import Task
 from pipeline.microbatch import inputs_of
+from pipeline.parts import compute_in_parts
 from pipeline.stages import process
 from pipeline.store import Store
 
@@ -91,12 +92,20 @@ class StageWorker:
         return Store(self.settings.store)
 
     def process(self, task: Task) -> dict[str, Any]:
-        """Do one task: {key of each result: its sha256}."""
-        return process(task.stage, task.payload, self)
+        """Do one task: {sha256: {key of each result: its digest}, parts: in how many parts it was computed}."""
+        compute = partial(process, task.stage, task.payload, self)
+        if task.items:
+            tables, parts = compute_in_parts(compute, task.items, task.parts)
+        else:
+            tables, parts = compute(slice(None)), 1
+        if task.is_probe():
+            return {}
+        digests = {key: self.store.put(key, table, task.stage).sha256 for key, table in tables.items()}
+        return {"sha256": digests, "parts": parts}
 
-    def open(self, shard: Shard) -> tuple[Explainer, list[dict[str, Any]], Inputs]:
-        """The model, rows and inputs [B, length] of a shard."""
-        explainer, examples = self.explainer(shard.model), self.examples(shard.examples_key, shard.rows)
+    def open(self, shard: Shard, rows: slice) -> tuple[Explainer, list[dict[str, Any]], Inputs]:
+        """The model, and some rows of a shard with their inputs [B, length]."""
+        explainer, examples = self.explainer(shard.model), self.examples(shard.examples_key, shard.rows[rows])
         pad_id = explainer.adapter.pad_id or 0
         return explainer, examples, inputs_of(examples, shard.length, pad_id, segment_ids=shard.segment_ids)
 

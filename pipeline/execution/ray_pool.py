@@ -11,7 +11,8 @@ import logging
 import math
 import pickle
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,44 +23,19 @@ from attribution.errors import HeadlightError
 from pipeline.config import ClusterConfig
 from pipeline.execution.backlog import Backlog, Job
 from pipeline.execution.ray_cluster import connect, python_path
+from pipeline.execution.ray_member import Member, cause_of
 from pipeline.execution.ray_worker import Hello, RayWorker
-from pipeline.execution.resources import worker_demand
+from pipeline.execution.resources import room, worker_demand
 from pipeline.execution.task import NextTask, OnOutcome, WorkerFactory, in_order
+from pipeline.execution.watchdog import AtWork, Watchdog
 from pipeline.keys import PACKAGES, source_digest
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.5
 QUIET_S = 60.0  # after so long without an answer the log says what is waited for
-CAUSE_CHARACTERS = 300
-
-
-@dataclass
-class Member:
-    """An actor of the pool. It starts (no `hello` yet), is idle (no `ref`), or does its `job`."""
-
-    actor: Any
-    ref: Any  # the answer that is awaited from it
-    hello: Hello | None = None
-    job: Job | None = None
-    since: float = field(default_factory=time.monotonic)
-    warm: set[str] = field(default_factory=set)  # affinities of what it has done
-
-    def assign(self, job: Job) -> None:
-        """Send it a job."""
-        self.job, self.since = job, time.monotonic()
-        self.warm.add(job.task.affinity)
-        self.ref = self.actor.process.remote(job.task)
-
-    def release(self) -> Job | None:
-        """Its job, if it has one, which it no longer does."""
-        job, self.job, self.ref = self.job, None, None
-        return job
-
-    @property
-    def name(self) -> str:
-        """Host and process, once they are known."""
-        return self.hello.name if self.hello else "(starting)"
+FOLLOW_S = 2.0  # how often to look for nodes that joined or left
+FRUITLESS = 2  # after so many tasks given up without an example to blame, no more are searched for one
 
 
 @dataclass
@@ -68,34 +44,38 @@ class Run:
 
     backlog: Backlog
     on_outcome: OnOutcome
+    fruitless: int = 0  # tasks in a row that were given up without an example to blame
 
 
 class RayExecutor:
     """Runs tasks on warm Ray actors, each doing one at a time."""
 
     def __init__(self, factory: WorkerFactory, config: ClusterConfig, quiet_s: float = QUIET_S) -> None:
-        self._factory, self._config, self._quiet_s = factory, config, quiet_s
+        self._factory, self._config = factory, config
         self._modules = _own_modules(RayWorker, factory)
         self._code = source_digest(self._modules)
         self._connection = connect(config)
-        self._demand = worker_demand(config, self._connection.nodes())
+        self._nodes = self._connection.nodes()
+        self._alive = alive_nodes()
+        self._demand = worker_demand(config, self._nodes)
         self.workers, self.gpus = self._demand.workers, self._demand.gpus
         self._members: list[Member] = []
         self._draining = False
         self._failed_starts: list[str] = []  # their causes, since a worker last came up
-        self._answered = time.monotonic()
+        self._watchdog = Watchdog(quiet_s)
+        self._followed = time.monotonic()
 
     def run(self, next_task: NextTask, on_outcome: OnOutcome) -> None:
         """Do tasks, asking for more as workers become free; an exception of `on_outcome` stops the run."""
-        run = Run(Backlog(next_task, 2 * self.workers), on_outcome)
-        self._answered = time.monotonic()
+        run = Run(Backlog(next_task, self.workers), on_outcome)
+        self._watchdog.hear()
         try:
             while self._has_work(run.backlog):
                 self._spawn(min(self.workers, len(run.backlog) + len(self._busy())))
                 self._dispatch(run.backlog)
                 self._collect(run)
         except BaseException:
-            self._dismiss()  # nobody waits for what they are doing
+            self._dismiss(self._members)  # nobody waits for what they are doing
             raise
 
     def drain(self) -> None:
@@ -112,7 +92,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """End the workers, and the cluster if this executor started it."""
-        self._dismiss()
+        self._dismiss(self._members)
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -133,16 +113,23 @@ class RayExecutor:
     def _busy(self) -> list[Member]:
         return [member for member in self._members if member.job]
 
-    def _dismiss(self) -> None:
-        for member in self._members:
+    def _at_work(self) -> list[AtWork]:
+        now = time.monotonic()
+        return [AtWork(member.name, member.job.task.id, now - member.since) for member in self._members if member.job]
+
+    def _starting(self) -> int:
+        return sum(member.hello is None for member in self._members)
+
+    def _dismiss(self, members: Sequence[Member]) -> None:
+        for member in list(members):
+            self._members.remove(member)
             ray.kill(member.actor)
-        self._members.clear()
 
     def _spawn(self, wanted: int) -> None:
         """Start actors until there are `wanted`; no more of them once several in a row did not come up."""
         while len(self._members) < wanted and len(self._failed_starts) < self._config.attempts:
             actor = self._actor_class().remote(self._factory, self._demand.threads)
-            self._members.append(Member(actor, actor.hello.remote(self._modules)))
+            self._members.append(Member(actor, actor.hello.remote(self._modules), self._alive))
         if not self._members:
             raise HeadlightError(f"no Ray worker comes up: {self._failed_starts[-1]}")
 
@@ -172,21 +159,25 @@ class RayExecutor:
         awaited = {member.ref: member for member in self._members if member.ref is not None}
         answered, _ = ray.wait(list(awaited), num_returns=1, timeout=TICK_S)
         for ref in answered:
-            self._answered = time.monotonic()
+            self._watchdog.hear()
             self._receive(awaited[ref], run)
         self._lose_late(run)
-        self._report_quiet()
+        self._follow_cluster(run)
+        self._watchdog.watch(self._at_work(), self._starting(), self._demand, self._nodes)
 
     def _receive(self, member: Member, run: Run) -> None:
         try:
             answer = ray.get(member.ref)
         except RayError as error:  # errors of the task itself come as an outcome
-            self._lose(member, _cause(error), run)
+            self._lose(member, cause_of(error), run)
             return
         if isinstance(answer, Hello):
             self._welcome(member, answer, run)
         elif job := member.release():
-            run.on_outcome(replace(pickle.loads(answer), attempts=len(job.deaths) + 1))
+            if outcome := job.answered(pickle.loads(answer)):
+                run.on_outcome(outcome)
+            else:
+                run.backlog.put_back(job)
 
     def _welcome(self, member: Member, hello: Hello, run: Run) -> None:
         if hello.code == self._code:
@@ -204,17 +195,18 @@ class RayExecutor:
             "lost Ray worker %s: %s; log: %s", member.name, cause, member.hello.log if member.hello else "none"
         )
         if job := member.release():
-            job.deaths.append(f"{member.name}: {cause}")
-            job.seconds += time.monotonic() - member.since
+            job.died(f"{member.name}: {cause}", time.monotonic() - member.since)
             self._pass_on(job, member, run)
-        else:
+        elif member.nodes <= alive_nodes():  # it was not its node that was lost
             self._failed_starts.append(cause)
 
     def _pass_on(self, job: Job, member: Member, run: Run) -> None:
-        if len(job.deaths) < self._config.attempts:
+        if job.goes_on(self._config.attempts, divide=run.fruitless < FRUITLESS):
             run.backlog.put_back(job)
-        else:
-            run.on_outcome(job.given_up(member.name))
+            return
+        outcome = job.given_up(member.name)
+        run.fruitless = 0 if outcome.poison else run.fruitless + 1
+        run.on_outcome(outcome)
 
     def _lose_late(self, run: Run) -> None:
         deadline = self._config.shard_deadline_s or math.inf
@@ -222,30 +214,28 @@ class RayExecutor:
             if time.monotonic() - member.since > deadline:
                 self._lose(member, f"its shard took longer than cluster.shard_deadline_s={deadline:g}", run)
 
-    def _report_quiet(self) -> None:
-        if time.monotonic() - self._answered < self._quiet_s:
+    def _follow_cluster(self, run: Run) -> None:
+        """As many workers as there is room for now, unless the configuration says how many."""
+        if time.monotonic() - self._followed < FOLLOW_S:
             return
-        self._answered = time.monotonic()
-        starting = sum(member.hello is None for member in self._members)
-        logger.warning(
-            "no progress for %g s: %d workers at work on %s; %d workers wait for %s each, free in the cluster: %s",
-            self._quiet_s,
-            len(self._busy()),
-            ", ".join(member.job.task.id[:16] for member in self._members if member.job) or "nothing",
-            starting,
-            self._demand,
-            {name: amount for name, amount in ray.available_resources().items() if name in {"CPU", "GPU"}},
-        )
+        self._followed = time.monotonic()
+        self._nodes = self._connection.nodes()
+        if (alive := alive_nodes()) != self._alive:
+            self._alive = alive
+            self._failed_starts.clear()
+        fitting = max(1, room(self._nodes, self._demand.cpus, self._demand.gpus))
+        if self._config.workers is None and fitting != self.workers:
+            logger.info("the cluster now has room for %d workers, before for %d", fitting, self.workers)
+            self.workers = run.backlog.workers = fitting
+            self._dismiss([member for member in self._members[fitting:] if member.hello is None])
+
+
+def alive_nodes() -> frozenset[str]:
+    """Ids of the nodes that are alive."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
 
 
 def _own_modules(*parts: object) -> list[str]:
     """Modules of this project in which a worker's parts are defined."""
     modules = {getattr(part, "func", part).__module__ for part in parts}  # `func`: of a functools.partial
     return sorted(module for module in modules if module.partition(".")[0] in PACKAGES)
-
-
-def _cause(error: RayError) -> str:
-    """Why an actor is lost, in a line: Ray's detail without its general advice, or the end of a traceback."""
-    text = " ".join(str(error).split())
-    detail = text.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
-    return detail[-CAUSE_CHARACTERS:]

@@ -44,7 +44,7 @@ class SimulatedExecutor:
 
     def run(self, next_task: NextTask, on_outcome: OnOutcome) -> None:
         """Do tasks until there is none, in simulated time."""
-        backlog = Backlog(next_task, 2 * self.workers)
+        backlog = Backlog(next_task, self.workers)
         while True:
             if not self._draining:
                 backlog.read()

@@ -6,13 +6,18 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import torch
+
+MAX_POISON = 4  # if more examples of one task fail, they are not what is wrong
+
+Part = tuple[int, int]  # rows of a microbatch, from the first to before the second
+Poison = tuple[str, str]  # item id of an example that cannot be computed, and why
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,12 @@ class Task:
     affinity: str = ""  # what a worker keeps warm for it, usually the model's key
     weight: float = 1.0  # how much of the stage's total it is, for progress
     results: tuple[str, ...] = ()  # keys of what it puts into the store
+    items: tuple[str, ...] = ()  # the examples it may be divided into
+    parts: tuple[Part, ...] = ()  # these only, one after the other; nothing is kept of a part of the examples
+
+    def is_probe(self) -> bool:
+        """Whether it only finds out if a part of the examples can be computed."""
+        return bool(self.parts) and sum(stop - start for start, stop in self.parts) < len(self.items)
 
 
 @dataclass(frozen=True)
@@ -40,11 +51,18 @@ class Outcome:
     worker: str
     attempts: int
     peak_bytes: int = 0  # of memory that the worker ever held, on its device
+    poison: tuple[Poison, ...] = ()  # examples without which it can be done, planned anew by whoever planned it
 
     @property
     def error_kind(self) -> str:
         """Name of the exception's class; empty where there was none."""
         return (self.error or "").partition(":")[0]
+
+
+def describe_poison(poison: Sequence[Poison], total: int) -> str:
+    """The poison examples of a task in a line."""
+    named = "; ".join(f"{item[:16]}: {error}" for item, error in poison)
+    return f"{len(poison)} of {total} examples cannot be computed: {named}"
 
 
 class Worker(Protocol):
@@ -103,12 +121,13 @@ class WorkerSlot:
         """Do one task; every `Exception`, the factory's too, becomes a failed outcome."""
         started = time.perf_counter()
         try:
-            value, error, trace = self.worker.process(task), None, None
+            value, error, trace, poison = self.worker.process(task), None, None, ()
         except Exception as caught:
             value, error, trace = {}, f"{type(caught).__name__}: {caught}", traceback.format_exc()
+            poison = getattr(caught, "poison", ())
         seconds = time.perf_counter() - started
         peak = peak_memory()
-        return Outcome(task.id, error is None, value, error, trace, seconds, self.name, attempts=1, peak_bytes=peak)
+        return Outcome(task.id, error is None, value, error, trace, seconds, self.name, 1, peak, poison)
 
 
 def peak_memory() -> int:

@@ -38,20 +38,21 @@ def task_of(
     """The task that computes several methods {key: method} of a microbatch from one capture."""
     payload = {"methods": dict(methods), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(methods)
-    return Task(digest(sorted(methods)), STAGE, payload, setting.model.fingerprint, weight, tuple(methods))
+    return Task(digest(sorted(methods)), STAGE, payload, setting.model.fingerprint, weight, tuple(methods), batch.items)
 
 
 def process(
     *,
     worker: StageWorker,
+    rows: slice,
     methods: dict[str, dict[str, Any]],
     targets: Targets,
     output: str,
     hide_separators: bool,
     shard: Shard,
-) -> dict[str, Any]:
-    """Explain one microbatch."""
-    explainer, examples, inputs = worker.open(shard)
+) -> dict[str, pa.Table]:
+    """Explain rows of a microbatch."""
+    explainer, examples, inputs = worker.open(shard, rows)
     separator = getattr(explainer.tokenizer, "sep_token_id", None)
     if hide_separators and separator is not None:
         inputs = without(inputs, separator)
@@ -59,14 +60,11 @@ def process(
         inputs.input_ids,
         inputs.attention_mask,
         methods=methods,
-        target=torch.tensor(targets),
+        target=torch.tensor(targets[rows]),
         token_type_ids=inputs.token_type_ids,
         output=output,
     )
-    return {
-        key: worker.store.put(key, attributions(examples, targets, values.cpu()), STAGE).sha256
-        for key, values in scores.items()
-    }
+    return {key: attributions(examples, targets[rows], values.cpu()) for key, values in scores.items()}
 
 
 def without(inputs: Inputs, token: int) -> Inputs:

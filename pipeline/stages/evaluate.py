@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from attribution.perturb import default_batch_tokens
 from evaluation.curves import CurveRequest, Curves, run_curves
 from evaluation.faithfulness import CURVES
 from evaluation.levels import TENTHS, Levels, paper_counts
@@ -42,30 +43,30 @@ def task_of(
     """The task that draws several curves {key: wanted} of a microbatch."""
     payload = {"wanted": dict(wanted), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(wanted)
-    return Task(digest(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight, tuple(wanted))
+    return Task(digest(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight, tuple(wanted), batch.items)
 
 
 def process(
     *,
     worker: StageWorker,
+    rows: slice,
     wanted: dict[str, Wanted],
     targets: Targets,
     operator: str | None,
     levels: str,
     shard: Shard,
-) -> dict[str, Any]:
-    """Draw the curves of one microbatch."""
-    explainer, examples, inputs = worker.open(shard)
+) -> dict[str, pa.Table]:
+    """Draw the curves of rows of a microbatch; of a part of it, with as much less in each pass."""
+    explainer, examples, inputs = worker.open(shard, rows)
     steps = LEVELS[levels](inputs.attention_mask.sum(1))
-    scores = {key: read_scores(worker, key, shard.length) for key in {each.attribution_key for each in wanted.values()}}
+    keys = {each.attribution_key for each in wanted.values()}
+    scores = {key: read_scores(worker, key, shard.length)[rows] for key in keys}
     requests: dict[str, CurveRequest] = {
         key: CURVES[each.curve].request(scores[each.attribution_key], steps, operator) for key, each in wanted.items()
     }
-    drawn = run_curves(explainer, inputs, requests, target=torch.tensor(targets))
-    return {
-        key: worker.store.put(key, table_of(examples, wanted[key].curve, curves), STAGE).sha256
-        for key, curves in drawn.items()
-    }
+    tokens = default_batch_tokens(explainer.adapter) * len(examples) // len(shard.rows)
+    drawn = run_curves(explainer, inputs, requests, target=torch.tensor(targets[rows]), batch_tokens=tokens)
+    return {key: table_of(examples, wanted[key].curve, curves) for key, curves in drawn.items()}
 
 
 LEVELS: dict[str, Callable[[Tensor], Levels]] = {  # lengths [B] -> levels

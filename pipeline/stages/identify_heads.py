@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from torch import Tensor
 
 from attribution.errors import InputError
@@ -71,15 +72,15 @@ def _content(corpus: Mapping[str, Any]) -> dict[str, Any]:
 def process(
     *,
     worker: StageWorker,
+    rows: slice,
     key: str,
     kind: str,
     corpus: dict[str, Any],
     options: dict[str, Any],
     model: ModelRef,
-) -> dict[str, Any]:
-    """Find one kind of head."""
-    found = find(worker.explainer(model), kind, corpus, options)
-    return {key: worker.store.put(key, found.to_table(), STAGE).sha256}
+) -> dict[str, pa.Table]:
+    """Find one kind of head; a search has no rows to be divided into."""
+    return {key: find(worker.explainer(model), kind, corpus, options).to_table()}
 
 
 def find(explainer: Explainer, kind: str, corpus: Mapping[str, Any], options: Mapping[str, Any]) -> HeadScores:

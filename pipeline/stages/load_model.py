@@ -28,15 +28,14 @@ def task_of(setting: Setting, batch: MicroBatch) -> Task:
     """The task that predicts a microbatch."""
     key = key_of(setting, batch)
     payload = {"key": key, "shard": setting.shard(batch)}
-    return Task(key, STAGE, payload, setting.model.fingerprint, len(batch.rows), (key,))
+    return Task(key, STAGE, payload, setting.model.fingerprint, len(batch.rows), (key,), batch.items)
 
 
-def process(*, worker: StageWorker, key: str, shard: Shard) -> dict[str, Any]:
-    """Predict one microbatch."""
-    explainer, examples, inputs = worker.open(shard)
+def process(*, worker: StageWorker, rows: slice, key: str, shard: Shard) -> dict[str, pa.Table]:
+    """Predict rows of a microbatch."""
+    explainer, examples, inputs = worker.open(shard, rows)
     columns = predictions(explainer, inputs)
-    table = pa.table({"item_id": [example["item_id"] for example in examples], **columns}, schema=PREDICTIONS)
-    return {key: worker.store.put(key, table, STAGE).sha256}
+    return {key: pa.table({"item_id": [example["item_id"] for example in examples], **columns}, schema=PREDICTIONS)}
 
 
 def predictions(explainer: Explainer, inputs: Inputs) -> dict[str, Any]:

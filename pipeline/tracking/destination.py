@@ -166,7 +166,7 @@ def probe(target: Destination) -> None:
 
 def _authorization(uri: str) -> dict[str, str]:
     """The header MLflow itself would send: credentials in the address, then user and password, then the token."""
-    written, environment = re.search(r"://([^@/]*)@", uri), os.environ
+    written, environment = re.search(r"://([^/]*)@", uri), os.environ
     pair = f"{environment.get('MLFLOW_TRACKING_USERNAME', '')}:{environment.get('MLFLOW_TRACKING_PASSWORD', '')}"
     pair = unquote(written[1]) if written else pair
     if pair != ":":

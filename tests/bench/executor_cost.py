@@ -73,7 +73,8 @@ def _tasks(model: ModelRef, run: str, n: int = TASKS) -> list[Task]:
             "hide_separators": False,
             "shard": Shard(model, "e" * 64, tuple(range(i * ROWS, (i + 1) * ROWS)), LENGTH, segment_ids=True),
         }
-        tasks.append(Task(_key(run, i, "task"), attribute.STAGE, payload, model.fingerprint))
+        items = tuple(f"item-{row}" for row in range(i * ROWS, (i + 1) * ROWS))
+        tasks.append(Task(_key(run, i, "task"), attribute.STAGE, payload, model.fingerprint, items=items))
     return tasks
 
 

@@ -56,8 +56,18 @@ ACTIONS = {
 }
 
 
+def kill_at(task):
+    """Squares of the rows; row `payload["deadly"]` ends the worker."""
+    rows = [row for start, stop in task.parts or [(0, len(task.items))] for row in range(start, stop)]
+    if task.payload["deadly"] in rows:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"squares": [row**2 for row in rows]}
+
+
 class Doer:
     def process(self, task):
+        if task.stage == "kill_at":
+            return kill_at(task)
         log = task.payload.get("log")
         if log:
             with open(log, "a") as file:
@@ -192,7 +202,7 @@ def test_a_drained_pool_ends_after_what_is_under_way(cluster):
 
 def test_the_order_of_a_backlog():
     tasks = [Task(name, "square", {}, affinity=name[0]) for name in ("a1", "b1", "a2", "b2", "c1")]
-    backlog = Backlog(in_order(tasks), ahead=3)
+    backlog = Backlog(in_order(tasks), workers=1)
     assert not backlog.take()
     backlog.read()
     job = backlog.take({"b"})
@@ -240,6 +250,19 @@ def test_a_poison_task_is_given_up_after_its_attempts(pool, tmp_path, capfd):
     assert capfd.readouterr().out == ""  # Ray would print on standard output
 
 
+def test_an_example_that_ends_its_worker_is_named(pool, capfd):
+    items = tuple("abcd")
+    tasks = [Task(f"deadly-{row}", "kill_at", {"deadly": row}, items=items) for row in (2, 9)]
+    outcomes = run(pool, [*squares(5), *tasks])
+    poisoned = outcomes["deadly-2"]
+    ((item, reason),) = poisoned.poison
+    assert (poisoned.ok, item, outcomes["deadly-9"].value) == (False, "c", {"squares": [0, 1, 4, 9]})
+    assert reason.startswith("WorkerLost: ")
+    assert poisoned.error == f"1 of 4 examples cannot be computed: c: {reason}"
+    assert poisoned.attempts == 6  # three with all examples, one with half of them, two alone
+    assert capfd.readouterr().out == ""
+
+
 def test_an_interrupted_run_leaves_the_pool_usable(pool):
     def interrupt(outcome):
         raise KeyboardInterrupt
@@ -279,7 +302,9 @@ def test_silence_is_reported(strict, caplog):
     strict.wait_until_ready()
     caplog.clear()
     run(strict, [Task("slow", "sleep", {"seconds": 1.2})])
-    assert "no progress for 0.5 s: 1 workers at work on slow; 0 workers wait" in caplog.text
+    assert "no progress for 0.5 s; at work: " in caplog.text
+    assert " on slow" in caplog.text
+    assert "workers wait" not in caplog.text
 
 
 def test_a_shard_beyond_its_deadline_is_given_up(strict):
@@ -289,7 +314,7 @@ def test_a_shard_beyond_its_deadline_is_given_up(strict):
 
 
 def test_a_worker_with_other_code_is_not_used(strict, monkeypatch):
-    strict._dismiss()
+    strict._dismiss(strict._members)
     monkeypatch.setattr(strict, "_code", "the code was edited since the run began")
     with pytest.raises(HeadlightError, match="has other code of Headlight"):
         run(strict, squares(3))

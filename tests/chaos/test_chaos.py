@@ -1,0 +1,24 @@
+"""A few of the moments of `make chaos`; HEADLIGHT_CHAOS_MOMENTS says how many."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from network_cluster import missing_requirement
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_disturbed_run_has_the_bytes_of_one_in_peace():
+    if reason := missing_requirement():
+        pytest.skip(reason)
+    moments = os.environ.get("HEADLIGHT_CHAOS_MOMENTS", "4")
+    command = [sys.executable, str(Path(__file__).parent), "--moments", moments, "--any-gap"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600 * int(moments))
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all tables equal those of the run in peace, byte for byte" in done.stdout
