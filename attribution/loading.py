@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -21,6 +22,17 @@ LOADERS = {
     "classification": AutoModelForSequenceClassification,
     "question_answering": AutoModelForQuestionAnswering,
 }
+
+
+def read_config(
+    path_or_id: str | Path, *, revision: str | None = None, local_files_only: bool = False
+) -> PreTrainedConfig:
+    """What a model says of itself, but for the attention code it asks for: `owner/name` there is run from the Hub."""
+    config = AutoConfig.from_pretrained(
+        path_or_id, revision=revision, trust_remote_code=False, local_files_only=local_files_only
+    )
+    config._attn_implementation = None
+    return config
 
 
 def load(
@@ -40,7 +52,7 @@ def load(
             f"model.path={folder} holds no safetensors weights; weights in pickle form are not loaded, "
             f"`headlight convert {folder}` makes safetensors of them"
         )
-    config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+    config = read_config(path_or_id, revision=revision)
     architecture = (config.architectures or ["an unnamed class"])[0]
     model = LOADERS[task_of(architecture)].from_pretrained(
         path_or_id,

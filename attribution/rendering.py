@@ -20,7 +20,9 @@ _CONTINUATION, _WORD_START = "##", ("Ġ", "▁")  # WordPiece; byte-level BPE an
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark }}
@@ -73,7 +75,7 @@ def shares(scores: Sequence[float]) -> list[float]:
 def render_ansi(tokens: Sequence[str], scores: Sequence[float], *, color: bool = True) -> str:
     """One line for a terminal; without colour, or where NO_COLOR is set, strong tokens carry their score instead."""
     paint = _painted if color and not os.environ.get("NO_COLOR") else _annotated
-    pieces = [_UNPRINTABLE.sub(_visible, piece) for piece in spaced(tokens)]
+    pieces = [printable(piece) for piece in spaced(tokens)]
     line = [paint(piece, score, share) for piece, score, share in zip(pieces, scores, shares(scores), strict=True)]
     return "".join(line).strip()
 
@@ -94,9 +96,13 @@ def render_html(tokens: Sequence[str], scores: Sequence[float], *, title: str, s
     return _PAGE.format(title=html.escape(title), subtitle=html.escape(subtitle), line=line, rows="".join(cells))
 
 
-def _visible(match: re.Match[str]) -> str:
-    """White space stays a space; any other control character becomes its code."""
-    return " " if match[0] in "\t\n\r" else f"\\x{ord(match[0]):02x}"
+def printable(text: str, keep: str = "") -> str:
+    """Text that cannot drive a terminal: white space becomes a space, any other control character its code."""
+    return _UNPRINTABLE.sub(lambda match: match[0] if match[0] in keep else _visible(match[0]), text)
+
+
+def _visible(character: str) -> str:
+    return " " if character in "\t\n\r" else f"\\x{ord(character):02x}"
 
 
 def _split(piece: str) -> tuple[str, str]:

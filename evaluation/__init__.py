@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evaluation.metric import Metric
     from evaluation.metrics import METRICS, evaluate
     from evaluation.plausibility import AnswerRecall, answer_recall
-    from evaluation.statistics import Interval, mean_interval, paired_difference
+    from evaluation.statistics import Interval, bootstrap_columns, holm, mean_interval, paired_difference
 
 __all__ = [
     "CURVES",
@@ -32,7 +32,9 @@ __all__ = [
     "Interval",
     "Metric",
     "answer_recall",
+    "bootstrap_columns",
     "evaluate",
+    "holm",
     "mean_interval",
     "paired_difference",
     "paper_counts",
@@ -54,7 +56,9 @@ _HOMES = {
     "Interval": "statistics",
     "Metric": "metric",
     "answer_recall": "plausibility",
+    "bootstrap_columns": "statistics",
     "evaluate": "metrics",
+    "holm": "statistics",
     "mean_interval": "statistics",
     "paired_difference": "statistics",
     "paper_counts": "levels",

@@ -83,3 +83,30 @@ def _bootstrap_means(value: Floats, weight: Floats, samples: int, seed: int) -> 
         drawn = generator.integers(0, len(value), (min(step, samples - start), len(value)))
         means.append(weighted[drawn].sum(1) / weight[drawn].sum(1))
     return np.concatenate(means)
+
+
+def bootstrap_columns(values: Floats, weights: Floats, *, samples: int, seed: int) -> Floats:
+    """Weighted column means [samples, m] of `values` [n, m], resampling rows, for all columns the same ones.
+
+    A weight of 0 leaves a value out. A resample in which a column has no weight at all gives NaN.
+    """
+    generator, n = np.random.default_rng(seed), len(values)
+    weighted, step = np.where(weights > 0, values, 0.0) * weights, max(1, DRAWS_AT_ONCE // max(n, 1))
+    means = []
+    for start in range(0, samples, step):
+        rows = min(step, samples - start)
+        drawn = generator.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+        totals = counts @ weights
+        means.append(np.divide(counts @ weighted, totals, out=np.full_like(totals, np.nan), where=totals > 0))
+    return np.concatenate(means)
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """P values adjusted so that the chance of any false rejection among them is bounded (Holm 1979). NaN stays."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
+    factors = np.arange(len(order), 0, -1)
+    adjusted = np.full_like(p, np.nan)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
+    return adjusted

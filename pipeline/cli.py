@@ -10,9 +10,30 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from pipeline.commands import convert, doctor, explain, fetch, gc, methods, results, run, sync, table
+from pipeline.commands import (
+    convert,
+    doctor,
+    explain,
+    fetch,
+    gc,
+    methods,
+    regress,
+    results,
+    run,
+    submit,
+    sync,
+    table,
+)
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
+
+# Nothing leaves the machine unasked; whoever sets one of these has decided otherwise.
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 EPILOG = """examples:
   headlight run experiment=demo                     the whole way on what the package brings along
@@ -22,7 +43,8 @@ EPILOG = """examples:
   headlight report last                             the report of the latest run
 
 exit codes:
-  0 done   1 failure in the run   4 bad configuration or input   5 stopped early, the same command goes on from there
+  0 done   1 failure in the run   2 regression found   3 nothing to compare with, or a night is missing
+  4 bad configuration or input   5 stopped early, the same command goes on from there
 """
 
 
@@ -37,7 +59,16 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    for name, value in NO_TELEMETRY.items():
+        os.environ.setdefault(name, value)
     arguments = parse(argv)
+    from pipeline.terminal import guarded
+
+    with guarded():
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from attribution.errors import HeadlightError, InputError
     from pipeline.errors import StorageError
 
@@ -80,7 +111,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, methods, explain, doctor, results, table, fetch, convert, sync, gc):
+    for module in (run, submit, methods, explain, doctor, results, table, regress, fetch, convert, sync, gc):
         module.add(commands)
     return parser
 

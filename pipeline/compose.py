@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from yaml import YAMLError
 
@@ -34,7 +34,7 @@ from pipeline.overrides import (
     read_override,
     spell_out_methods,
 )
-from pipeline.redact import without_credentials
+from pipeline.redact import redacted_tree, secret_in
 
 ENVIRONMENT = {
     "HEADLIGHT_DATA": "the folder of the data sets and treebanks",
@@ -42,7 +42,8 @@ ENVIRONMENT = {
 }
 
 
-NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep", "budget")  # groups that say where and how, not what
+# groups that say where and how, not what
+NOT_RESULTS = ("paths", "tracking", "cluster", "report", "sweep", "budget", "regression")
 CHECKPOINT = {"local": "path", "hub": "id"}  # model.source -> the key that a checkpoint is the value of
 
 
@@ -79,7 +80,7 @@ def compose_all(overrides: Sequence[str] = (), config_dir: str | Path | None = N
         choices, values = _sort(overrides, groups, problems)
         tree = _compose_groups(groups, choices, problems)
     problems += [problem for value in values if (problem := apply_override(tree, value))]
-    problems += _unresolved(tree)
+    problems += [*_unresolved(tree), *_revealing(tree)]
     return Composition(_typed(tree), problems, [value.key_or_group for value in values])
 
 
@@ -94,8 +95,8 @@ def run_key(config: Config) -> str:
 
 
 def config_yaml(config: Config) -> str:
-    """The resolved configuration as YAML, without credentials: it is kept, recorded and shown."""
-    return without_credentials(OmegaConf.to_yaml(OmegaConf.create(config_dict(config))))
+    """The resolved configuration as YAML, to be written down: without secrets."""
+    return OmegaConf.to_yaml(OmegaConf.create(redacted_tree(config_dict(config))))
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
@@ -209,12 +210,26 @@ def _unresolved(tree: DictConfig) -> list[Problem]:
     keys: dict[str, list[str]] = {}
     for key, node in list(nodes(tree)):
         try:
-            OmegaConf.select(tree, key)
+            _resolved(tree, key)
         except InterpolationResolutionError as error:
             if _is_read(tree, key):
                 keys.setdefault(_cause(str(node._value()), error), []).append(key)
-            OmegaConf.update(tree, key, None)
+            OmegaConf.update(tree, key, [] if isinstance(node, ListConfig) else None, merge=False)
     return [Problem(key, f"{', '.join(group)}: {cause}") for cause, group in keys.items() for key in group]
+
+
+def _revealing(tree: DictConfig) -> Iterator[Problem]:
+    """Values that read secrets: a configuration is written down, and its names go to servers, the Hub's among them."""
+    for key, node in nodes(tree):
+        reads = "${" in str(node._value()) and not (isinstance(node, DictConfig) and not node._is_interpolation())
+        if reads and key != "tracking.uri" and (name := secret_in(str(_resolved(tree, key)))):
+            yield Problem(key, f"{key} reads the environment variable {name}, which looks like a secret.")
+
+
+def _resolved(tree: DictConfig, key: str) -> Any:
+    """A value, for a list with its elements; the keys of a group are resolved one by one."""
+    value = OmegaConf.select(tree, key)
+    return OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
 
 
 def _is_read(tree: DictConfig, key: str) -> bool:

@@ -52,6 +52,7 @@ class DatasetConfig:
     label_names: list[str] | None = None  # names of integer labels, in order
     limit: int | None = None  # how many examples are used
     sample_seed: int | None = None  # None: the first `limit`; else a seeded sample
+    skip: int = 0  # how many are passed over before `limit` are taken, in the same order
     min_tokens: int = 0  # shorter examples are left out (specials counted)
     keep_labels: list[str] | None = None  # only examples with these gold labels
     min_gold_probability: float = 0.0  # only examples whose gold class the model gives at least this
@@ -107,7 +108,8 @@ class ClusterConfig:
     """Where it runs."""
 
     executor: str = MISSING  # local, ray
-    address: str | None = None
+    address: str | None = None  # host:port of a Ray cluster; None: RAY_ADDRESS, else a private one on this machine
+    wait: str | None = None  # how long to wait for nodes until the workers fit: 90s, 10m, 2h
     workers: int | None = None  # ray: default one per GPU, else cpus // cpus_per_worker
     cpus_per_worker: float = 1
     gpus_per_worker: float = 0
@@ -135,6 +137,26 @@ class ReportConfig:
 
     texts: str = "full"  # full, sample, none
     examples: int = 30  # how many heatmaps `sample` and the page's case list show
+
+
+@dataclass
+class RegressionConfig:
+    """What counts as a regression of a night against the champion; read by `headlight regress` alone."""
+
+    series: str | None = None  # whose champion and history; default: the run's name
+    vary: list[str] = field(default_factory=lambda: ["code", "versions"])  # what may differ: model, versions, code
+    tolerance: dict[str, float] = field(default_factory=dict)  # metric -> loss that is tolerated
+    confidence: float = 0.95  # of all comparisons of a night together (Holm)
+    samples: int = 10000  # bootstrap resamples; more where so many comparisons need it
+    seed: int = 0  # of the resamples
+    fresh_seeds: list[int] = field(default_factory=lambda: [1000])  # added to all seeds; one confirmation each
+    found: float = 1.5  # losses of this many tolerances are to be found on 9 nights of 10; a note where they are not
+    golden: float = 0.0  # largest difference of a value where code, versions, model and machine are the same
+    runtime_factor: float = 1.5  # times the champion's seconds; beyond it a warning
+    memory_factor: float = 1.5
+    every: str = "24h"  # how often a night is due
+    late: str = "6h"  # how much later it may be
+    webhook: str | None = None  # where verdict.json is posted; default: $HEADLIGHT_WEBHOOK, which stays out of records
 
 
 @dataclass
@@ -179,6 +201,7 @@ class Config:
     cluster: ClusterConfig = MISSING
     tracking: TrackingConfig = MISSING
     report: ReportConfig = field(default_factory=ReportConfig)
+    regression: RegressionConfig = field(default_factory=RegressionConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -191,6 +214,7 @@ GROUPS: dict[str, type] = {
     "evaluation": EvaluationConfig,
     "cluster": ClusterConfig,
     "tracking": TrackingConfig,
+    "regression": RegressionConfig,
 }
 
 
@@ -207,6 +231,7 @@ ONLY_WITH: dict[str, tuple[str, str]] = {
     "heads.report": ("heads.source", "treebank"),
     "heads.run": ("heads.source", "run"),
     "cluster.address": ("cluster.executor", "ray"),
+    "cluster.wait": ("cluster.executor", "ray"),
     "cluster.workers": ("cluster.executor", "ray"),
 }
 

@@ -30,10 +30,10 @@ class Finding(NamedTuple):
     text: str
 
 
-def examine(root: Path = Path("outputs"), folder: Path | None = None) -> list[Finding]:
-    """Everything found. Nothing is changed; only an MLflow server that is configured is asked whether it answers."""
+def examine(root: Path = Path("outputs"), folder: Path | None = None, address: str | None = None) -> list[Finding]:
+    """Everything found. Nothing is changed; only an MLflow server and a Ray cluster that are configured are asked."""
     here = folder or Path.cwd()
-    sections = (versions(), devices(), packages(here), variables(), caches(root), tracking(root))
+    sections = (versions(), devices(), packages(here), variables(), caches(root), tracking(root), cluster(address))
     return [finding for section in sections for finding in section]
 
 
@@ -139,6 +139,31 @@ def tracking(root: Path) -> Iterator[Finding]:
         yield Finding("tracking", "ok", f"MLflow at {target.shown}, experiment {target.experiment}")
     except InputError as error:
         yield Finding("tracking", "problem", str(error).removeprefix("conf error: "))
+
+
+def cluster(address: str | None) -> Iterator[Finding]:
+    """The nodes of the Ray cluster at `address` or RAY_ADDRESS, and what on them is not as it is here."""
+    from attribution.errors import InputError
+    from pipeline.config import ClusterConfig
+    from pipeline.execution import Needs, joins_cluster
+
+    config = ClusterConfig(executor="ray", address=address)
+    if not joins_cluster(config):
+        return
+    from pipeline.execution.nodes import node_problems
+    from pipeline.execution.ray_cluster import address_setting, connect
+
+    try:
+        with connect(config) as connection:
+            nodes = connection.nodes()
+            problems = node_problems(connection, nodes, Needs(), address_setting(config))
+    except InputError as error:
+        yield Finding("cluster", "problem", str(error).removeprefix("conf error: "))
+        return
+    for node in nodes:
+        yield Finding("cluster", "ok", f"{node.name}: {node.cpus:g} CPU, {node.gpus:g} GPU")
+    for problem in problems:
+        yield Finding("cluster", "problem", problem)
 
 
 def _bytes(folder: Path) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.files import reported, write_atomically
+from pipeline.redact import redacted_tree
 from pipeline.store import name_of, parquet_bytes
 
 MARKER = "run_key"  # the file that says which experiment a folder holds
@@ -51,13 +52,13 @@ class RunFolder:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file for programs and people."""
+    """Write a file for programs and people, without secrets."""
     write_atomically(path, as_json(content))
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
     """Bytes of such a file."""
-    return json.dumps(content, indent=2, sort_keys=True, default=str).encode() + b"\n"
+    return json.dumps(redacted_tree(content), indent=2, sort_keys=True, default=str).encode() + b"\n"
 
 
 def claim_folder(runs: Path, name: str, run_key: str) -> RunFolder:

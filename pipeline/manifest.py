@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import resource
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
@@ -18,11 +20,15 @@ from pipeline.data.labels import LabelFit
 from pipeline.errors import can_be_repeated
 from pipeline.execution import Task, worker_threads
 from pipeline.execution.task import Outcome
-from pipeline.keys import versions
+from pipeline.keys import source_digest, versions
 from pipeline.prepare import Prepared
-from pipeline.redact import without_credentials
 from pipeline.schemas import SCHEMA_VERSION
 from pipeline.stages.setting import device_of
+
+RESULT_CODE = (  # with all they import: the code that results are made by
+    *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
+    *("pipeline.prepare", "pipeline.targets", "pipeline.score"),
+)
 
 
 @dataclass
@@ -93,7 +99,7 @@ def manifest_of(
         "created": facts.created,
         "finished": facts.finished_at,
         "status": "failed" if facts.failures else "done",
-        "overrides": [without_credentials(override) for override in overrides],
+        "overrides": list(overrides),
         "model": _model(prepared),
         "dataset": {
             "name": prepared.dataset.name,
@@ -104,13 +110,16 @@ def manifest_of(
         },
         "environment": {
             "versions": {"python": platform.python_version(), **versions()},
+            "code": source_digest(RESULT_CODE),
             "device": device_of(config),
+            "hardware": _hardware(device_of(config)),
             "threads": worker_threads(config.cluster),
             "executor": config.cluster.executor,
             "workers": workers,
         },
         "seeds": {"run": config.seed, "evaluation": config.evaluation.seed, "sample": config.dataset.sample_seed},
         "methods": {label: _method(config, label, method) for label, method in methods.items()},
+        "memory": {"driver_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024},
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
         "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,
@@ -119,6 +128,13 @@ def manifest_of(
         "truncated": {"examples": len(cut), "tokens": sum(cut)},
         "failures": facts.failures,
     }
+
+
+def _hardware(device: str) -> str:
+    """What of the machine shows in the digits of a result."""
+    if device == "cuda":
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _model(prepared: Prepared) -> dict[str, Any]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from transformers import AutoConfig
 
 from attribution.errors import InputError
 from attribution.heads import HeadScores
+from attribution.loading import read_config
 from attribution.model.adapter import ModelAdapter
 from attribution.perturb import resolve_operator
 from evaluation import METRICS
 from pipeline.config import Config
 from pipeline.data.treebanks import load_treebank
+from pipeline.execution import Needs, check_cluster, joins_cluster
 from pipeline.heads import check_masks
 from pipeline.models.folder import AUTO_CLASSES
 from pipeline.prepare import Prepared
@@ -58,7 +59,7 @@ def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> N
     """Perturbations this model cannot be given, as far as its configuration and its tokenizer tell."""
     if all(METRICS[metric].curve is None for metric in config.evaluation.metrics):
         return
-    declared = AutoConfig.from_pretrained(prepared.model.folder, trust_remote_code=False, local_files_only=True)
+    declared = read_config(prepared.model.folder, local_files_only=True)
     with torch.device("meta"):  # no weights are needed to know its tokens
         model = AUTO_CLASSES[prepared.model.task].from_config(declared, trust_remote_code=False)
     try:
@@ -75,10 +76,19 @@ def _treebanks(config: Config, prepared: Prepared, heads: HeadScores | None) -> 
                 load_treebank(path, config.heads.limit, key=key)
 
 
+def _nodes(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Whether every node of a cluster has a model whose folder the configuration does not name."""
+    if config.model.source != "local" and joins_cluster(config.cluster):
+        key = f"model.id={config.model.id}" if config.model.source == "hub" else f"model={config.model.source}"
+        if problems := check_cluster(config.cluster, Needs({key: str(prepared.model.folder.resolve())})):
+            raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
+
+
 CHECKS: tuple[Callable[[Config, Prepared, HeadScores | None], None], ...] = (
     _target,
     _masks,
     _metrics,
     _operator,
     _treebanks,
+    _nodes,
 )

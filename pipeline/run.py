@@ -16,7 +16,7 @@ from pipeline.compose import config_yaml, run_key
 from pipeline.config import ClusterConfig, Config
 from pipeline.driver import Driver, Flow, Steps
 from pipeline.estimate import saved_estimate
-from pipeline.execution import Executor, Outcome, Progress, Task, check_cluster, create_executor, make_progress
+from pipeline.execution import Executor, Needs, Outcome, Progress, Task, check_cluster, create_executor, make_progress
 from pipeline.execution.progress import Bar, clock_time
 from pipeline.experiment import Experiment
 from pipeline.folder import RunFolder, claim_folder
@@ -43,8 +43,8 @@ class RunResult:
 
 def run(config: Config, overrides: Sequence[str] = (), progress: Progress | None = None) -> RunResult:
     """Run an experiment. Raises `InputError` before anything is written where it cannot work."""
-    require_cluster(config.cluster)
     progress = progress or make_progress()
+    require_cluster([config], progress)
     ledger = Ledger(open_store(config))
     with ExitStack() as stack:
         tracker = stack.enter_context(_tracker(config))
@@ -65,9 +65,9 @@ def open_store(config: Config) -> Store:
     return Store(config.paths.store).checked()
 
 
-def require_cluster(config: ClusterConfig) -> None:
-    """InputError with all that the machine or the cluster cannot do."""
-    if problems := check_cluster(config):
+def require_cluster(configs: Sequence[Config], progress: Progress) -> None:
+    """InputError with all that the machine or the cluster cannot do. The configurations share their `cluster`."""
+    if problems := check_cluster(configs[0].cluster, Needs.of(configs), progress):
         raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
 
 

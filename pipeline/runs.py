@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,10 +69,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def resolve_run(ref: str, runs_dir: Path) -> Path:
-    """The folder of a run given as path, folder or run name, id (also MLflow's, or its first characters), or `last`."""
+    """The folder of a run given as path, folder or run name, id (also MLflow's, or its first characters), `last`, or
+    `champion` (`champion:SERIES` where there are several).
+    """
     path = Path(ref).expanduser()
     if path.name == MANIFEST or (path / MANIFEST).exists():
         return path.parent if path.name == MANIFEST else path
+    if re.fullmatch(r"champion(:.+)?", ref):
+        from pipeline.regression.champion import champion_folder  # knows how runs are read
+
+        return champion_folder(runs_dir.parent, ref.partition(":")[2] or None)
     known = {folder: manifest for folder, manifest in _manifests(runs_dir) if manifest}
     found = _matching(ref, known)
     if found:
@@ -125,7 +132,7 @@ def _unknown(ref: str, runs_dir: Path, names: list[str]) -> str:
         return f"run error: {ref} is not a run: there are no runs in {runs_dir}. `headlight run` makes one."
     near = difflib.get_close_matches(ref, names, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"{len(names)} runs are in {runs_dir}."
-    return f"run error: {ref} is not a run (path, name, id or last). {hint} `headlight runs` lists them."
+    return f"run error: {ref} is not a run (path, name, id, last or champion). {hint} `headlight runs` lists them."
 
 
 def _row(folder: Path, manifest: dict[str, Any] | None) -> dict[str, Any]:

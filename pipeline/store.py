@@ -90,6 +90,10 @@ class Store:
         with ThreadPoolExecutor(LISTINGS) as pool:
             return {key for found in pool.map(look, folders) for key in found}
 
+    def remove(self, key: str, stage: str) -> None:
+        """Remove a table, if there is one."""
+        self.backend.delete(name_of(key, stage))
+
     def checked(self) -> Self:
         """This store; raises `InputError` where its location is not usable as it is configured."""
         self.backend.check()

@@ -62,6 +62,7 @@ RANGES: dict[str, _Range] = {
     "model.max_length": (lambda value: value >= 3, "at least 3"),
     "dataset.limit": _POSITIVE,
     "dataset.min_tokens": _NOT_NEGATIVE,
+    "dataset.skip": _NOT_NEGATIVE,
     "dataset.min_gold_probability": _SHARE,
     "heads.sentences": _POSITIVE,
     "heads.limit": _POSITIVE,
@@ -245,9 +246,13 @@ def _tracking(config: Config) -> Iterator[Problem]:
 def _cluster(config: Config) -> Iterator[Problem]:
     import torch
 
+    from pipeline.execution.preflight import bad_wait
+
     here = config.cluster.executor == "local"
     if here and config.cluster.device == "cuda" and not torch.cuda.is_available():
         yield Problem("cluster.device", "cluster.device=cuda: this machine has no CUDA device. Use cluster.device=cpu.")
+    for text in bad_wait(config.cluster):
+        yield Problem("cluster.wait", f"{text}.")
 
 
 CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (

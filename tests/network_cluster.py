@@ -12,7 +12,8 @@ A driver therefore runs on a node too, by `cluster.run([...])` or `cluster.popen
         cluster.start(2)     # a node joins, also one that was not there before
 
 As a program, `sudo python tests/network_cluster.py --nodes 2 [COMMAND ...]`: a cluster for as long as a command on its
-head node, or a shell, runs.
+head node, or a shell, runs. With `--bare` the machines are there without Ray, and the command runs beside them: `ip
+netns exec $NETNS-1 ray start ...` is then typed on node 1.
 """
 
 from __future__ import annotations
@@ -70,8 +71,9 @@ class NetworkCluster:
         cpus: float = 1,
         head_env: Mapping[str, str] = HEALTH_CHECK,
         dashboard: bool = False,
+        bare: bool = False,
     ) -> None:
-        self.size, self.cpus, self.dashboard = nodes, cpus, dashboard
+        self.size, self.cpus, self.dashboard, self.bare = nodes, cpus, dashboard, bare
         self.name = f"hl{secrets.token_hex(2)}"
         self.folder = Path(tempfile.mkdtemp(prefix="hl", dir="/tmp"))  # short: sockets have at most 107 characters
         self.address = f"{self.ip(0)}:{PORT}"
@@ -118,10 +120,12 @@ class NetworkCluster:
         listed = subprocess.run(["ip", "netns", "pids", self._namespace(node)], capture_output=True, text=True)
         return [int(pid) for pid in listed.stdout.split()]
 
-    def popen(self, command: Sequence[str], *, node: int = 0, **options: Any) -> subprocess.Popen[str]:
+    def popen(
+        self, command: Sequence[str], *, node: int = 0, hidden: Sequence[str | Path] = (), **options: Any
+    ) -> subprocess.Popen[str]:
         """Start a command on a node; its pid is the command's own. `options` are those of Popen."""
         env = self.env | dict(options.pop("env", {}))
-        return subprocess.Popen(self.command(command, node), env=env, text=True, **options)
+        return subprocess.Popen(self.command(command, node, hidden), env=env, text=True, **options)
 
     def run(
         self, command: Sequence[str], *, node: int = 0, timeout: float = 300, **options: Any
@@ -151,9 +155,12 @@ class NetworkCluster:
     def __enter__(self) -> Self:
         try:
             self._make_bridge()
+            if self.bare:
+                for node in range(self.size + 1):
+                    self._make_namespace(node)
+                return self
             self.start(0)
-            started = [self._launch(node, {}, ()) for node in range(1, self.size + 1)]
-            for each in started:
+            for each in [self._launch(node, {}, ()) for node in range(1, self.size + 1)]:
                 each.wait_for(START_TIMEOUT_S)
         except BaseException:
             self.close()
@@ -257,14 +264,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, default=2, help="worker nodes; default: 2")
     parser.add_argument("--cpus", type=float, default=1, help="of each worker node; default: 1")
     parser.add_argument("--dashboard", action="store_true", help="with the dashboard, which takes jobs")
+    parser.add_argument("--bare", action="store_true", help="machines without Ray; the command runs beside them")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="default: a shell")
     arguments = parser.parse_args(argv)
     if reason := missing_requirement():
         parser.error(reason)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cluster does not outlive its program
-    with NetworkCluster(arguments.nodes, arguments.cpus, dashboard=arguments.dashboard) as cluster:
-        env = {"RAY_ADDRESS": cluster.address}
-        return cluster.popen(arguments.command or [os.environ.get("SHELL", "sh")], env=env).wait()
+    command = arguments.command or [os.environ.get("SHELL", "sh")]
+    with NetworkCluster(arguments.nodes, arguments.cpus, dashboard=arguments.dashboard, bare=arguments.bare) as cluster:
+        if arguments.bare:
+            return subprocess.Popen(command, env=os.environ | {"NETNS": cluster.name}).wait()
+        return cluster.popen(command, env={"RAY_ADDRESS": cluster.address}).wait()
 
 
 if __name__ == "__main__":

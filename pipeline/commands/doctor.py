@@ -15,6 +15,7 @@ def add(commands: Any) -> None:
     summary = "report versions, devices, caches, tracking and what is wrong with them"
     parser = commands.add_parser("doctor", help=summary, description=summary.capitalize() + ".")
     parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
+    parser.add_argument("--cluster", metavar="HOST:PORT", help="a Ray cluster to look at; default: RAY_ADDRESS")
     parser.set_defaults(command=doctor)
 
 
@@ -22,7 +23,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Print the findings; 1 where something is wrong."""
     from pipeline.doctor import examine
 
-    findings = examine(arguments.root)
+    findings = examine(arguments.root, address=arguments.cluster)
     for section, group in groupby(findings, key=lambda finding: finding.section):
         print(section)
         for finding in group:

@@ -62,6 +62,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 def explain(arguments: argparse.Namespace) -> int:
     """Explain and print."""
     from attribution.methods.registry import method_of
+    from pipeline.terminal import unguarded
 
     text, method = _text(arguments), method_of(arguments.method)
     explainer = load_explainer(arguments)
@@ -69,7 +70,7 @@ def explain(arguments: argparse.Namespace) -> int:
     target = _target(arguments.target, explainer)
     (explanation,) = explainer.explain([text], method=method.id, target=target, level=arguments.level, **parameters)
     print(_summary(explanation, explainer))
-    print(_line(explanation))
+    print(_line(explanation), file=unguarded(sys.stdout))
     if arguments.html:
         arguments.html.write_text(explanation.to_html(), encoding="utf-8")
         print(f"written to {arguments.html}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.commands.tables import aligned
 
-RUN_HELP = "a folder, a name, an id, or `last`"
+RUN_HELP = "a folder, a name, an id, `last`, or `champion`"
 COLUMNS = ("name", "status", "created", "model", "dataset", "n", "best", "metric", "value")
 
 

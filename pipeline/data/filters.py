@@ -25,7 +25,7 @@ def select(content: Content, config: DatasetConfig) -> tuple[list[Example], list
         examples = kept
     if not examples:
         raise InputError(nothing_left(config, notes))
-    return _sample(examples, config.limit, config.sample_seed), notes
+    return _sample(examples, config), notes
 
 
 def nothing_left(config: DatasetConfig, notes: Sequence[str]) -> str:
@@ -65,13 +65,15 @@ def _require_known(content: Content, config: DatasetConfig) -> None:
         )
 
 
-def _sample(examples: Sequence[Example], limit: int | None, seed: int | None) -> list[Example]:
-    """The first `limit`, or those whose seeded hash is smallest: who is drawn does not depend on the file's order."""
-    if limit is None or limit >= len(examples):
-        return list(examples)
-    if seed is None:
-        return list(examples[:limit])
-    drawn = sorted(range(len(examples)), key=lambda i: (_lot(examples[i], seed), i))[:limit]
+def _sample(examples: Sequence[Example], config: DatasetConfig) -> list[Example]:
+    """The first `limit` after `skip`, in the order of the data or of a seeded hash, which no other example changes."""
+    order, seed = list(range(len(examples))), config.sample_seed
+    if seed is not None:
+        order.sort(key=lambda i: (_lot(examples[i], seed), i))
+    end = len(order) if config.limit is None else config.skip + config.limit
+    drawn = order[config.skip : end]
+    if not drawn:
+        raise InputError(f"conf error: dataset.skip={config.skip} leaves none of {len(order)} examples.")
     return [examples[i] for i in sorted(drawn)]
 
 

@@ -9,8 +9,10 @@ import torch
 
 from attribution.errors import InputError
 from pipeline.config import ClusterConfig
+from pipeline.duration import seconds
 from pipeline.execution.local import LocalExecutor
-from pipeline.execution.resources import Node, room, this_machine, worker_demand, worker_threads
+from pipeline.execution.progress import Progress, make_progress
+from pipeline.execution.resources import Needs, Node, room, this_machine, worker_demand, worker_threads
 from pipeline.execution.task import Executor, WorkerFactory
 from pipeline.keys import PACKAGES, package_folders
 
@@ -19,10 +21,23 @@ DEVICES = ("auto", "cpu", "cuda")
 _POSITIVE = ("workers", "cpus_per_worker", "threads", "batch_tokens", "max_batch", "attempts", "shard_deadline_s")
 
 
-def check_cluster(config: ClusterConfig) -> list[str]:
-    """Problems of a cluster configuration, each a line that names the key, its value and what is possible."""
-    problems = [*_bad_choices(config), *_bad_numbers(config)]
-    return problems or _CAPACITY[config.executor](config)
+def check_cluster(config: ClusterConfig, needs: Needs | None = None, progress: Progress | None = None) -> list[str]:
+    """Problems of a cluster configuration, each a line that names the key, its value and what is possible.
+
+    With `needs`, every node of a cluster that is joined is asked whether it has them. `progress` is told where the work
+    will run, and what is waited for.
+    """
+    problems = [*_bad_choices(config), *_bad_numbers(config), *bad_wait(config)]
+    return problems or _CAPACITY[config.executor](config, needs, progress or make_progress(silent=True))
+
+
+def joins_cluster(config: ClusterConfig) -> bool:
+    """Whether the work goes to a cluster that is there, whose nodes may lack what this machine has."""
+    if config.executor != "ray":
+        return False
+    from pipeline.execution.ray_cluster import cluster_address
+
+    return cluster_address(config) is not None
 
 
 def create_executor(factory: WorkerFactory, config: ClusterConfig) -> Executor:
@@ -55,34 +70,64 @@ def _bad_numbers(config: ClusterConfig) -> Iterator[str]:
         yield f"cluster.gpus_per_worker={gpus:g} contradicts cluster.device=cpu; drop one of them"
 
 
-def _local_problems(config: ClusterConfig) -> list[str]:
+def bad_wait(config: ClusterConfig) -> Iterator[str]:
+    """What is wrong with `cluster.wait`."""
+    try:
+        seconds(config.wait or "0s")
+    except ValueError as error:
+        yield f"cluster.wait={config.wait} {error}"
+
+
+def _local_problems(config: ClusterConfig, needs: Needs | None, progress: Progress) -> list[str]:
     problems = _missing_cuda(config, [this_machine()])
     if (config.workers or 1) > 1:
         problems.append(f"cluster.workers={config.workers} needs cluster=ray; cluster=local has one worker")
     return problems
 
 
-def _ray_problems(config: ClusterConfig) -> list[str]:
-    try:
-        nodes = _nodes(config)
-    except InputError as error:
-        return [str(error).removeprefix("conf error: ")]
-    return [*_missing_cuda(config, nodes), *_shortage(config, nodes), *_shadowed()]
-
-
-_CAPACITY: dict[str, Callable[[ClusterConfig], list[str]]] = {"local": _local_problems, "ray": _ray_problems}
-
-
-def _nodes(config: ClusterConfig) -> list[Node]:
-    """What a private cluster would have, without starting it, or what a cluster that is there has."""
+def _ray_problems(config: ClusterConfig, needs: Needs | None, progress: Progress) -> list[str]:
     import ray
 
-    from pipeline.execution.ray_cluster import cluster_address, connect
+    from pipeline.execution.ray_cluster import cluster_address
 
     if cluster_address(config) is None and not ray.is_initialized():
-        return [this_machine()]
+        machine = this_machine()
+        progress.message(f"cluster: a private one on {machine.name}, {machine.cpus:g} CPU and {machine.gpus:g} GPU")
+        return [*_nodes_problems(config, [machine]), *_shadowed()]
+    try:
+        return [*_joined_problems(config, needs, progress), *_shadowed()]
+    except InputError as error:
+        return [str(error).removeprefix("conf error: ")]
+
+
+_CAPACITY: dict[str, Callable[[ClusterConfig, Needs | None, Progress], list[str]]] = {
+    "local": _local_problems,
+    "ray": _ray_problems,
+}
+
+
+def _joined_problems(config: ClusterConfig, needs: Needs | None, progress: Progress) -> list[str]:
+    """Problems of a cluster that is there. It is given `cluster.wait` to answer and to grow."""
+    from pipeline.execution.nodes import node_problems
+    from pipeline.execution.ray_cluster import address_setting, connect
+    from pipeline.execution.waiting import Patience
+
+    patience = Patience(seconds(config.wait or "0s"), progress)
+    patience.until_reachable(config)
     with connect(config) as connection:
-        return connection.nodes()
+        nodes = patience.until_room(config, connection)
+        setting = address_setting(config)
+        cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+        progress.message(f"cluster: {setting}, {len(nodes)} nodes with {cpus:g} CPU and {gpus:g} GPU together")
+        if problems := _nodes_problems(config, nodes):
+            return problems
+        demand = worker_demand(config, nodes)
+        working = [node for node in nodes if room([node], demand.cpus, demand.gpus)]
+        return node_problems(connection, working, needs, setting) if needs else []
+
+
+def _nodes_problems(config: ClusterConfig, nodes: Sequence[Node]) -> list[str]:
+    return _missing_cuda(config, nodes) or _shortage(config, nodes)
 
 
 def _missing_cuda(config: ClusterConfig, nodes: Sequence[Node]) -> list[str]:
@@ -98,9 +143,13 @@ def _shortage(config: ClusterConfig, nodes: Sequence[Node]) -> list[str]:
         return []
     available = ", ".join(f"{node.name}: {node.cpus:g} CPU, {node.gpus:g} GPU" for node in nodes) or "no nodes"
     return [
-        f"cluster.workers={demand.workers} with {demand} each do not fit: {fitting} would ({available}); "
-        "lower cluster.workers, cluster.cpus_per_worker or cluster.gpus_per_worker"
+        f"cluster.workers={demand.workers} with {demand} each do not fit{_waited(config)}: {fitting} would "
+        f"({available}); lower cluster.workers, cluster.cpus_per_worker or cluster.gpus_per_worker"
     ]
+
+
+def _waited(config: ClusterConfig) -> str:
+    return f", after cluster.wait={config.wait}" if config.wait else ""
 
 
 def _shadowed() -> list[str]:

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from pipeline.terminal import shown, unguarded
+
 LINE_EVERY_S = 10.0
 
 Clock = Callable[[], float]
@@ -97,8 +99,8 @@ class TerminalProgress:
             yield Bar(name, total, unit, lambda bar: bars.update(row, completed=bar.done, pace=bar.pace()))
 
     def message(self, text: str) -> None:
-        """Print as it is: no markup, no colours."""
-        self._console.print(text, highlight=False, markup=False)
+        """Print as it is: no markup, no colours, nothing that drives the terminal."""
+        self._console.print(shown(text), highlight=False, markup=False)
 
 
 class LineProgress:
@@ -135,7 +137,7 @@ def make_progress(silent: bool = False, stream: TextIO | None = None) -> Progres
     """Bars where `stream` (standard error) is a terminal, lines where it is not, nothing where silent."""
     if silent:
         return LineProgress(lambda text: None)
-    console = Console(file=stream or sys.stderr)
+    console = Console(file=unguarded(stream or sys.stderr))
     if console.is_terminal:
         return TerminalProgress(console)
-    return LineProgress(lambda text: print(text, file=console.file, flush=True))
+    return LineProgress(lambda text: print(shown(text), file=console.file, flush=True))

@@ -11,7 +11,7 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import ray
 
@@ -36,6 +36,11 @@ def cluster_address(config: ClusterConfig) -> str | None:
     return None if address == "local" else address
 
 
+def address_setting(config: ClusterConfig) -> str:
+    """The setting that says where the cluster is, as it is written."""
+    return f"cluster.address={config.address}" if config.address else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}"
+
+
 @dataclass
 class Connection:
     """An open connection; closing it stops only what opening it started."""
@@ -45,21 +50,21 @@ class Connection:
 
     def nodes(self) -> list[Node]:
         """The nodes that are alive."""
-        return [
-            Node(node["NodeManagerAddress"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
-            for node in ray.nodes()
-            if node["Alive"]
-        ]
+        return [_node(record) for record in ray.nodes() if record["Alive"]]
 
     def is_local(self) -> bool:
         """Whether every worker runs on this machine."""
         return all(node["NodeManagerHostname"] == socket.gethostname() for node in ray.nodes() if node["Alive"])
 
+    def worker_environment(self) -> dict[str, str]:
+        """Variables under which workers find the driver's code, where they run beside it."""
+        return {"PYTHONPATH": python_path()} if self.is_local() else {}
+
     def close(self) -> None:
         """Disconnect; a private cluster ends with it."""
         if self.opened:
             ray.shutdown()
-            _set_environment(self.environment)
+            set_environment(self.environment)
             self.opened = False
 
     def __enter__(self) -> Self:
@@ -69,46 +74,72 @@ class Connection:
         self.close()
 
 
+def _node(record: Mapping[str, Any]) -> Node:
+    address, host, resources = record["NodeManagerAddress"], record["NodeManagerHostname"], record["Resources"]
+    name = address if host == address else f"{host} ({address})"
+    return Node(name, resources.get("CPU", 0.0), resources.get("GPU", 0.0), record["NodeID"])
+
+
 def connect(config: ClusterConfig) -> Connection:
     """Use the connection this process has, else join `cluster.address` or RAY_ADDRESS, else start a private cluster."""
     if ray.is_initialized():
         return Connection(opened=False)
-    address = cluster_address(config)
-    connection = _start_private(config) if address is None else _join(address)
+    connection = _start_private(config) if cluster_address(config) is None else _join(config)
     ray._private.worker._worker_logs_enabled = False  # the pool reports lost workers; Ray would, on standard output
     return connection
 
 
-def _join(address: str) -> Connection:
-    _probe(address)
+def _join(config: ClusterConfig) -> Connection:
+    address, setting = str(cluster_address(config)), address_setting(config)
+    if "://" in address:
+        raise InputError(f"conf error: {setting} is an address for clients; give host:port of the head node")
+    if (error := refusal(address, setting)) is not None:
+        raise error
+    _require_node_here(setting)
+    connection = Connection(opened=True, environment=use_token())
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = f"{' '.join(str(error).split())}; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-        raise InputError(f"conf error: cluster.address={address} cannot be joined: {reason}") from error
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as cause:
+        set_environment(connection.environment)
+        reason = f"{' '.join(str(cause).split())}; if it asks for a token, set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        raise InputError(f"conf error: {setting} cannot be joined: {reason}") from cause
     logger.info("joined the Ray cluster at %s", address)
-    return Connection(opened=True)
+    return connection
 
 
-def _probe(address: str) -> None:
-    """Fail within seconds where nobody listens; Ray itself would try for minutes and then end the process."""
-    if "://" in address:
-        raise InputError(f"conf error: cluster.address={address} is a client address; give host:port of the head node")
+def refusal(address: str, setting: str) -> InputError | None:
+    """Why nobody can be reached there, found within seconds; Ray would try for minutes and then end the process."""
     host, _, port = address.rpartition(":")
-    if not port.isdigit():  # "auto"
-        return
+    if "://" in address or not port.isdigit():  # "auto" has no port
+        return None
     try:
         socket.create_connection((host, int(port)), timeout=_REACH_TIMEOUT_S).close()
     except OSError as error:
-        message = f"conf error: cluster.address={address} does not answer ({error}); start Ray there, or leave it out"
-        raise InputError(f"{message} for a private cluster on this machine") from error
+        message = f"conf error: {setting} does not answer ({error}); start Ray there, or leave it out"
+        return InputError(f"{message} for a private cluster on this machine")
+    return None
+
+
+def use_token() -> dict[str, str | None]:
+    """Whoever has set a token wants it used; returns the environment there was, for `set_environment`."""
+    has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return set_environment({"RAY_AUTH_MODE": "token"}) if has_token and "RAY_AUTH_MODE" not in os.environ else {}
+
+
+def _require_node_here(setting: str) -> None:
+    """Ray's driver works through the node on its own machine, and ends the process where there is none."""
+    if not ray._private.services.find_node_ids():
+        raise InputError(
+            f"conf error: {setting}: this machine is not a node of that cluster. Join it (`ray start --address ...`), "
+            "run on one of its nodes, or send the run there: `headlight submit --address http://<head node>:8265 ...`"
+        )
 
 
 def _start_private(config: ClusterConfig) -> Connection:
     machine = this_machine()
     demand = worker_demand(config, [machine])
     logger.info("starting a private Ray cluster on this machine: %d workers with %s each", demand.workers, demand)
-    connection = Connection(opened=True, environment=_set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth()))
+    connection = Connection(opened=True, environment=set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth()))
     try:
         ray.init(
             address="local",
@@ -129,7 +160,7 @@ def _auth() -> dict[str, str]:
     return {} if "RAY_AUTH_MODE" in os.environ else _PRIVATE_AUTH
 
 
-def _set_environment(values: Mapping[str, str | None]) -> dict[str, str | None]:
+def set_environment(values: Mapping[str, str | None]) -> dict[str, str | None]:
     """Set (or with None unset) environment variables, make Ray read them again, and return what they were."""
     before = {name: os.environ.get(name) for name in values}
     for name, value in values.items():

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 if TYPE_CHECKING:
-    from pipeline.config import ClusterConfig
+    from pipeline.config import ClusterConfig, Config
 
 
 class Node(NamedTuple):
@@ -20,6 +21,23 @@ class Node(NamedTuple):
     name: str
     cpus: float
     gpus: float
+    id: str = ""  # Ray's
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What every node has to see under the same path."""
+
+    folders: Mapping[str, str] = field(default_factory=dict)  # a setting, as it is written -> the folder it names
+    store: str | None = None
+
+    @classmethod
+    def of(cls, configs: Sequence[Config]) -> Needs:
+        """What configurations alone tell; the folder of another model is known once it is there."""
+        models = {config.model.path for config in configs if config.model.source == "local" and config.model.path}
+        store = configs[0].paths.store
+        folders = {f"model.path={model}": str(Path(model).resolve()) for model in sorted(models)}
+        return cls(folders, store if "://" in store else str(Path(store).absolute()))
 
 
 @dataclass(frozen=True)
@@ -45,7 +63,7 @@ def worker_demand(config: ClusterConfig, nodes: Iterable[Node]) -> Demand:
     """One worker per GPU where there are any, else per `cpus_per_worker`, unless the configuration says how many."""
     nodes = list(nodes)
     gpus = config.gpus_per_worker
-    if not gpus and config.device != "cpu" and any(node.gpus >= 1 for node in nodes):
+    if not gpus and (config.device == "cuda" or (config.device == "auto" and any(node.gpus >= 1 for node in nodes))):
         gpus = 1.0
     workers = config.workers or max(1, room(nodes, config.cpus_per_worker, gpus))
     return Demand(workers, config.cpus_per_worker, gpus, worker_threads(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
+
+from pipeline.terminal import unguarded
 
 POOL = 16  # batches among which examples are sorted by length
 
@@ -128,5 +131,5 @@ def _shown(batches: Sequence[list[int]], progress: bool) -> Iterator[list[int]]:
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+    with Progress(*columns, console=Console(file=unguarded(sys.stderr)), disable=not progress) as bar:
         yield from bar.track(batches, description="fine-tuning minilm_reviews (only once)")

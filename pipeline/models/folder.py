@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from attribution.errors import InputError
+from attribution.loading import read_config
 from attribution.model.adapter import task_of
 from attribution.model.families import family_of
 from pipeline.keys import digest
@@ -148,7 +149,7 @@ def _config(location: Location) -> Any:
     declared = _json(location.folder / "config.json", location)
     try:
         family_of(str(declared.get("model_type")))
-        return AutoConfig.from_pretrained(location.folder, trust_remote_code=False, local_files_only=True)
+        return read_config(location.folder, local_files_only=True)
     except InputError as error:
         raise InputError(f"conf error: {location.where}: {error}") from error
     except (ValueError, TypeError, KeyError, OSError) as error:

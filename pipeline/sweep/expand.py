@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -42,7 +42,11 @@ class Cell:
         return " ".join(f"{key}={value}" for key, value in self.choices.items())
 
 
-def expand(overrides: Sequence[str], config_dir: str | Path | None = None) -> list[Cell]:
+def expand(
+    overrides: Sequence[str],
+    config_dir: str | Path | None = None,
+    ignore: Callable[[Config, Problem], bool] = lambda config, problem: False,
+) -> list[Cell]:
     """The product of all values, the last override changing fastest. Raises InputError with the problems of all."""
     axes, problems = _axes(overrides, config_dir)
     cells = []
@@ -51,7 +55,7 @@ def expand(overrides: Sequence[str], config_dir: str | Path | None = None) -> li
         choices = {key: value for _, choice in combination for key, value in choice.items()}
         cell, wrong = _cell(lines, choices, config_dir)
         cells.append(cell)
-        problems += wrong
+        problems += [problem for problem in wrong if not ignore(cell.config, problem)]
     raise_all(problems)
     return cells
 

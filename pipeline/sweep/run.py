@@ -15,6 +15,7 @@ from pipeline.budget import Budget
 from pipeline.compose import config_dict, run_key
 from pipeline.config import Config
 from pipeline.driver import Driver
+from pipeline.execution import make_progress
 from pipeline.experiment import Experiment
 from pipeline.folder import claim_folder
 from pipeline.keys import digest
@@ -50,7 +51,7 @@ def run_sweep(
     configs = [cell.config for cell in cells if not cell.skipped]
     if not configs:
         raise InputError("conf error: sweep: every cell is skipped:\n" + "\n".join(_skipped(cells)))
-    require_cluster(configs[0].cluster)
+    require_cluster(configs, make_progress())
     for line in _skipped(cells):
         print(line, file=sys.stderr)
     return _Sweep(cells, configs[0], list(overrides)).execute(max_parallel)

@@ -12,12 +12,14 @@ from typing import TextIO
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.driver import Flow
 from pipeline.execution import Task
 from pipeline.execution.progress import LINE_EVERY_S, clock_time
 from pipeline.schedule import StagePlan
 from pipeline.sweep.job import Job, Status
+from pipeline.terminal import shown, unguarded
 
 SHOWN = 30  # rows of the live table; a longer sweep shows what runs and what failed
 
@@ -64,7 +66,7 @@ class SweepWatch:
 @contextmanager
 def watching(jobs: Sequence[Job], stream: TextIO | None = None) -> Iterator[SweepWatch]:
     """A watch for as long as the context is open."""
-    console = Console(file=stream or sys.stderr)
+    console = Console(file=unguarded(stream or sys.stderr))
     if not console.is_terminal:
         write = line_writer(console)
         watch = SweepWatch(jobs, occasionally(lambda: write(summary(jobs))), write)
@@ -72,7 +74,9 @@ def watching(jobs: Sequence[Job], stream: TextIO | None = None) -> Iterator[Swee
         watch.tell()
         return
     with Live(table(jobs), console=console, refresh_per_second=4) as live:
-        watch = SweepWatch(jobs, lambda: live.update(table(jobs)), lambda text: live.console.print(text, markup=False))
+        watch = SweepWatch(
+            jobs, lambda: live.update(table(jobs)), lambda text: live.console.print(shown(text), markup=False)
+        )
         yield watch
         watch.tell()
         live.update(table(jobs))
@@ -80,20 +84,20 @@ def watching(jobs: Sequence[Job], stream: TextIO | None = None) -> Iterator[Swee
 
 def line_writer(console: Console) -> Callable[[str], None]:
     """Plain lines, at once."""
-    return lambda text: print(text, file=console.file, flush=True)
+    return lambda text: print(shown(text), file=console.file, flush=True)
 
 
 def occasionally(show: Callable[[], None], every_s: float = LINE_EVERY_S) -> Callable[[], None]:
     """`show`, but not more often than every `every_s` seconds."""
     due = time.monotonic() + every_s
 
-    def shown() -> None:
+    def show_if_due() -> None:
         nonlocal due
         if time.monotonic() >= due:
             due = time.monotonic() + every_s
             show()
 
-    return shown
+    return show_if_due
 
 
 def summary(jobs: Sequence[Job]) -> str:
@@ -106,12 +110,14 @@ def summary(jobs: Sequence[Job]) -> str:
 
 def table(jobs: Sequence[Job]) -> Table:
     """A row for each job, or for those that matter now where there are many."""
-    shown = jobs if len(jobs) <= SHOWN else [job for job in jobs if job.status in (Status.RUNNING, Status.FAILED)]
+    listed = jobs if len(jobs) <= SHOWN else [job for job in jobs if job.status in (Status.RUNNING, Status.FAILED)]
     grid = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("job", "status", "stage", "time"):
         grid.add_column(name)
-    for job in shown[:SHOWN]:
-        grid.add_row(job.cell.label, str(job.status), _stage(job), clock_time(job.seconds) if job.seconds else "")
+    for job in listed[:SHOWN]:
+        grid.add_row(
+            Text(shown(job.cell.label)), str(job.status), _stage(job), clock_time(job.seconds) if job.seconds else ""
+        )
     grid.caption = summary(jobs) if len(jobs) > SHOWN else None
     return grid
 

@@ -22,6 +22,7 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing leaves the machine unasked
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a repeated "create run" makes two; what failed is looked up, then redone
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # of 120
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for every method; the run prints one address
 }
 _OF_THE_STORE = ("mlflow", "sqlalchemy", "requests", "urllib3", "botocore", "boto3")
 _PASSING = (408, 429)  # refusals that another attempt may not meet

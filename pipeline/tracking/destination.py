@@ -69,8 +69,12 @@ def destination(config: TrackingConfig, root: Path) -> Destination | None:
             "conf error: tracking.uri is not set. Give it, or MLFLOW_TRACKING_URI, the server's http address."
         )
     uri = _absolute(uri or f"{_SQLITE}{root.absolute() / DATABASE}")
-    experiment = config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    return Destination(uri.rstrip("/"), experiment, root.absolute() / ARTIFACTS)
+    return Destination(uri.rstrip("/"), experiment_name(config), root.absolute() / ARTIFACTS)
+
+
+def experiment_name(config: TrackingConfig) -> str:
+    """The MLflow experiment the record belongs to."""
+    return config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
 def check(target: Destination) -> None:
@@ -162,7 +166,7 @@ def probe(target: Destination) -> None:
 
 def _authorization(uri: str) -> dict[str, str]:
     """The header MLflow itself would send: credentials in the address, then user and password, then the token."""
-    written, environment = re.search(r"://([^@/]*)@", uri), os.environ
+    written, environment = re.search(r"://([^/]*)@", uri), os.environ
     pair = f"{environment.get('MLFLOW_TRACKING_USERNAME', '')}:{environment.get('MLFLOW_TRACKING_PASSWORD', '')}"
     pair = unquote(written[1]) if written else pair
     if pair != ":":

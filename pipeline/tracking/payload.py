@@ -87,7 +87,7 @@ def _overridden_first(config: Mapping[str, Any], overrides: Iterable[str]) -> di
     chosen = {key: value for key, _, value in pairs}
     flat = dict(_flat(config))
     ordered = sorted(flat, key=lambda key: not any(f"{key}.".startswith(f"{name}.") for name in chosen))
-    return parameters({**chosen, **{key: flat[key] for key in ordered}})
+    return parameters({**chosen, **{key: flat[key] for key in ordered}, **chosen})
 
 
 def parameters(config: Mapping[str, Any]) -> dict[str, str]:

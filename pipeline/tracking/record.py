@@ -13,8 +13,9 @@ from typing import Any, Self
 
 from attribution.errors import HeadlightError, InputError
 from pipeline.config import TrackingConfig
+from pipeline.redact import without_credentials
 from pipeline.tracking.connection import Connection
-from pipeline.tracking.destination import Unreachable, check, destination, ui_address
+from pipeline.tracking.destination import Unreachable, check, destination, experiment_name, ui_address
 from pipeline.tracking.experiment import Experiment
 
 ARTIFACTS = frozenset({".parquet", ".json", ".yaml", ".html", ".md", ".csv", ".tex"})
@@ -81,10 +82,12 @@ class Record(ABC):
         return self._link()
 
     def record(self) -> dict[str, Any]:
-        """What the folder keeps of it: where it is, and why it is not there yet."""
-        uri = self.destination.shown if self.destination else None
-        waiting = None if self.ended or self.config.store == "none" else _NOT_YET
-        return {"uri": uri, "run_id": self.run_id, "url": self._link(), "waiting": self.held or waiting}
+        """What the folder keeps of it: where it is or is to be sent, and why it is not there yet."""
+        if self.config.store == "none":
+            return dict.fromkeys(("uri", "experiment", "run_id", "url", "waiting"))
+        uri = self.destination.shown if self.destination else without_credentials(self.config.uri or "") or None
+        place = {"uri": uri, "experiment": experiment_name(self.config), "run_id": self.run_id, "url": self._link()}
+        return place | {"waiting": self.held or (None if self.ended else _NOT_YET)}
 
     def __enter__(self) -> Self:
         self.prepare()
@@ -93,12 +96,11 @@ class Record(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            return self.close("FINISHED")
+        stopped = "FAILED" if isinstance(error, Exception) else "KILLED"  # an interrupt, or a job nobody drives on
         try:
-            return self.close("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
-        except HeadlightError as unrecorded:  # must not hide what ended the run
-            return error.add_note(str(unrecorded))
+            self.close(stopped if error else "FINISHED")
+        except HeadlightError as unrecorded:  # must not hide how the run ended
+            _log.warning("%s; MLflow shows it as running until it is continued", _in_one_line(unrecorded))
 
     def _deliver(self, send: Callable[[Experiment], None], patience_s: float) -> None:
         """Send; for so many seconds again and again while the server does not answer, then keep it for later."""

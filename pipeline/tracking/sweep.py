@@ -106,8 +106,9 @@ class SweepTracker(Record):
         """Write down what is known: enough to send it without this process."""
         known = summary or read_spool(folder)
         jobs = [os.path.relpath(job_folder, folder) for _, job_folder in self.waiting()]
-        about = {"sweep": {"id": self.id, "name": self.name}, "experiment": self.config.experiment, "jobs": jobs}
-        write_json(folder / SPOOL, {**known, **about, **self.record()})
+        write_json(
+            folder / SPOOL, {**known, "sweep": {"id": self.id, "name": self.name}, "jobs": jobs, **self.record()}
+        )
 
 
 def read_spool(folder: Path) -> dict[str, Any]:

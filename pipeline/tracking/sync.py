@@ -36,7 +36,7 @@ def _run(folder: Path, root: Path, to: str | None) -> Record:
 
 def _sweep(folder: Path, root: Path, to: str | None) -> Record:
     spool = read_spool(folder)
-    sweep = _parent(spool["sweep"], _destination(spool, spool, to), root)
+    sweep = _parent(spool["sweep"], _destination({}, spool, to), root)
     for path in spool["jobs"]:
         run = Run(folder / path)
         job = sweep.job(run_key=_key(run), name=str(run.manifest["name"]))
@@ -62,7 +62,8 @@ def _parent(sweep: Mapping[str, str], config: TrackingConfig, root: Path) -> Swe
 def _destination(configured: Mapping[str, Any], known: Mapping[str, Any], to: str | None) -> TrackingConfig:
     """The environment goes before what the manifest knows: an address kept there has lost its credentials."""
     kept = None if os.environ.get("MLFLOW_TRACKING_URI") else known.get("uri")
-    return TrackingConfig("sqlite", uri=to or configured.get("uri") or kept, experiment=configured.get("experiment"))
+    experiment = configured.get("experiment") or known.get("experiment")
+    return TrackingConfig("sqlite", uri=to or configured.get("uri") or kept, experiment=experiment)
 
 
 def _key(run: Run) -> str:

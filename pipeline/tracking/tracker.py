@@ -15,6 +15,7 @@ from pipeline.tracking.payload import Payload, job_payload, method_payloads, par
 from pipeline.tracking.record import ARTIFACTS, Record, as_ms
 
 RUN_KEY, SWEEP = "headlight.run_key", "headlight.sweep_id"
+_RESOLUTION_MS = 1000  # manifests cut times to seconds; nothing ends before it starts
 JOB_PAUSE_S = 60.0  # the jobs of a sweep ask a server that is down once a minute, not one after another
 
 
@@ -98,10 +99,10 @@ class Tracker(Record):
         run = Run(folder)
         own, children = (job_payload(run), []) if self.sweep else (parent_payload(run), method_payloads(run))
         files = [path for path in folder.iterdir() if path.suffix in ARTIFACTS and path.name != MANIFEST]
-        times = [as_ms(run.manifest[name]) for name in ("created", "finished")]
+        started, ended = as_ms(run.manifest["created"]), as_ms(run.manifest["finished"]) + _RESOLUTION_MS
         status = "FAILED" if run.manifest.get("status") == "failed" else "FINISHED"
         kept = [path for path in files if texts or path.name != "examples.parquet"]
-        return _Contents(own, children, run.manifest.get("dataset") or {}, kept, times[0], times[1], status)
+        return _Contents(own, children, run.manifest.get("dataset") or {}, kept, started, ended, status)
 
     def _send(self, experiment: Experiment, contents: _Contents) -> None:
         """In an order that makes the manifest, as anywhere else, the last thing written."""

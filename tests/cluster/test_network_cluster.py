@@ -38,17 +38,18 @@ def wait_until(condition, seconds=60):
 
 
 def test_nodes_die_are_cut_off_and_come_back(network_cluster):
-    with network_cluster(nodes=2) as cluster:
-        assert workers(cluster) == ["node1", "node2"]
-        cluster.kill(1)
-        assert cluster.nodes == [0, 2]
-        wait_until(lambda: workers(cluster) == ["node2"])
-        cluster.start(1)
-        assert workers(cluster) == ["node1", "node2"]
-        cluster.cut(2)
-        wait_until(lambda: workers(cluster) == ["node1"])
-        assert cluster.nodes == [0, 1, 2]  # it lives on, unheard
-        cluster.heal(2)
+    cluster = network_cluster(nodes=2)
+    assert workers(cluster) == ["node1", "node2"]
+    cluster.kill(1)
+    assert cluster.nodes == [0, 2]
+    wait_until(lambda: workers(cluster) == ["node2"])
+    cluster.start(1)
+    assert workers(cluster) == ["node1", "node2"]
+    cluster.cut(2)
+    wait_until(lambda: workers(cluster) == ["node1"])
+    assert cluster.nodes == [0, 1, 2]  # it lives on, unheard
+    cluster.heal(2)
+    cluster.close()
     assert cluster.nodes == []
     assert cluster.name not in subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
     assert not cluster.folder.exists()

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -20,7 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.config import TrackingConfig
 from pipeline.schemas import RUN_TABLES, SCHEMA_VERSION
+from pipeline.tracking import Tracker
 
 Rows = list[dict[str, Any]]
 HOSTILE = "<img src=x onerror=window.hijacked=1>"
@@ -336,3 +339,27 @@ def s3(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_environment.items():
         monkeypatch.setenv(name, value)
     return f"{s3_environment['HEADLIGHT_TEST_S3']}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; making one takes seconds, so tests copy it."""
+    root = tmp_path_factory.mktemp("mlflow")
+    config = TrackingConfig("sqlite", uri=f"sqlite:///{root / 'mlflow.db'}", experiment="template")
+    with Tracker(config, root=root, run_key="template", name="template") as tracker:
+        tracker.start()
+    return root / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium (HEADLIGHT_CHROMIUM, or on the path), driven by playwright; skips where one of them is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = (os.environ.get("HEADLIGHT_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if name and (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("chromium is not installed (apt-get install chromium), or name it in HEADLIGHT_CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield chromium
+        chromium.close()

@@ -21,7 +21,7 @@ from pipeline.cli import main, parse
 from pipeline.commands import explain as explain_command
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("run", "plan", "methods", "explain", "doctor", "report", "runs", "diff")
+COMMANDS = ("run", "plan", "methods", "explain", "doctor", "report", "runs", "diff", "regress", "promote")
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     ("argv", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["regress"], "invalid choice: 'regress'"),
+        (["regres"], "invalid choice: 'regres'"),
         (["run", "--confg-dir", "x"], "unknown argument --confg-dir"),
         (["methods", "extra"], "unknown argument extra"),
         (["diff", "a"], "the following arguments are required: RUN"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +12,6 @@ from pipeline.report import build_report
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=window.hijacked=1>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = (os.environ.get("HEADLIGHT_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
-    path = next((found for name in names if name and (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("chromium is not installed (apt-get install chromium), or name it in HEADLIGHT_CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield chromium
-        chromium.close()
 
 
 def opened(browser: Any, folder: Path, **options: Any) -> Iterator[Any]:

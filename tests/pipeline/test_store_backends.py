@@ -6,6 +6,7 @@ import hashlib
 import logging
 import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -135,23 +136,25 @@ def test_a_table_of_another_schema_version_counts_as_absent(store, monkeypatch):
     assert store.get(KEY, "evaluate").num_rows == 4
 
 
-def write_all(location, rows, barrier, answers):
+start = []  # in each process of a race: the barrier at which they wait for each other
+
+
+def wait_at(barrier):
+    start.append(barrier)
+
+
+def write_all(location, rows):
     store = Store(location)
-    barrier.wait(120)
-    answers.put([store.put(key, curves(rows), "evaluate").sha256 for key in KEYS[:30]])
+    start[0].wait(240)
+    return [store.put(key, curves(rows), "evaluate").sha256 for key in KEYS[:30]]
 
 
 def race(location, rows):
     """Processes that write the same keys at the same moment, one for each number of rows; what each was told."""
     spawn = multiprocessing.get_context("spawn")  # the S3 client does not survive a fork
-    barrier, answers = spawn.Barrier(len(rows)), spawn.Queue()
-    children = [spawn.Process(target=write_all, args=(location, n, barrier, answers)) for n in rows]
-    for child in children:
-        child.start()
-    told = [answers.get(timeout=120) for _ in children]
-    for child in children:
-        child.join(60)
-    return told
+    barrier = spawn.Barrier(len(rows))
+    with ProcessPoolExecutor(len(rows), spawn, initializer=wait_at, initargs=(barrier,)) as pool:
+        return list(pool.map(write_all, [location] * len(rows), rows, timeout=300))
 
 
 def test_processes_that_write_the_same_keep_one_of_each(store, location):

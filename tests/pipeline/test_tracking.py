@@ -28,17 +28,9 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database; making one takes seconds, so tests copy it."""
-    root = tmp_path_factory.mktemp("mlflow")
-    track(TrackingConfig("sqlite", experiment="template"), root).start()
-    return root / "mlflow.db"
-
-
 @pytest.fixture
-def root(migrated: Path, tmp_path: Path) -> Path:
-    shutil.copy(migrated, tmp_path / "mlflow.db")
+def root(mlflow_database: Path, tmp_path: Path) -> Path:
+    shutil.copy(mlflow_database, tmp_path / "mlflow.db")
     return tmp_path
 
 
@@ -127,7 +119,8 @@ def test_a_continued_run_goes_on_in_the_same_record(root: Path, run_folder: Path
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+    ("error", "status"),
+    [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (GeneratorExit, "KILLED")],
 )
 def test_the_status_says_how_it_ended(root: Path, error: type[BaseException], status: str) -> None:
     with pytest.raises(error), track(TrackingConfig("sqlite"), root) as tracker:  # noqa: PT012
@@ -158,7 +151,7 @@ def test_tracking_none_records_nothing(tmp_path: Path, run_folder: Path) -> None
     with track(TrackingConfig("none"), tmp_path) as tracker:
         tracker.start()
         tracker.log(run_folder)
-    assert tracker.record() == {"uri": None, "run_id": None, "url": None, "waiting": None}
+    assert set(tracker.record().values()) == {None}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,7 +283,7 @@ def test_the_ui_command_stays_on_this_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_may_meet_a_new_database_at_once(tmp_path: Path) -> None:
+def test_four_processes_may_meet_a_new_database_at_once(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -300,5 +293,5 @@ from pipeline.tracking import Tracker
 with Tracker(TrackingConfig("sqlite"), root=Path(sys.argv[1]), run_key=sys.argv[2], name="n") as tracker:
     tracker.start()
 """
-    started = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), key]) for key in "ab"]
-    assert [process.wait() for process in started] == [0, 0]
+    started = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), key]) for key in "abcd"]
+    assert [process.wait(timeout=300) for process in started] == [0] * 4
