@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 
 from pipeline.config import ClusterConfig
 from pipeline.execution import Task, in_order
-from pipeline.execution.ray_cluster import set_environment, connect
+from pipeline.execution.ray_cluster import connect, set_environment
 from pipeline.execution.ray_pool import RayExecutor, alive_nodes
 from pipeline.execution.resources import Node, worker_demand
 from pipeline.execution.watchdog import why_waiting
