@@ -15,7 +15,7 @@ from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.heads import given_heads, joined, resolved_methods
 from pipeline.manifest import Facts
-from pipeline.microbatch import MicroBatch, plan_microbatches
+from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.preflight import check_prepared
 from pipeline.prepare import Prepared, prepare
 from pipeline.schedule import Ledger, StagePlan, curve_families, plan_attribution, plan_evaluation, plan_whole
@@ -66,15 +66,21 @@ class Experiment:
         self._take_heads((yield from self._whole(self.finding)))
 
     def explaining(self) -> Iterator[StagePlan]:
-        """Attributions and curves; again, where results turn out damaged on being read, for these alone."""
-        for _ in range(REPAIRS):
+        """Attributions and curves; again for what turns out damaged on being read, or without a poison example."""
+        repairs = 0
+        while repairs < REPAIRS:
             self._store_examples()
             scores = self.attributing()
             yield from self._timed(self._possible(scores))
+            if self._leave_out_poison():
+                continue
             curves = self.evaluating(scores)
             yield from self._timed(self._possible(curves))
+            if self._leave_out_poison():
+                continue
             if not self._collect(scores, curves):
                 return
+            repairs += 1
         raise self._damaged()
 
     def predicting(self) -> StagePlan:
@@ -96,15 +102,32 @@ class Experiment:
 
     def _whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, list[pa.Table]]:
         """Do a stage that must not fail; returns its tables, computed again where they are damaged on being read."""
-        for _ in range(REPAIRS):
+        repairs = 0
+        while repairs < REPAIRS:
             plan = make()
             yield from self._timed(plan)
             self._stop_on_failure()
+            if self._leave_out_poison():
+                continue
             results = self.results
             tables = results.tables(plan.keys.get(plan.stage, []), plan.stage)
             if not results.absent:
                 return tables
+            repairs += 1
         raise self._damaged()
+
+    def _leave_out_poison(self) -> bool:
+        """Take examples that cannot be computed out of what is to be done; whether there were any."""
+        here = {item for batch in self.batches for item in batch.items if item in self.facts.poison}
+        if not here:
+            return False
+        for row in self.prepared.examples.select(["row_index", "item_id"]).to_pylist():
+            if row["item_id"] in here:
+                self.say(f"row {row['row_index'] + 1} is left out: {self.facts.poison[row['item_id']]}")
+        self.batches = [rest for batch in self.batches if (rest := without(batch, here)) is not None]
+        if not self.batches:
+            raise HeadlightError(f"no example can be computed: {next(iter(self.facts.poison.values()))}")
+        return True
 
     def _damaged(self) -> HeadlightError:
         return HeadlightError(
@@ -141,6 +164,9 @@ class Experiment:
 
     def _take_predictions(self, tables: list[pa.Table]) -> None:
         """Check predictions against the labels, and keep the examples that pass the filter."""
+        if self.facts.poison:
+            healthy = [item not in self.facts.poison for item in self.prepared.examples["item_id"].to_pylist()]
+            self._adopt(self.prepared.only(healthy))
         examples = self.prepared.examples
         predictions = in_order_of(examples, pa.concat_tables(tables))
         self.facts.fit = check_labels(self.prepared, predictions)
@@ -150,8 +176,8 @@ class Experiment:
         self.predictions = predictions.take(kept)
         if len(kept) < examples.num_rows:
             self._note(f"{examples.num_rows - len(kept)} examples left out: gold class unlikely")
-            whole = self.prepared
-            self._adopt(Prepared(whole.model, whole.tokenizer, whole.dataset, examples.take(kept)))
+            chosen = set(kept)
+            self._adopt(self.prepared.only([row in chosen for row in range(examples.num_rows)]))
         rows = self.prepared.examples.to_pylist()
         self.targets = targets_of(self.config, self.prepared.is_qa, rows, self.predictions.to_pylist())
 
@@ -178,9 +204,9 @@ class Experiment:
 
     def _stop_on_failure(self) -> None:
         """Nothing can be explained without predictions and heads. What was wrong with the input is said in one line."""
-        if not self.facts.failures:
+        failure = next((failure for failure in self.facts.failures if "item_id" not in failure), None)
+        if failure is None:
             return
-        failure = self.facts.failures[0]
         kind, _, message = failure["error"].partition(": ")
         if kind == InputError.__name__:
             raise InputError(message)

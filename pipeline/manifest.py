@@ -45,6 +45,7 @@ class Facts:
     failures: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
+    poison: dict[str, str] = field(default_factory=dict)  # item id of an example that cannot be computed -> why
 
     def started(self) -> None:
         """Everything has been checked; from here on something is written."""
@@ -59,9 +60,14 @@ class Facts:
         self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
         if outcome.ok or can_be_repeated(outcome):
             return
-        self.lost.update(task.results)
-        entry = {"stage": task.stage, "task": task.id[:16], "error": outcome.error, "traceback": outcome.traceback}
-        self.failures.append({**entry, "attempts": outcome.attempts, "worker": outcome.worker})
+        about = {"traceback": outcome.traceback, "attempts": outcome.attempts, "worker": outcome.worker}
+        entry = {"stage": task.stage, "task": task.id[:16], **about}
+        if not outcome.poison:
+            self.lost.update(task.results)
+            self.failures.append({**entry, "error": outcome.error})
+        for item, error in outcome.poison:
+            if self.poison.setdefault(item, error) is error:
+                self.failures.append({**entry, "item_id": item, "error": error})
 
     def refers_to(self, stage: str, keys: Iterable[str]) -> None:
         """Note results that the run is made of: `headlight gc` keeps them as long as the run."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +36,10 @@ class Prepared:
     def is_qa(self) -> bool:
         """Whether answers are explained."""
         return self.model.task == "question_answering"
+
+    def only(self, kept: Sequence[bool]) -> Prepared:
+        """The same without some of the examples."""
+        return replace(self, examples=self.examples.filter(pa.array(kept)).combine_chunks())
 
     @cached_property
     def examples_key(self) -> str:

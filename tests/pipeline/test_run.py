@@ -12,6 +12,7 @@ import pytest
 from tiny_experiment import TEXTS, tiny_overrides
 from tiny_models import save_tiny
 
+from attribution.errors import HeadlightError
 from pipeline.driver import Stopped
 from pipeline.execution import make_progress
 from pipeline.run import run
@@ -139,23 +140,44 @@ def test_ray_and_local_and_any_number_of_workers_give_the_same_bytes(base):
         assert manifest(ray)["files"] == manifest(local)["files"]
 
 
-def test_a_shard_that_fails_costs_only_itself(base, monkeypatch):
-    from pipeline.stages import attribute
+@pytest.mark.parametrize("stage", ["load_model", "attribute", "evaluate"])
+def test_an_example_that_cannot_be_computed_costs_only_itself(base, monkeypatch, capsys, stage):
+    from importlib import import_module
 
-    original = attribute.process
+    module = import_module(f"pipeline.stages.{stage}")
+    original = module.process
 
     def process(**payload):
-        if 0 in payload["shard"].rows:
-            raise ValueError("poisoned")
+        if 1 in payload["shard"].rows:
+            raise ValueError("too sour")
         return original(**payload)
 
-    monkeypatch.setattr(attribute, "process", process)
-    result = go([*base, *METHODS])
+    whole = go([*base, *METHODS, "paths.root=whole"])
+    monkeypatch.setattr(module, "process", process)
+    overrides = [*base, *METHODS, "cluster.max_batch=3"]
+    result = run(load_config(overrides), overrides)
     written = manifest(result)
     assert result.exit_code == 1
     assert written["status"] == "failed"
-    assert [failure["error"] for failure in written["failures"]] == ["ValueError: poisoned"]
-    assert 0 < pq.read_table(result.folder / "values.parquet").num_rows < 7 * 2 * 4
+    assert {failure["error"] for failure in written["failures"]} == {"ValueError: too sour"}
+    poison = pq.read_table(whole.folder / "examples.parquet")["item_id"][1].as_py()
+    assert {failure["item_id"] for failure in written["failures"]} == {poison}
+    assert "row 2 is left out: ValueError: too sour" in capsys.readouterr().err
+    kept, all_of_them = (pq.read_table(r.folder / "values.parquet") for r in (result, whole))
+    keys = ["method", "item_id", "metric"]
+    others = [row for row in all_of_them.select(keys).to_pylist() if row["item_id"] != poison]
+    assert kept.select(keys).to_pylist() == others
+
+
+def test_nothing_is_explained_where_no_example_can_be(base, monkeypatch):
+    from pipeline.stages import load_model
+
+    def process(**payload):
+        raise ValueError("too sour")
+
+    monkeypatch.setattr(load_model, "process", process)
+    with pytest.raises((RuntimeError, HeadlightError), match="ValueError: too sour"):
+        go([*base, *METHODS, "dataset.limit=1"])
 
 
 def test_long_texts_are_cut_counted_and_reported(base, tmp_path):
