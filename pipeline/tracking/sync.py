@@ -9,6 +9,7 @@ from typing import Any
 
 from attribution.errors import InputError
 from pipeline.config import TrackingConfig
+from pipeline.redact import without_credentials
 from pipeline.runs import Run
 from pipeline.tracking.record import Record
 from pipeline.tracking.sweep import SPOOL, SweepTracker, read_spool
@@ -60,10 +61,10 @@ def _parent(sweep: Mapping[str, str], config: TrackingConfig, root: Path) -> Swe
 
 
 def _destination(configured: Mapping[str, Any], known: Mapping[str, Any], to: str | None) -> TrackingConfig:
-    """The environment goes before what the manifest knows: an address kept there has lost its credentials."""
-    kept = None if os.environ.get("MLFLOW_TRACKING_URI") else known.get("uri")
+    """Addresses that were written down have lost their credentials, so the environment goes before the manifest."""
+    kept = configured.get("uri") or (None if os.environ.get("MLFLOW_TRACKING_URI") else known.get("uri"))
     experiment = configured.get("experiment") or known.get("experiment")
-    return TrackingConfig("sqlite", uri=to or configured.get("uri") or kept, experiment=experiment)
+    return TrackingConfig("sqlite", uri=to or without_credentials(kept or "") or None, experiment=experiment)
 
 
 def _key(run: Run) -> str:

@@ -31,11 +31,13 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def mortal() -> Iterator[str]:
-    """A server that answers like MLflow once, and is gone for good."""
+def mortal() -> Iterator[tuple[str, list[str | None]]]:
+    """A server that answers like MLflow once, and is gone for good; its address, and the credentials it was shown."""
+    shown: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            shown.append(self.headers.get("Authorization"))
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"{}")
@@ -51,7 +53,7 @@ def mortal() -> Iterator[str]:
         server.server_close()
 
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield f"http://127.0.0.1:{server.server_port}", shown
     close()
 
 
@@ -59,12 +61,15 @@ def waiting() -> str:
     return str(json.loads(Path("outputs/runs/small/manifest.json").read_text())["tracking"]["waiting"])
 
 
-def test_a_run_outlives_its_server(base: list[str], mortal: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*base, "tracking=server", f"tracking.uri={mortal}", "tracking.wait_s=0"]) == 0
+def test_a_run_outlives_its_server(
+    base: list[str], mortal: tuple[str, list[str | None]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, _ = mortal
+    assert main([*base, "tracking=server", f"tracking.uri={address}", "tracking.wait_s=0"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mlflow: "))
-    assert mortal in line
+    assert address in line
     assert line.endswith("`headlight sync outputs/runs/small` sends it")
-    assert mortal in waiting()
+    assert address in waiting()
 
 
 def test_an_offline_run_is_sent_to_a_database(
@@ -79,11 +84,16 @@ def test_an_offline_run_is_sent_to_a_database(
     assert waiting() == "None"
 
 
-def test_credentials_are_not_written_down(base: list[str]) -> None:
-    assert main([*base, "tracking=offline", "tracking.uri=http://me:sesame@127.0.0.1:9"]) == 0
+def test_credentials_are_not_written_down_and_come_from_the_environment(
+    base: list[str], mortal: tuple[str, list[str | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, shown = mortal
+    assert main([*base, "tracking=offline", f"tracking.uri={address.replace('//', '//me:sesame@')}"]) == 0
     folder = Path("outputs/runs/small")
-    assert "http://127.0.0.1:9" in (folder / "config.yaml").read_text()
     assert [path.name for path in folder.iterdir() if b"sesame" in path.read_bytes()] == []
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "from-outside")
+    assert main(["sync", "last"]) == 1
+    assert shown == ["Bearer from-outside"]
 
 
 def test_a_server_that_was_never_there_is_refused(base: list[str], capsys: pytest.CaptureFixture[str]) -> None:
