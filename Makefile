@@ -1,6 +1,6 @@
 # Headlight's shortcuts. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint audit bench chaos mlflow-ui nightly clean
+.PHONY: help setup demo test test-all lint audit bench chaos simulate mlflow-ui nightly clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -45,6 +45,9 @@ bench: setup ## measure cost ratios on one thread (some minutes)
 
 chaos: setup ## kill workers, nodes and the driver of a run at random moments (root; an hour)
 	$(BIN)/python tests/chaos $(ARGS)
+
+simulate: setup ## the driver on 100,000 shards and 256 GPUs that are not there
+	$(BIN)/python tests/bench/simulation.py $(ARGS)
 
 mlflow-ui: setup ## show the runs in MLflow at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1 --port 5000

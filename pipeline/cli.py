@@ -10,7 +10,20 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from pipeline.commands import convert, doctor, explain, fetch, gc, methods, regress, results, run, submit, sync, table
+from pipeline.commands import (
+    convert,
+    doctor,
+    explain,
+    fetch,
+    gc,
+    methods,
+    regress,
+    results,
+    run,
+    submit,
+    sync,
+    table,
+)
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
 
@@ -98,7 +111,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, submit, methods, explain, doctor, results, table, fetch, convert, sync, gc, regress):
+    for module in (run, submit, methods, explain, doctor, results, table, regress, fetch, convert, sync, gc):
         module.add(commands)
     return parser
 

@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", nargs="+", metavar="RUN", help="a folder, a name, an id, or `last`; or a sweep's folder")
+    parser.add_argument("run", nargs="+", metavar="RUN", help="a folder, a name, an id, or `last`; also of a sweep")
     parser.add_argument("--to", metavar="URI", help="an MLflow server, or sqlite:///FILE.db")
     parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
     parser.set_defaults(command=sync)
@@ -30,12 +30,19 @@ def add(commands: Any) -> None:
 
 def sync(arguments: argparse.Namespace) -> int:
     """Send one after another; the first that cannot be sent ends it, and what was sent is not sent again."""
-    from pipeline.runs import resolve_run
-    from pipeline.tracking.sweep import SPOOL
     from pipeline.tracking.sync import sync as send
 
     for name in arguments.run:
-        given = Path(name).expanduser()
-        folder = given if (given / SPOOL).exists() else resolve_run(name, arguments.root / "runs")
+        folder = _folder(name, arguments.root)
         print(f"{folder}: {send(folder, arguments.root, arguments.to)}", flush=True)
     return 0
+
+
+def _folder(name: str, root: Path) -> Path:
+    """Of a run, or of a sweep."""
+    from pipeline.runs import MANIFEST, resolve_run
+    from pipeline.tracking.sweep import SPOOL
+
+    places = (Path(name).expanduser(), root / "runs" / name, root / "sweeps" / name)
+    known = (place for place in places if (place / SPOOL).is_file() or (place / MANIFEST).is_file())
+    return next(known, None) or resolve_run(name, root / "runs")

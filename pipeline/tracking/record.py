@@ -96,7 +96,7 @@ class Record(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        stopped = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
+        stopped = "FAILED" if isinstance(error, Exception) else "KILLED"  # an interrupt, or a job nobody drives on
         try:
             self.close(stopped if error else "FINISHED")
         except HeadlightError as unrecorded:  # must not hide how the run ended

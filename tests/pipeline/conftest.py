@@ -341,6 +341,7 @@ def s3(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     return f"{s3_environment['HEADLIGHT_TEST_S3']}/{uuid.uuid4().hex}"
 
 
+@pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database; making one takes seconds, so tests copy it."""
     root = tmp_path_factory.mktemp("mlflow")

@@ -96,5 +96,7 @@ def test_make_lists_its_targets() -> None:
         ["make", "-C", str(ROOT), "--no-print-directory"], capture_output=True, text=True, check=True
     )
     targets = re.findall(r"make (\S+)", listed.stdout)
-    first = ["help", "setup", "demo", "test", "test-all", "lint", "audit", "bench", "chaos"]
-    assert targets == [*first, "mlflow-ui", "nightly", "clean"]
+    assert targets == [
+        "help", "setup", "demo", "test", "test-all", "lint", "audit", "bench", "chaos", "simulate", "mlflow-ui",
+        "nightly", "clean",
+    ]  # fmt: skip

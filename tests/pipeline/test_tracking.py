@@ -119,7 +119,8 @@ def test_a_continued_run_goes_on_in_the_same_record(root: Path, run_folder: Path
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+    ("error", "status"),
+    [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (GeneratorExit, "KILLED")],
 )
 def test_the_status_says_how_it_ended(root: Path, error: type[BaseException], status: str) -> None:
     with pytest.raises(error), track(TrackingConfig("sqlite"), root) as tracker:  # noqa: PT012

@@ -261,8 +261,8 @@ def jobs(make_run: Callable[..., Path]) -> list[Path]:
 
 
 def log_sweep(root: Path, jobs: list[Path], **settings: Any) -> tuple[SweepTracker, Path]:
-    folder = root / "sweep"
-    folder.mkdir(exist_ok=True)
+    folder = root / "sweeps" / "models"
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.html").write_text("<p>sweep")
     with sweep_of(root, **settings) as sweep:
         sweep.start()
@@ -320,7 +320,7 @@ def test_an_offline_sweep_is_sent_whole_or_by_job(root: Path, jobs: list[Path], 
     assert recorded(root) == []
     for path in [folder] if of == "sweep" else jobs:
         assert main(["sync", str(path), "--root", str(root)]) == 0
-    assert main(["sync", str(folder), "--root", str(root)]) == 0
+    assert main(["sync", "models", "--root", str(root)]) == 0
     sent = recorded(root)
     assert [run["status"] for run in sent] == ["FINISHED"] * 3
     assert json.loads((folder / "tracking.json").read_text())["jobs"] == []
