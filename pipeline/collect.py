@@ -20,7 +20,7 @@ class Results:
 
     def tables(self, keys: Sequence[str], stage: str) -> list[pa.Table]:
         """The tables that are there."""
-        found = {key: self.store.get(key, stage) for key in keys}
+        found = self.store.get_many(keys, stage)
         self.absent += [key for key, table in found.items() if table is None]
         return [table for table in found.values() if table is not None]
 

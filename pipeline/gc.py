@@ -20,7 +20,6 @@ FLOOR = timedelta(days=1)  # what is younger may belong to a run in progress
 SLACK = timedelta(minutes=5)  # by which the clocks of machines may differ
 RESULT = re.compile(r"\w+/(?P<folder>[0-9a-f]{2})/(?P<key>(?P=folder)[0-9a-f]{62})\.parquet")
 UNFINISHED = re.compile(r"\w+/[0-9a-f]{2}/\.[0-9a-f]{64}\.\w+\.[0-9a-f]{32}\.tmp")  # what a crash left
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 AT_ONCE = 1000  # results deleted by one request
 
 
@@ -76,14 +75,6 @@ def find_garbage(runs_dir: Path, location: str, keep: Sequence[str] = (), older:
         raise InputError(f"error: {store.location} is not a store of Headlight's: nothing in it has a name of its own.")
     aged = [each for each in own if now - _moment(each.modified) >= (FLOOR if older is None else older)]
     return Garbage(store, old, list(_unreferenced(aged, staying)), len(runs), len(own), len(listed) - len(own))
-
-
-def duration(text: str) -> timedelta:
-    """30d, 12h, 90m or 2w. Raises `InputError` for anything else."""
-    match = re.fullmatch(r"(\d+)([mhdw])", text)
-    if match is None:
-        raise InputError(f"error: --older {text} is not a time; write 30d, 12h, 90m or 2w.")
-    return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
 def _named(ref: str, runs_dir: Path) -> list[Path]:

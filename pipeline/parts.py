@@ -59,7 +59,7 @@ def compute_in_parts(compute: Callable[[slice], Tables], items: Sequence[str], p
             if len(rows) == 1:
                 poison.append((items[rows.start], f"{type(error).__name__}: {error}"))
             waiting += [half for half in (rows[len(rows) // 2 :], rows[: len(rows) // 2]) if 0 < len(half) < len(rows)]
-    if poison and not waiting and (done or len(items) == 1):
+    if 0 < len(poison) < MAX_POISON and (done or len(items) == 1):
         raise PoisonError.of(poison, len(items)) from first
     if first is not None and (poison or not lacks_memory(first)):
         raise first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ def add(commands: Any) -> None:
 
 def gc(arguments: argparse.Namespace) -> int:
     """Find, say and delete."""
-    from pipeline.gc import duration, find_garbage
+    from pipeline.gc import find_garbage
 
-    older = duration(arguments.older) if arguments.older else None
+    older = _age(arguments.older) if arguments.older else None
     store = arguments.store or str(arguments.root / "store")
     found = find_garbage(Path(arguments.root) / "runs", store, arguments.keep, older)
     done = "would be deleted" if arguments.dry_run else "deleted"
@@ -59,3 +60,13 @@ def gc(arguments: argparse.Namespace) -> int:
         found.delete()
     print(f"{size(found.size)} {'would be freed' if arguments.dry_run else 'freed'}")
     return 0
+
+
+def _age(text: str) -> timedelta:
+    from attribution.errors import InputError
+    from pipeline.duration import seconds
+
+    try:
+        return timedelta(seconds=seconds(text))
+    except ValueError as error:
+        raise InputError(f"error: --older {text} {error}.") from error

@@ -52,8 +52,9 @@ class PoisonSearch:
         return not self._over and (len(self._poison) < MAX_POISON if self._waiting else not self._poison)
 
     def found(self) -> tuple[Poison, ...]:
-        """The examples to blame; none if they are too many."""
-        return () if self._waiting or not self._passed else tuple(self._poison)
+        """The examples to blame; none if they are too many, or not all parts were tried."""
+        some = self._passed and not self._waiting and len(self._poison) < MAX_POISON
+        return tuple(self._poison) if some else ()
 
 
 def _halves(part: Part) -> list[Part]:

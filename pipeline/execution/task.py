@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 
 import torch
 
-MAX_POISON = 4  # if more examples of one task fail, they are not what is wrong
+MAX_POISON = 4  # if so many examples of one task fail, they are not what is wrong
 
 Part = tuple[int, int]  # rows of a microbatch, from the first to before the second
 Poison = tuple[str, str]  # item id of an example that cannot be computed, and why

@@ -116,6 +116,8 @@ def _weight_files(location: Location) -> list[Path]:
 
 def _no_weights(location: Location) -> str:
     pickles = sorted(path.name for pattern in PICKLES for path in location.folder.glob(pattern))
+    if not pickles and location.id is None:
+        return f"conf error: {location.where} has no model.safetensors; save it with model.save_pretrained(<folder>)."
     found = (
         f"holds weights only as {', '.join(pickles)}, which" if pickles else "has no model.safetensors; other formats"
     )

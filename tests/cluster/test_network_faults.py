@@ -18,9 +18,12 @@ TASKS, NAP_S, BEFORE = 60, 0.5, 8  # the fault comes after so many outcomes
 
 
 def work_through(cluster, fault):
-    """Outcomes of a driver's tasks and the longest time between two; `fault(node)` hits a node that works."""
+    """Outcomes of a driver's tasks and the longest time between two; `fault(node)` hits a node that works.
+
+    Prints how long it took until the task that the fault interrupted was done elsewhere.
+    """
     command = [sys.executable, str(DRIVER), cluster.address, str(TASKS), str(NAP_S)]
-    outcomes, times = [], []
+    outcomes, times, struck = [], [], 0.0
     log = cluster.folder / "driver.txt"
     with log.open("w") as errors, cluster.popen(command, stdout=subprocess.PIPE, stderr=errors) as driver:
         try:
@@ -28,10 +31,13 @@ def work_through(cluster, fault):
                 outcomes.append(json.loads(line))
                 times.append(time.monotonic())
                 if len(outcomes) == BEFORE:
+                    struck = time.monotonic()
                     fault(int(outcomes[-1]["value"]["node"].removeprefix("node")))
             assert driver.wait(60) == 0, log.read_text()
         finally:
             driver.kill()
+    again = [at - struck for outcome, at in zip(outcomes, times, strict=True) if outcome["attempts"] > 1]
+    print(f"done again after {', '.join(f'{seconds:.1f} s' for seconds in again) or 'nothing was interrupted'}")
     return outcomes, max(after - before for before, after in itertools.pairwise(times))
 
 

@@ -64,6 +64,9 @@ def test_every_problem_of_every_node_is_told_at_once(network_cluster, base, shar
     cluster = network_cluster(nodes=1)
     cluster.start(2, hidden=[shared])
     cluster.start(3, env={"PYTHONPATH": str(other_code(tmp_path))})
+    (tmp_path / "none" / "pipeline").mkdir(parents=True)
+    (tmp_path / "none" / "pipeline" / "__init__.py").touch()
+    cluster.start(4, env={"PYTHONPATH": str(tmp_path / "none")})
     done = headlight(cluster, "run", *base, f"paths.root={shared / 'p'}", "cluster=ray", address(cluster))
     assert done.returncode == 4, done.stderr
     problems = [line for line in done.stderr.splitlines() if line.startswith("conf error")]
@@ -72,6 +75,7 @@ def test_every_problem_of_every_node_is_told_at_once(network_cluster, base, shar
         f"paths.store={shared / 'p' / 'store'}: node2 ({cluster.ip(2)}): is not the folder the driver has",
         f"{address(cluster)}: node3 ({cluster.ip(3)}): transformers 0.0.1, but ",
         f"{address(cluster)}: node3 ({cluster.ip(3)}): other code of Headlight",
+        f"{address(cluster)}: node4 ({cluster.ip(4)}): cannot run this version of Headlight: ModuleNotFoundError: ",
     ]
     assert [line for line in expected if not any(f"conf error: {line}" in problem for problem in problems)] == []
     assert len(problems) == len(expected), done.stderr

@@ -21,7 +21,10 @@ from pipeline.cli import main, parse
 from pipeline.commands import explain as explain_command
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("run", "plan", "methods", "explain", "doctor", "report", "runs", "diff", "regress", "promote")
+COMMANDS = (
+    "run", "submit", "plan", "methods", "explain", "doctor", "report", "runs", "diff", "table", "regress", "promote",
+    "fetch", "convert", "sync", "gc",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

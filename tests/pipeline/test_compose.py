@@ -192,7 +192,7 @@ BAD = {
     "~model": "model cannot be removed.",
     "~dataset.limit": "dataset.limit cannot be removed;",
     "~attribution.nope": "attribution.nope is not a configuration key.",
-    "dataset.limit=1,2": "dataset.limit=1,2 has several values, but a run takes one.",
+    "dataset.limit=1,2": "dataset.limit=1,2 has several values: -m runs each of them, without it a list is written",
     "seed=range(1,3)": "seed=range(1,3) has several values",
     "sst2": "sst2 is not an override:",
     "hydra.run.dir=x": "hydra.run.dir is not a configuration key.",

@@ -91,3 +91,13 @@ def test_a_task_of_one_example_needs_no_search():
 def test_a_task_without_examples_is_given_up():
     outcome, tried = supervise([], items=(), largest=-1)
     assert (outcome.ok, outcome.poison, len(tried)) == (False, (), 3)
+
+
+def test_a_part_that_fails_for_another_reason_ends_the_search():
+    job = Job(Task("t", "square", {}, items=ITEMS[:4]))
+    for _ in range(3):
+        job.died("it is gone", 1.0)
+        assert job.goes_on(3, divide=True)
+    failed = Outcome("t", False, {}, "OSError: no disk", None, 1.0, "here", 1)
+    outcome = job.answered(failed)
+    assert (outcome.error, outcome.poison, outcome.attempts) == ("OSError: no disk", (), 4)

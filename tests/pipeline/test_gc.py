@@ -148,7 +148,7 @@ def test_a_folder_that_is_no_store_is_refused(root, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--older", "soon"], "--older soon is not a time; write 30d, 12h, 90m or 2w"),
+        (["--older", "soon"], "--older soon is not a time; write 90s, 10m, 2h, 30d or 2w"),
         (["--keep", "nobody"], "nobody is not a run"),
     ],
 )

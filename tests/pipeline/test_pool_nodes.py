@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 
 from pipeline.config import ClusterConfig
 from pipeline.execution import Task, in_order
-from pipeline.execution.ray_cluster import _set_environment, connect
+from pipeline.execution.ray_cluster import connect, set_environment
 from pipeline.execution.ray_pool import RayExecutor, alive_nodes
 from pipeline.execution.resources import Node, worker_demand
 from pipeline.execution.watchdog import why_waiting
@@ -43,7 +43,7 @@ def config(**changes):
 @pytest.fixture(scope="module")
 def base():
     """A head that takes no work and two nodes with a CPU each."""
-    before = _set_environment({"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"})
+    before = set_environment({"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"})
     head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "_system_config": HEALTH_CHECK}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
@@ -53,7 +53,7 @@ def base():
             yield cluster
     finally:
         cluster.shutdown()
-        _set_environment(before)
+        set_environment(before)
 
 
 @pytest.fixture

@@ -64,6 +64,15 @@ def test_many_keys_are_asked_for_at_once(store):
     assert store.held([], "evaluate") == set()
 
 
+def test_many_tables_are_read_at_once(store):
+    for rows, key in enumerate(KEYS[:20]):
+        store.put(key, curves(rows), "evaluate")
+    found = store.get_many(KEYS[:21], "evaluate")
+    assert list(found) == KEYS[:21]
+    assert [found[key].num_rows for key in KEYS[:20]] == list(range(20))
+    assert found[KEYS[20]] is None
+
+
 def test_an_object_is_written_once_and_listed(store):
     backend = store.backend
     assert backend.write_once("evaluate/ab/x.parquet", b"first", {"rows": 1, "sha256": "s"})

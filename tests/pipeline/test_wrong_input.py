@@ -135,7 +135,8 @@ IN_THE_DATA = {
 }
 IN_THE_MODEL = {
     "pickle alone": case(
-        "model.path=pickled", says=("model.path=pickled holds weights only as pytorch_model.bin", "save_pretrained")
+        "model.path=pickled",
+        says=("model.path=pickled holds weights only as pytorch_model.bin", "headlight convert pickled"),
     ),
     "no tokenizer": case("model.path=mute", says=("model.path=mute has no tokenizer", "tokenizer.save_pretrained")),
     "no model": case("model.path=hollow", says=("model.path=hollow has no model.safetensors", "save_pretrained")),
