@@ -45,6 +45,7 @@ class Facts:
     failures: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
+    divided: int = 0  # tasks that were computed in parts because memory was short
     poison: dict[str, str] = field(default_factory=dict)  # item id of an example that cannot be computed -> why
 
     def started(self) -> None:
@@ -58,6 +59,7 @@ class Facts:
     def note(self, outcome: Outcome, task: Task) -> None:
         """Keep what became of a task, if it failed by itself; what failed for its surroundings is done again."""
         self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
+        self.divided += outcome.value.get("parts", 1) > 1
         if outcome.ok or can_be_repeated(outcome):
             return
         about = {"traceback": outcome.traceback, "attempts": outcome.attempts, "worker": outcome.worker}
@@ -132,6 +134,7 @@ def manifest_of(
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,
         "truncated": {"examples": len(cut), "tokens": sum(cut)},
+        "divided": facts.divided,
         "failures": facts.failures,
     }
 
