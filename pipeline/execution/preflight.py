@@ -92,8 +92,10 @@ def _ray_problems(config: ClusterConfig, needs: Needs | None, progress: Progress
 
     if cluster_address(config) is None and not ray.is_initialized():
         machine = this_machine()
-        progress.message(f"cluster: a private one on {machine.name}, {machine.cpus:g} CPU and {machine.gpus:g} GPU")
-        return [*_nodes_problems(config, [machine]), *_shadowed()]
+        problems = [*_nodes_problems(config, [machine]), *_shadowed()]
+        if not problems:
+            progress.message(f"cluster: a private one on {machine.name}, {machine.cpus:g} CPU and {machine.gpus:g} GPU")
+        return problems
     try:
         return [*_joined_problems(config, needs, progress), *_shadowed()]
     except InputError as error:

@@ -100,12 +100,15 @@ def test_an_interrupted_run_goes_on_where_it_was(base, monkeypatch, number, erro
         done.extend([key] if stage == "evaluate" else [])
         return original(store, key, table, stage)
 
-    handler = signal.getsignal(number)
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "put", put)
-        with pytest.raises(error):
-            go([*base, *METHODS])
-    assert signal.getsignal(number) == handler
+    before = signal.signal(number, signal.default_int_handler)  # a shell's background process ignores SIGINT
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "put", put)
+            with pytest.raises(error):
+                go([*base, *METHODS])
+        assert signal.getsignal(number) == signal.default_int_handler
+    finally:
+        signal.signal(number, before)
     resumed = go([*base, *METHODS])
     reuse = manifest(resumed)["reuse"]
     assert reuse["attribute"]["computed"] == 0
