@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.files import reported, write_atomically
 from pipeline.redact import redacted_tree
+from pipeline.schemas import SHARDS
 from pipeline.store import name_of, parquet_bytes
 
 MARKER = "run_key"  # the file that says which experiment a folder holds
@@ -41,6 +42,12 @@ class RunFolder:
         """Write the names of the store's tables that the run refers to, {stage: keys}, one on a line."""
         names = sorted(name_of(key, stage) for stage, each in keys.items() for key in each)
         self._write(RESULTS, "".join(f"{name}\n" for name in names).encode())
+
+    def write_shards(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write what the tasks took; a run that found everything at hand leaves what an earlier one wrote."""
+        if rows:
+            columns = dict(zip(SHARDS.names, zip(*rows, strict=True), strict=True))
+            self._write("shards.parquet", parquet_bytes(pa.table(columns, schema=SHARDS)))
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, which says that the tables are complete."""

@@ -40,6 +40,7 @@ class Facts:
     notes: list[str] = field(default_factory=list)
     fit: LabelFit | None = None
     timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
+    shards: list[tuple[Any, ...]] = field(default_factory=list)  # rows of SHARDS
     worker_seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds of all its tasks together
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -59,6 +60,8 @@ class Facts:
     def note(self, outcome: Outcome, task: Task) -> None:
         """Keep what became of a task, if it failed by itself; what failed for its surroundings is done again."""
         self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
+        taken = (outcome.seconds, outcome.attempts, outcome.worker, outcome.peak_bytes)
+        self.shards.append((task.stage, task.id, outcome.ok, *taken))
         self.divided += outcome.value.get("parts", 1) > 1
         if outcome.ok or can_be_repeated(outcome):
             return

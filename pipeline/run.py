@@ -154,6 +154,7 @@ class RecordedRun:
         }
         folder.write(tables, config_yaml(config))
         folder.write_results(done.facts.keys)
+        folder.write_shards(done.facts.shards)
         done.facts.not_finite(done.attributions)
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()

@@ -106,6 +106,19 @@ METRICS = pa.schema(
     ]
 )
 
+# What each task of a run took. Times differ from run to run, so it is no part of the results and of their hashes.
+SHARDS = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("task", pa.string()),
+        ("ok", pa.bool_()),
+        ("seconds", pa.float64()),
+        ("attempts", pa.int32()),
+        ("worker", pa.string()),
+        ("peak_bytes", pa.int64()),
+    ]
+)
+
 # In a run folder the tables that are written per method carry a leading `method` column.
 RUN_TABLES: dict[str, pa.Schema] = {
     "examples": EXAMPLES,

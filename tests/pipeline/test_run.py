@@ -16,7 +16,7 @@ from attribution.errors import HeadlightError
 from pipeline.driver import Stopped
 from pipeline.execution import make_progress
 from pipeline.run import run
-from pipeline.schemas import RUN_TABLES
+from pipeline.schemas import RUN_TABLES, SHARDS
 from pipeline.store import Store
 from pipeline.validate import load_config
 
@@ -57,6 +57,10 @@ def test_every_table_is_there_with_its_columns(base):
     assert set(tables["metrics"]["metric"].to_pylist()) == {"aopc", "log_odds", "comprehensiveness", "sufficiency"}
     assert {row["against"] for row in tables["metrics"].to_pylist()} == {None, "random"}
     assert (result.folder / "report.html").stat().st_size > 10_000
+    shards = pq.read_table(result.folder / "shards.parquet")
+    assert shards.schema.equals(SHARDS)
+    assert set(shards["stage"].to_pylist()) == {"load_model", "identify_heads", "attribute", "evaluate"}
+    assert all(row["ok"] and row["seconds"] > 0 for row in shards.to_pylist())
 
 
 def test_a_second_run_computes_nothing_and_gives_the_same_bytes(base):
