@@ -126,7 +126,7 @@ class LineProgress:
 
         def show(bar: Bar) -> None:
             nonlocal due
-            if self._clock() >= due:
+            if self._clock() >= due and bar.done != bar.total:  # the end has a line of its own
                 due = self._clock() + self._every_s
                 self.message(bar.line())
 

@@ -59,7 +59,7 @@ def fine_tune(
 
 def _classifier(encoder: Path, label_names: Sequence[str], recipe: Recipe) -> PreTrainedModel:
     names = dict(enumerate(label_names))
-    with _quiet():  # that the head is new is the point here, not a warning
+    with quiet():  # that the head is new is the point here, not a warning
         model = AutoModelForSequenceClassification.from_pretrained(
             encoder,
             local_files_only=True,
@@ -73,7 +73,8 @@ def _classifier(encoder: Path, label_names: Sequence[str], recipe: Recipe) -> Pr
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Transformers without its own messages and progress bars."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

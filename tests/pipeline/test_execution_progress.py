@@ -33,6 +33,14 @@ def test_lines_come_every_ten_seconds_and_at_the_end():
     ]
 
 
+def test_the_end_is_said_once():
+    lines, clock = [], Clock()
+    with LineProgress(lines.append, 10.0, clock).stage("attribute", total=8) as bar:
+        clock.now += 20
+        bar.advance(8)
+    assert lines == ["attribute: 8/8 examples, 0.4 examples/s, 0:20"]
+
+
 def test_what_is_reused_does_not_count_towards_the_rate():
     lines, clock = [], Clock()
     with LineProgress(lines.append, 10.0, clock).stage("evaluate", total=100) as bar:
