@@ -1,10 +1,11 @@
-"""`make chaos`: kill workers, nodes and the driver of a run at random moments; its tables must not differ by a byte.
+"""`make chaos`: kill workers, nodes and the driver of a sweep at random moments; its tables must not differ by a byte.
 
     python tests/chaos [--moments 50] [--seed 0] [--nodes 2] [--faults worker,node,...] [ARGUMENT OF headlight run ...]
 
-A run is done once in peace and then, in a fresh folder, under attack: as often as it takes to spend all the moments.
-Without arguments it is SST-2 where HEADLIGHT_MODELS and HEADLIGHT_DATA are set, else a tiny model. Needs root and
-iproute2: the nodes are real ones, in network namespaces. A gap is the time without a new result in the store.
+It is done once in peace and then, in a fresh folder, under attack: as often as it takes to spend all the moments.
+Without arguments it is a sweep over SST-2 where HEADLIGHT_MODELS and HEADLIGHT_DATA are set, else a run of a tiny
+model. Needs root and iproute2: the nodes are real ones, in network namespaces. A gap is the time without a new result
+in the store.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from tiny_models import save_tiny
 
 PER_RUN = 10  # moments spent on one run at most, so that the run gets on
 TICK_S = 0.1
-REAL = ["experiment=sst2", "tracking=none", "dataset.limit=192"]
+REAL = ["-m", "experiment=sst2", "tracking=none", "dataset.limit=96", "attribution=mask_lrp,mask_lrp_ablation,nine"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if reason := missing_requirement():
         sys.exit(f"chaos cannot be had here: {reason}")
-    with tempfile.TemporaryDirectory(prefix="chaos") as folder, NetworkCluster(arguments.nodes) as cluster:
-        run = arguments.run or _default_run(Path(folder))
-        worst = measured(cluster, run, Path(folder), _faults(arguments), random.Random(arguments.seed))
+    with _folder(arguments.keep) as folder, NetworkCluster(arguments.nodes) as cluster:
+        run = arguments.run or _default_run(folder)
+        worst = measured(cluster, run, folder, _faults(arguments), random.Random(arguments.seed))
     return 0 if verdict(worst) or arguments.any_gap else 1
 
 
@@ -118,7 +120,10 @@ def under_attack(driver: DriverProcess, disturber: Disturber, faults: Sequence[s
 def check(driver: DriverProcess, peace: Peace) -> None:
     """Raise AssertionError unless the run has the tables it should have, every result once."""
     assert driver.tables() == peace.tables, f"other tables: {driver.tables()} instead of {peace.tables}"
-    assert driver.manifest()["status"] == "done", driver.manifest()["failures"]
+    for run, manifest in driver.manifests().items():
+        assert manifest["status"] == "done", f"{run}: {manifest['failures']}"
+    for run, results in driver.results().items():
+        assert len(results) == len(set(results)), f"{run} counts a result twice"
     assert len(driver.result_times()) == peace.results
     assert "with other bytes" not in driver.log.read_text()
 
@@ -147,9 +152,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--faults", default=",".join(FAULTS), help="default: %(default)s")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the runs and their logs there")
     parser.add_argument("--any-gap", action="store_true", help="measure the gaps, but only the tables count")
     parser.add_argument("run", nargs="*", metavar="ARGUMENT", help="of `headlight run`")
     return parser
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    """Where the runs are; gone afterwards unless they are to be kept."""
+    if kept is not None:
+        yield kept.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="chaos") as folder:
+        yield Path(folder)
 
 
 def _faults(arguments: argparse.Namespace) -> list[str]:

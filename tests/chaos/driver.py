@@ -13,6 +13,8 @@ from typing import Any
 
 from network_cluster import NetworkCluster
 
+from pipeline.folder import RESULTS
+
 STAGES = ("load_model", "identify_heads", "attribute", "evaluate")
 
 
@@ -63,15 +65,17 @@ class DriverProcess:
         files = (file for stage in STAGES for file in (self.root / "store" / stage).glob("*/[!.]*.parquet"))
         return sorted(file.stat().st_mtime for file in files)
 
-    def manifest(self) -> dict[str, Any]:
-        """Of the finished run."""
-        manifest: dict[str, Any] = json.loads(self._folder().joinpath("manifest.json").read_text())
-        return manifest
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """{run: manifest} of the finished runs: one, or the jobs of a sweep."""
+        return {path.parent.name: json.loads(path.read_text()) for path in self.root.glob("runs/*/manifest.json")}
 
     def tables(self) -> dict[str, str]:
-        """{file: sha256} of the tables of the finished run, from their bytes."""
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self._folder().glob("*.parquet")}
+        """{file: sha256} of the tables of the finished runs, from their bytes, and of the lists of their results."""
+        files = [
+            f"{run}/{name}" for run, manifest in self.manifests().items() for name in [*manifest["files"], RESULTS]
+        ]
+        return {name: hashlib.sha256((self.root / "runs" / name).read_bytes()).hexdigest() for name in files}
 
-    def _folder(self) -> Path:
-        (folder,) = (self.root / "runs").iterdir()
-        return folder
+    def results(self) -> dict[str, list[str]]:
+        """{run: names of the results that it counts}."""
+        return {run: (self.root / "runs" / run / RESULTS).read_text().split() for run in self.manifests()}
