@@ -147,6 +147,16 @@ class Capture:
         """L x [B, N, D] what enters each block."""
         return [hidden.detach() for hidden in self.trace.hidden]
 
+    @property
+    def value(self) -> Tensor:
+        """[B] what is explained, of the rows as they are; float32 or wider."""
+        return self.part.value(self.trace.logits.detach(), self.visible, self.part.chosen)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """[B, N, E] what the word embeddings give."""
+        return self.trace.embeddings.detach()
+
     @cached_property
     def gradients(self) -> Gradients:
         """True gradients, all in one backward."""
@@ -182,7 +192,7 @@ class Capture:
     def ah_ln(self) -> Tensor:
         """[B, N, D] relevance of the word embeddings under the AH and LN rules: x times the modified gradient."""
         (gradient,) = self.trace.backward(LRP_AH_LN, self.part.gradient, [self.trace.embeddings])
-        return self.trace.embeddings.detach() * given(gradient)
+        return self.embeddings * given(gradient)
 
     def row(self, matrix: Tensor) -> Tensor:
         """Row of [B, N, N] at the position that is explained, [B, N]."""

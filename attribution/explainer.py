@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribution import loading
+from attribution.asking import Asking, Scored, Surroundings, conduct
 from attribution.capture import UNMASKED_RELEVANCE, Capture, Need, Trace, trace
 from attribution.encoding import explanations_of, tokenize
 from attribution.errors import InputError
@@ -21,7 +23,7 @@ from attribution.methods.registry import check_parameters, method_of
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
 from attribution.relevance.node import AbsoluteWeights
-from attribution.targets import TargetLike, parts
+from attribution.targets import Part, TargetLike, parts
 
 MethodLike = str | Mapping[str, Any]
 
@@ -121,6 +123,31 @@ class Explainer:
         output: str = "logit",
     ) -> dict[str, Tensor]:
         """Scores of several methods from one shared capture, by label; see `scores`."""
+        scored = self.scored_many(
+            input_ids,
+            attention_mask,
+            methods=methods,
+            target=target,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            special_tokens_mask=special_tokens_mask,
+            output=output,
+        )
+        return {label: each.scores for label, each in scored.items()}
+
+    def scored_many(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        methods: Mapping[str, MethodLike],
+        target: TargetLike | Sequence[TargetLike] = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        special_tokens_mask: Tensor | None = None,
+        output: str = "logit",
+    ) -> dict[str, Scored]:
+        """As `scores_many`, with what else the methods know of each example: facts by name, [B] or [B, T]."""
         requests = {label: Request.of(spec) for label, spec in methods.items()}
         inputs = Inputs.of(
             input_ids,
@@ -132,8 +159,8 @@ class Explainer:
         self._check(inputs)
         targets, several = self._targets(target)
         chunks = [self._chunk(inputs.rows(rows), rows, requests, targets, output) for rows in self._rows(inputs)]
-        joined = {label: torch.cat([chunk[label] for chunk in chunks]) for label in requests}
-        return joined if several else {label: scores[:, 0] for label, scores in joined.items()}
+        joined = {label: _joined([chunk[label] for chunk in chunks], torch.cat) for label in requests}
+        return joined if several else {label: _first_target(scored) for label, scored in joined.items()}
 
     def explain(
         self,
@@ -174,29 +201,58 @@ class Explainer:
 
     def _chunk(
         self, inputs: Inputs, rows: slice, requests: dict[str, Request], targets: list[TargetLike], output: str
-    ) -> dict[str, Tensor]:
-        """Scores [b, T, N] of one pass, by label."""
+    ) -> dict[str, Scored]:
+        """Scores [b, T, N] and facts [b, T] of one pass, by label."""
         aligned, index = align(inputs.to(self.adapter.device))
         chosen = [_select(target, rows) for target in targets]
         asked = {label: _select_parameters(request, rows) for label, request in requests.items()}
         needs = _union(request.method.needs for request in asked.values())
         run = trace(self.adapter, aligned, needs, self._absolute, keep=_relevance_passes(asked, len(targets)) > 1)
-        per_target = [self._read(run, target, asked, needs, output) for target in chosen]
-        return {label: restore(torch.stack([one[label] for one in per_target], 1), index, dim=2) for label in asked}
+        per_target = self._read(run, chosen, asked, needs, output)
+        stacked = {label: _joined([one[label] for one in per_target], partial(torch.stack, dim=1)) for label in asked}
+        return {label: replace(each, scores=restore(each.scores, index, dim=2)) for label, each in stacked.items()}
 
     def _read(
-        self, run: Trace, target: TargetLike, requests: dict[str, Request], needs: Need, output: str
-    ) -> dict[str, Tensor]:
-        """Scores [b, N] for one target, by label; the parts of a span add up."""
-        position = self.adapter.read_out(run.inputs)
-        total: dict[str, Tensor] = {}
-        for part in parts(target, run.logits.detach(), run.visible, position, output):
-            capture = Capture(run, part, needs)
-            for label, request in requests.items():
-                scores = request.method.readout(capture, **request.parameters).to(self.adapter.score_dtype)
-                scores = scores * run.visible
-                total[label] = total[label] + scores if label in total else scores
+        self, run: Trace, targets: Sequence[TargetLike], requests: dict[str, Request], needs: Need, output: str
+    ) -> list[dict[str, Scored]]:
+        """Scores [b, N] for each target, by label; the parts of a span add up."""
+        position, logits = self.adapter.read_out(run.inputs), run.logits.detach()
+        total: list[dict[str, Scored]] = [{} for _ in targets]
+        asking: list[tuple[int, str, Part, Asking]] = []
+        for number, target in enumerate(targets):
+            for part in parts(target, logits, run.visible, position, output):
+                capture = Capture(run, part, needs)
+                for label, request in requests.items():
+                    found = request.method.readout(capture, **request.parameters)
+                    if request.method.asks:
+                        asking.append((number, label, part, found))
+                    else:
+                        self._add(total[number], label, found, run.visible)
+        around = Surroundings(self.adapter, run.inputs, self.max_tokens)
+        found_by_asking, _ = conduct(around, [(part, method) for *_, part, method in asking])
+        for (number, label, *_), found in zip(asking, found_by_asking, strict=True):
+            self._add(total[number], label, found, run.visible)
         return total
+
+    def _add(self, total: dict[str, Scored], label: str, found: Tensor | Scored, visible: Tensor) -> None:
+        """Add a part's scores [b, N], 0 on padding, and its facts to those of its target."""
+        own = found if isinstance(found, Scored) else Scored(found, {})
+        scores, before = own.scores.to(self.adapter.score_dtype) * visible, total.get(label)
+        if before is None:
+            total[label] = Scored(scores, own.facts)
+        else:
+            facts = {name: before.facts[name] + value for name, value in own.facts.items()}
+            total[label] = Scored(before.scores + scores, facts)
+
+
+def _joined(scored: Sequence[Scored], join: Callable[[list[Tensor]], Tensor]) -> Scored:
+    names = scored[0].facts
+    return Scored(join([one.scores for one in scored]), {n: join([one.facts[n] for one in scored]) for n in names})
+
+
+def _first_target(scored: Scored) -> Scored:
+    """[B, N] and [B] of [B, 1, N] and [B, 1]."""
+    return Scored(scored.scores[:, 0], {name: value[:, 0] for name, value in scored.facts.items()})
 
 
 def _union(needs: Iterable[Need]) -> Need:

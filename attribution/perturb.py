@@ -23,7 +23,28 @@ SHORT = 16  # the few very short rows would mostly be filler in a full pass
 BATCH_TOKENS = {"cpu": 256}  # enough to keep a core busy; more would mostly add filler rows
 BATCH_TOKENS_ELSEWHERE = 8192
 
-Read = Callable[[Tensor, Inputs, Tensor | None], Tensor]
+
+@dataclass(frozen=True)
+class Marks:
+    """Integers of each row: `positions` [R, T] are columns and move along with the text, `labels` [R, U] stay."""
+
+    positions: Tensor | None = None
+    labels: Tensor | None = None
+
+    def present(self) -> dict[str, Tensor]:
+        """The fields that are set, by name."""
+        return {name: value for name in ("positions", "labels") if (value := getattr(self, name)) is not None}
+
+    def rows(self, index: Tensor) -> Marks:
+        """Those of the rows selected by `index`."""
+        return Marks(**{name: value[index.to(value.device)] for name, value in self.present().items()})
+
+    def to(self, device: torch.device | str) -> Marks:
+        """The same on another device."""
+        return Marks(**{name: value.to(device) for name, value in self.present().items()})
+
+
+Read = Callable[[Tensor, Inputs, Marks], Tensor]
 
 
 @dataclass(frozen=True)
@@ -85,21 +106,22 @@ def resolve_operator(adapter: ModelAdapter, operator: str | None) -> str:
     return operator
 
 
-def read_classes(logits: Tensor, batch: Inputs, positions: Tensor | None) -> Tensor:
+def read_classes(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
     """Logits [R, C] with their log-probabilities: [R, 2, C], float32 or wider."""
     wide = _widen(logits)
     return torch.stack((wide, wide.log_softmax(-1)), 1)
 
 
-def read_span(logits: Tensor, batch: Inputs, positions: Tensor | None) -> Tensor:
-    """Start and end logits [R, N, 2] at `positions` [R, 2], with log-probabilities over the attended: [R, 2, 2]."""
+def read_span(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
+    """Start and end logits [R, N, 2] at the positions [R, 2], with log-probabilities over the attended: [R, 2, 2]."""
+    positions = marks.positions
     assert positions is not None
     attended = _attended_only(logits, batch)
     both = torch.stack((attended, attended.log_softmax(1)), 1)
     return both.gather(2, positions[:, None, None, :].expand(-1, 2, -1, -1)).squeeze(2)
 
 
-def read_best_span(logits: Tensor, batch: Inputs, positions: Tensor | None) -> Tensor:
+def read_best_span(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
     """Columns of the best attended start and end: [R, 2]."""
     return _attended_only(logits, batch).argmax(1)
 
@@ -110,16 +132,16 @@ def run_perturbed(
     perturbations: Sequence[Perturbation],
     read: Read = read_classes,
     *,
-    positions: Tensor | None = None,
+    marks: Marks = Marks(),
     batch_tokens: int | None = None,
 ) -> tuple[list[Tensor], PassCounts]:
     """`read` of every perturbed row, one tensor [R, ...] per perturbation, and what it cost.
 
-    `positions` [B, T] are columns of the base rows that `read` gets, moved along with the text. Rows are laid out from
-    the left without the padding of their base, so that neither its side nor its amount matters. A pass has a shape
-    that follows from its rows' length alone: a row's result does not depend on the rows it is run with.
+    `marks` are those of the base rows; `read` gets them for its rows. Rows are laid out from the left without the
+    padding of their base, so that neither its side nor its amount matters. A pass has a shape that follows from its
+    rows' length alone: a row's result does not depend on the rows it is run with.
     """
-    parts = [_copies(adapter, base, perturbation, positions) for perturbation in perturbations]
+    parts = [_copies(adapter, base, perturbation, marks) for perturbation in perturbations]
     copies = _Copies.joined(parts)
     first, inverse = distinct_rows(copies.identity())
     values, counts = _run(adapter, copies.take(first), read, batch_tokens or default_batch_tokens(adapter))
@@ -168,28 +190,25 @@ def rows_per_pass(width: int, batch_tokens: int) -> int:
 
 @dataclass(frozen=True)
 class _Copies:
-    """Perturbed rows laid out from the left: `inputs` [R, N], `lengths` [R], `positions` [R, T]."""
+    """Perturbed rows laid out from the left: `inputs` [R, N], `lengths` [R], and their marks."""
 
     inputs: Inputs
     lengths: Tensor
-    positions: Tensor | None
+    marks: Marks
 
     @classmethod
     def joined(cls, parts: Sequence[_Copies]) -> _Copies:
         fields = {name: torch.cat([p.inputs.present()[name] for p in parts]) for name in parts[0].inputs.present()}
-        positions = [p.positions for p in parts if p.positions is not None]
-        lengths = torch.cat([p.lengths for p in parts])
-        return cls(Inputs(**fields), lengths, torch.cat(positions) if positions else None)
+        marks = {name: torch.cat([p.marks.present()[name] for p in parts]) for name in parts[0].marks.present()}
+        return cls(Inputs(**fields), torch.cat([p.lengths for p in parts]), Marks(**marks))
 
     def identity(self) -> Tensor:
         """Everything that the result of a row depends on, as one integer matrix."""
-        extra = [] if self.positions is None else [self.positions.int()]
-        return torch.cat([*self.inputs.present().values(), self.lengths[:, None].int(), *extra], 1)
+        marks = [mark.int() for mark in self.marks.present().values()]
+        return torch.cat([*self.inputs.present().values(), self.lengths[:, None].int(), *marks], 1)
 
     def take(self, index: Tensor) -> _Copies:
-        return _Copies(
-            self.inputs.rows(index), self.lengths[index], None if self.positions is None else self.positions[index]
-        )
+        return _Copies(self.inputs.rows(index), self.lengths[index], self.marks.rows(index))
 
     def batch(self, width: int, fill: dict[str, int]) -> Inputs:
         """The rows as model inputs of this width."""
@@ -198,7 +217,7 @@ class _Copies:
         return Inputs(**{name: F.pad(v, (0, missing), value=fill.get(name, 0)).long() for name, v in fields.items()})
 
 
-def _copies(adapter: ModelAdapter, base: Inputs, perturbation: Perturbation, positions: Tensor | None) -> _Copies:
+def _copies(adapter: ModelAdapter, base: Inputs, perturbation: Perturbation, marks: Marks) -> _Copies:
     operator = resolve_operator(adapter, perturbation.operator)
     rows, touched, token = perturbation.rows, perturbation.touched, OPERATORS[operator]
     extent = _extent(base.attention_mask)[rows]
@@ -214,7 +233,8 @@ def _copies(adapter: ModelAdapter, base: Inputs, perturbation: Perturbation, pos
     if base.position_ids is not None:  # numbered anew: the i-th token left gets the i-th position
         within = torch.arange(keep.shape[1], device=keep.device) < lengths[:, None]
         fields["position_ids"] = _packed(base.position_ids[rows], extent, 0) * within
-    moved = None if positions is None else _moved(positions.to(rows.device)[rows], keep)
+    own = marks.to(rows.device).rows(rows)
+    moved = own if own.positions is None else replace(own, positions=_moved(own.positions, keep))
     return _Copies(Inputs(**{name: value.int() for name, value in fields.items()}), lengths, moved)
 
 
@@ -256,8 +276,7 @@ def _run(adapter: ModelAdapter, copies: _Copies, read: Read, batch_tokens: int) 
 @torch.no_grad()
 def _read_pass(adapter: ModelAdapter, copies: _Copies, width: int, read: Read) -> Tensor:
     batch = copies.batch(width, _fill(adapter)).to(adapter.device)
-    positions = None if copies.positions is None else copies.positions.to(adapter.device)
-    return read(adapter.logits(batch), batch, positions)
+    return read(adapter.logits(batch), batch, copies.marks.to(adapter.device))
 
 
 def _fill(adapter: ModelAdapter) -> dict[str, int]:

@@ -38,13 +38,28 @@ TargetLike = Target | str | int | Tensor | None
 class Part:
     """One seed: what a backward starts from, and the position whose row is read.
 
-    gradient, relevance: like the logits; `position` and `index`: [B].
+    gradient, relevance: like the logits; `position` and `index`: [B]. chosen: [B, 1], or [B, 2] with what is
+    subtracted: classes, or positions of one `end` of an answer.
     """
 
     gradient: Tensor
     relevance: Tensor
     position: Tensor
     index: Tensor
+    chosen: Tensor
+    output: str = "logit"
+    end: int | None = None
+
+    def value(self, logits: Tensor, attended: Tensor, chosen: Tensor) -> Tensor:
+        """[R] what is explained of logits [R, C] or [R, N, 2] where `chosen` [R, 1 or 2] is; float32 or wider.
+
+        attended: bool [R, N].
+        """
+        candidates = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self.end is not None:
+            candidates = candidates[..., self.end].masked_fill(~attended, -torch.inf)
+        picked = (candidates if self.output == "logit" else candidates.softmax(1)).gather(1, chosen)
+        return picked[:, 0] - picked[:, 1] if chosen.shape[1] > 1 else picked[:, 0]
 
 
 def parts(target: TargetLike, logits: Tensor, visible: Tensor, read_out: Tensor, output: str = "logit") -> list[Part]:
@@ -113,12 +128,14 @@ def _per_row(value: int | Tensor, n: int, device: torch.device) -> Tensor:
 
 
 def _part(logits: Tensor, index: Tensor, contrast: int | Tensor | None, position: Tensor, output: str) -> Part:
-    seed = torch.zeros_like(logits).scatter_(1, index[:, None], 1)
+    chosen = index[:, None]
+    seed = torch.zeros_like(logits).scatter_(1, chosen, 1)
     if contrast is not None:
-        against = _per_row(contrast, len(logits), logits.device)
-        seed = seed.scatter_add(1, against[:, None], -torch.ones_like(logits[:, :1]))
+        against = _per_row(contrast, len(logits), logits.device)[:, None]
+        seed = seed.scatter_add(1, against, -torch.ones_like(logits[:, :1]))
+        chosen = torch.cat((chosen, against), 1)
     gradient = seed if output == "logit" else _through_softmax(seed, logits)
-    return Part(gradient, seed, position, index)
+    return Part(gradient, seed, position, index, chosen, output)
 
 
 def _through_softmax(seed: Tensor, logits: Tensor) -> Tensor:
@@ -137,4 +154,4 @@ def _end_part(
         seed[..., end] = x.nan_to_num(0.0)
         return seed
 
-    return replace(one, gradient=placed(one.gradient), relevance=placed(one.relevance))
+    return replace(one, gradient=placed(one.gradient), relevance=placed(one.relevance), end=end)

@@ -12,6 +12,7 @@ from torch import Tensor
 from attribution.errors import InputError
 from attribution.model.inputs import Inputs
 from attribution.perturb import (
+    Marks,
     PassCounts,
     Perturbation,
     read_best_span,
@@ -149,7 +150,8 @@ def run_curves(
     asked = [_intact(adapter, inputs), *(plan.perturbation() for plan in plans.values())]
     span = _span(adapter, inputs, target, batch_tokens)
     read = read_classes if span is None else read_span
-    (intact, *results), passes = run_perturbed(adapter, inputs, asked, read, positions=span, batch_tokens=batch_tokens)
+    marks = Marks(positions=span)
+    (intact, *results), passes = run_perturbed(adapter, inputs, asked, read, marks=marks, batch_tokens=batch_tokens)
     fixed = _classes(inputs, target, intact[:, 0]) if span is None else span
     return {
         key: plan.curves(result, intact, fixed, passes)

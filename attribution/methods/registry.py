@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from attribution.capture import GRADIENTS, UNMASKED_RELEVANCE, Need
 from attribution.errors import InputError
 
-Readout = Callable[..., Tensor]
+Readout = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Method:
     """A method of attribution."""
 
     id: str
-    readout: Readout  # (capture, **parameters) -> [B, N]
+    readout: Readout  # (capture, **parameters) -> [B, N], or a generator of asks that returns it
     needs: Need
     source: str
     parameters: Mapping[str, Any]  # name -> default
@@ -33,6 +31,11 @@ class Method:
     def needs_heads(self) -> bool:
         """Whether it takes a head mask."""
         return Need.MASKED_RELEVANCE in self.needs
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks the model again (attribution/asking.py)."""
+        return inspect.isgeneratorfunction(self.readout)
 
     @property
     def backwards(self) -> int:

@@ -13,7 +13,7 @@ from attribution import perturb
 from attribution.errors import InputError
 from attribution.model.adapter import ModelAdapter
 from attribution.model.inputs import Inputs
-from attribution.perturb import PassCounts, Perturbation, bucket_widths, read_best_span, read_span, run_perturbed
+from attribution.perturb import Marks, PassCounts, Perturbation, bucket_widths, read_best_span, read_span, run_perturbed
 
 PAD, UNK, MASK, VOCAB = 0, 1, 4, 60
 TOKEN = {"mask": MASK, "unk": UNK, "pad": PAD}
@@ -236,7 +236,9 @@ def test_spans_are_read_where_asked(side):
     rows, touched = drawn(base)
     offset = base.attention_mask.argmax(1)[:, None]
     span = offset + torch.tensor([[1, 3], [4, 9], [0, 17], [8, 8]])
-    (read,), _ = run_perturbed(adapter, base, [Perturbation(rows, touched, "pad")], read_span, positions=span)
+    (read,), _ = run_perturbed(
+        adapter, base, [Perturbation(rows, touched, "pad")], read_span, marks=Marks(positions=span)
+    )
     (best,), _ = run_perturbed(adapter, base, [Perturbation(rows, touched, "pad")], read_best_span)
     loop = one_by_one(adapter, base, rows, touched, "pad")
     for got, top, row, out in zip(read, best, rows, loop, strict=True):
@@ -251,8 +253,9 @@ def test_a_position_on_padding_is_refused():
     adapter = bert(BertForQuestionAnswering)
     base = padded(texts())
     asked = [Perturbation(torch.arange(4), torch.zeros(base.shape, dtype=torch.bool), "mask")]
+    outside = [[0, 1], [0, 1], [0, 1], [0, 17]]
     with pytest.raises(InputError, match="target"):
-        run_perturbed(adapter, base, asked, read_span, positions=torch.tensor([[0, 1], [0, 1], [0, 1], [0, 17]]))
+        run_perturbed(adapter, base, asked, read_span, marks=Marks(positions=torch.tensor(outside)))
 
 
 def test_nothing_left_of_a_text_is_refused(classifier):

@@ -1,0 +1,124 @@
+"""Methods that ask the model again: for its output on perturbed copies, or for gradients at other embeddings.
+
+Such a method is a generator of asks. All that are under way ask in rounds; what they ask for in one round is run
+together, so that copies which several methods want are run once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attribution.model.adapter import ModelAdapter, frozen
+from attribution.model.inputs import Inputs
+from attribution.perturb import Marks, PassCounts, Perturbation, run_perturbed
+from attribution.targets import Part
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Ask for what is explained and its gradient where `embeddings` [R, N, E] replace the word embeddings of rows [R].
+
+    The answer is a pair: values [R], gradients [R, N, E].
+    """
+
+    rows: Tensor
+    embeddings: Tensor
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores [B, N], and what else is known of each example by name: [B]."""
+
+    scores: Tensor
+    facts: dict[str, Tensor]
+
+
+Ask = Perturbation | Gradients  # the answer to a perturbation: values [R] of what is explained
+Asking = Generator[Ask, Any, Tensor | Scored]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What asks are answered with: the model, the rows [B, N] (left-aligned) and how much one pass takes."""
+
+    adapter: ModelAdapter
+    inputs: Inputs
+    max_tokens: int
+
+
+def conduct(around: Surroundings, asking: Sequence[tuple[Part, Asking]]) -> tuple[list[Tensor | Scored], PassCounts]:
+    """Take methods to their ends; what each returned, and what the perturbed copies cost."""
+    ends: dict[int, Tensor | Scored] = {}
+    answers: dict[int, Any] = dict.fromkeys(range(len(asking)))
+    counts = PassCounts()
+    while answers:
+        asks: dict[int, Ask] = {}
+        for index, answer in answers.items():
+            try:
+                asks[index] = asking[index][1].send(answer)
+            except StopIteration as end:
+                ends[index] = end.value
+        answers, cost = _answered(around, {index: (asking[index][0], ask) for index, ask in asks.items()})
+        counts += cost
+    return [ends[index] for index in range(len(asking))], counts
+
+
+def _answered(around: Surroundings, asks: dict[int, tuple[Part, Ask]]) -> tuple[dict[int, Any], PassCounts]:
+    copies = {index: (part, ask) for index, (part, ask) in asks.items() if isinstance(ask, Perturbation)}
+    answers: dict[int, Any] = {
+        index: _gradients(around, part, ask) for index, (part, ask) in asks.items() if isinstance(ask, Gradients)
+    }
+    if not copies:
+        return answers, PassCounts()
+    values, counts = perturbed_values(around, list(copies.values()))
+    return answers | dict(zip(copies, values, strict=True)), counts
+
+
+def perturbed_values(
+    around: Surroundings, asks: Sequence[tuple[Part, Perturbation]]
+) -> tuple[list[Tensor], PassCounts]:
+    """What each part explains on the copies it asks for, [R]; equal copies are run once whoever asks."""
+    parts = list({id(part): part for part, _ in asks}.values())
+    column = {id(part): number for number, part in enumerate(parts)}
+    widths, chosen = [part.chosen.shape[1] for part in parts], torch.cat([part.chosen for part in parts], 1)
+
+    def read(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
+        choices = torch.cat(list(marks.present().values()), 1).split_with_sizes(widths, 1)
+        attended = batch.attention_mask.bool()
+        return torch.stack([part.value(logits, attended, own) for part, own in zip(parts, choices, strict=True)], 1)
+
+    marks = Marks(labels=chosen) if parts[0].end is None else Marks(positions=chosen)
+    results, counts = run_perturbed(around.adapter, around.inputs, [ask for _, ask in asks], read, marks=marks)
+    return [result[:, column[id(part)]] for result, (part, _) in zip(results, asks, strict=True)], counts
+
+
+def _gradients(around: Surroundings, part: Part, ask: Gradients) -> tuple[Tensor, Tensor]:
+    size = max(1, around.max_tokens // ask.embeddings.shape[1])
+    chunks = zip(torch.split(ask.rows, size), torch.split(ask.embeddings, size), strict=True)
+    values, gradients = zip(*(_gradient(around, part, rows, embeddings) for rows, embeddings in chunks), strict=True)
+    return torch.cat(values), torch.cat(gradients)
+
+
+def _gradient(around: Surroundings, part: Part, rows: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    leaf, inputs = embeddings.detach().requires_grad_(), around.inputs.rows(rows)
+    with frozen(around.adapter.model), torch.enable_grad(), embedded_as(around.adapter, leaf):
+        logits = around.adapter.forward(inputs)
+        values = part.value(logits, inputs.attention_mask.bool(), part.chosen[rows])
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach(), gradient
+
+
+@contextmanager
+def embedded_as(adapter: ModelAdapter, embeddings: Tensor) -> Iterator[None]:
+    """Let `embeddings` [R, N, E] stand in for what the word embeddings give."""
+    hook = adapter.model.get_input_embeddings().register_forward_hook(lambda *_: embeddings)
+    try:
+        yield
+    finally:
+        hook.remove()
