@@ -13,7 +13,7 @@ from timing import Ratio
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from pipeline.config import ClusterConfig
-from pipeline.execution import Executor, Task, create_executor, in_order
+from pipeline.execution import Executor, Outcome, Task, create_executor, in_order
 from pipeline.schemas import EXAMPLES
 from pipeline.stages import attribute
 from pipeline.store import Store
@@ -28,40 +28,42 @@ def costs() -> Iterator[Ratio]:
     """Local and Ray executors against a plain loop over the same tasks."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        model = _saved_model(root / "model")
-        _write_examples(Store(root / "store"))
+        model = saved_model(root / "model")
+        write_examples(Store(root / "store"))
         settings = WorkerSettings(str(root / "store"))
         worker = StageWorker(settings)
         local = ClusterConfig(executor="local", threads=1)
         ray = ClusterConfig(executor="ray", workers=1, threads=1)
         for name, config, limit in (("local executor", local, 1.03), ("one ray worker", ray, 1.10)):
             with create_executor(settings, config) as executor:
-                yield _compare(name, executor, worker, model, limit)
+                yield _against_loop(name, executor, worker, model, limit)
 
 
-def _compare(name: str, executor: Executor, worker: StageWorker, model: ModelRef, limit: float) -> Ratio:
-    executor.run(in_order(_tasks(model, f"{name} warm-up", 2)), _must_succeed)
-    _loop(worker, _tasks(model, f"{name} warm-up of the loop", 2))
+def _against_loop(name: str, executor: Executor, worker: StageWorker, model: ModelRef, limit: float) -> Ratio:
+    executor.run(in_order(tasks_of(model, f"{name} warm-up", 2)), must_succeed)
+    loop(worker, tasks_of(model, f"{name} warm-up of the loop", 2))
     pairs = []
     for turn in range(ROUNDS):
-        through = _timed(lambda t=turn: executor.run(in_order(_tasks(model, f"{name} {t}")), _must_succeed))  # type: ignore[misc]
-        plain = _timed(lambda t=turn: _loop(worker, _tasks(model, f"{name} loop {t}")))  # type: ignore[misc]
+        through = timed(lambda t=turn: executor.run(in_order(tasks_of(model, f"{name} {t}")), must_succeed))  # type: ignore[misc]
+        plain = timed(lambda t=turn: loop(worker, tasks_of(model, f"{name} loop {t}")))  # type: ignore[misc]
         pairs.append((through, plain))
     total = sum(plain for _, plain in pairs)
     return Ratio(name, f"plain loop, {total:.0f} s in all", limit, [a / b for a, b in pairs], total / ROUNDS)
 
 
-def _must_succeed(outcome: object) -> None:
-    if not outcome.ok:  # type: ignore[attr-defined]
-        raise RuntimeError(outcome.traceback)  # type: ignore[attr-defined]
+def must_succeed(outcome: Outcome) -> None:
+    """RuntimeError where a task failed."""
+    if not outcome.ok:
+        raise RuntimeError(outcome.traceback)
 
 
-def _loop(worker: StageWorker, tasks: Sequence[Task]) -> None:
+def loop(worker: StageWorker, tasks: Sequence[Task]) -> None:
+    """The work without an executor."""
     for task in tasks:
         worker.process(task)
 
 
-def _tasks(model: ModelRef, run: str, n: int = TASKS) -> list[Task]:
+def tasks_of(model: ModelRef, run: str, n: int = TASKS) -> list[Task]:
     """Tasks whose keys nobody has used, so that all of them are computed and written."""
     tasks = []
     for i in range(n):
@@ -84,7 +86,8 @@ def _key(run: str, i: int, name: str) -> str:
     return digest([run, i, name])
 
 
-def _saved_model(folder: Path) -> ModelRef:
+def saved_model(folder: Path) -> ModelRef:
+    """A random model of MiniLM's size."""
     torch.manual_seed(0)
     size = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
     BertForSequenceClassification(BertConfig(vocab_size=1000, **size)).save_pretrained(folder)
@@ -93,7 +96,8 @@ def _saved_model(folder: Path) -> ModelRef:
     return ModelRef(str(folder), "bench", "float32", "cpu")
 
 
-def _write_examples(store: Store) -> None:
+def write_examples(store: Store) -> None:
+    """The examples that the tasks name."""
     generator = torch.Generator().manual_seed(3)
     n = TASKS * ROWS
     ids = torch.randint(5, 1000, (n, LENGTH), generator=generator).tolist()
@@ -107,7 +111,8 @@ def _write_examples(store: Store) -> None:
     store.put("e" * 64, pa.table(columns, schema=EXAMPLES), "examples")
 
 
-def _timed(work: Callable[[], object]) -> float:
+def timed(work: Callable[[], object]) -> float:
+    """Seconds it takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
