@@ -14,6 +14,7 @@ import argparse
 import itertools
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if reason := missing_requirement():
         sys.exit(f"chaos cannot be had here: {reason}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cluster does not outlive its program
     with _folder(arguments.keep) as folder, NetworkCluster(arguments.nodes) as cluster:
         run = arguments.run or _default_run(folder)
         worst = measured(cluster, run, folder, _faults(arguments), random.Random(arguments.seed))
