@@ -40,6 +40,8 @@ def canonical_json(obj: Any) -> str:
 
 
 def _plain(obj: Any) -> Any:
+    if type(obj) in _LEAVES:  # nearly everything; not what merely inherits from them
+        return obj
     for matches, convert in _CONVERSIONS:
         if matches(obj):
             return convert(obj)
@@ -68,6 +70,8 @@ def _plain_key(key: Any) -> str:
         raise TypeError(f"no canonical form for the key {key!r}: it is neither text nor an integer")
     return str(key)
 
+
+_LEAVES = frozenset((str, int, float, bool, type(None)))
 
 # The first that matches counts: an enum may be a str too, and numpy's float64 is a float.
 _CONVERSIONS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from attribution.model.inputs import Inputs
 from attribution.perturb import bucket_widths
+from pipeline.keys import digest
 
 if TYPE_CHECKING:
     from pipeline.config import ClusterConfig
@@ -25,6 +27,11 @@ class MicroBatch:
     rows: tuple[int, ...]
     items: tuple[str, ...]
     length: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what is computed: the items and the shape of their pass, wherever they stand in the table."""
+        return digest({"items": self.items, "length": self.length})
 
 
 def plan_microbatches(examples: pa.Table, cluster: ClusterConfig, max_length: int) -> list[MicroBatch]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,9 +45,13 @@ class Setting:
 
     def key(self, stage: str, **content: Any) -> str:
         """Key of a result: the stage's code, this setting without its paths, and what the result is made of."""
+        return digest({"stage": stage, "source": _source(stage), "setting": self._digest, **content})
+
+    @cached_property
+    def _digest(self) -> str:
         setting = asdict(self)
         del setting["model"]["folder"], setting["examples_key"]
-        return digest({"stage": stage, "source": _source(stage), **setting, **content})
+        return digest(setting)
 
     def shard(self, batch: MicroBatch) -> Shard:
         """A microbatch for a worker."""
@@ -69,4 +73,4 @@ def device_of(config: Config) -> str:
 
 def content_of(batch: MicroBatch) -> dict[str, Any]:
     """What a key says about a microbatch: its items and the shape of its pass."""
-    return {"items": batch.items, "length": batch.length}
+    return {"batch": batch.digest}
