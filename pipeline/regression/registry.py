@@ -150,6 +150,9 @@ def registry_of(series: Series, config: TrackingConfig) -> Registry:
 
 def _of_version(version: Any) -> Champion:
     tags = version.tags
+    if "headlight.run_id" not in tags:
+        made = f"version {version.version} of {version.name} in MLflow was not made by `headlight promote`"
+        raise InputError(f"run error: {made}. Remove it, or give the alias {ALIAS} to one that was.")
     return Champion(
         run_id=tags["headlight.run_id"],
         name=tags["headlight.name"],
