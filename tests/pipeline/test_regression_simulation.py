@@ -108,6 +108,17 @@ def test_what_is_said_to_be_detectable_is_detected_and_confirmed(pair: tuple[str
     assert 0.85 <= found[REGRESSION] / NIGHTS <= 0.97
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_large_differences_hide_a_loss_of_the_tolerance_and_that_is_said(metric: str, rule: Rule) -> None:
+    rng = np.random.default_rng(7)
+    look = statistical(compared(rng.permutation(160)[:EXAMPLES], STRANGERS, {}, rng), rule)
+    needed = [finding.n_needed or 0 for finding in look if finding.metric == metric]
+    assert 800 < min(needed) < max(needed) < 3000
+    found = Counter(alone(metric, 1.0, 7000 + seed, rule, STRANGERS) for seed in range(50))
+    assert found[REGRESSION] <= 2
+    assert found[WARN] >= 40  # whatever the loss: a mean that moves far is said, even where chance explains it
+
+
 def test_accuracy_needs_as_many_examples_as_are_said(rule: Rule) -> None:
     """A loss of the tolerance, among the other comparisons of a night: hardly ever found with 80 examples."""
 
