@@ -145,12 +145,12 @@ class RegressionConfig:
 
     series: str | None = None  # whose champion and history; default: the run's name
     vary: list[str] = field(default_factory=lambda: ["code", "versions"])  # what may differ: model, versions, code
-    tolerance: dict[str, float] = field(default_factory=dict)  # metric -> loss that is tolerated
+    tolerance: dict[str, float] = field(default_factory=dict)  # metric -> the loss that has to be found
+    alarm_line: float = 2 / 3  # share of the tolerance beyond which a significant loss is a regression
     confidence: float = 0.95  # of all comparisons of a night together (Holm)
     samples: int = 10000  # bootstrap resamples; more where so many comparisons need it
     seed: int = 0  # of the resamples
     fresh_seeds: list[int] = field(default_factory=lambda: [1000])  # added to all seeds; one confirmation each
-    found: float = 1.5  # losses of this many tolerances are to be found on 9 nights of 10; a note where they are not
     golden: float = 0.0  # largest difference of a value where code, versions, model and machine are the same
     runtime_factor: float = 1.5  # times the champion's seconds; beyond it a warning
     memory_factor: float = 1.5

@@ -34,7 +34,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Departure:
-    """Something that differs between champion and candidate. `kind`: model, versions, code, data, config or machine."""
+    """Something that differs. `kind`: model, versions, code, data, config, device or machine."""
 
     kind: str
     key: str

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -14,7 +15,7 @@ from pipeline.standing import higher_is_better
 
 PASS, IMPROVED, WARN, REGRESSION = "pass", "improved", "warn", "regression"
 LEVELS = (REGRESSION, WARN, IMPROVED, PASS)  # worst first
-DETECTED = 0.9  # the power that `detectable` speaks of
+FOUND = 0.9  # share of nights on which a loss of the tolerance is to be found
 DRAWS_PER_REJECTION = 5  # resamples, in units of what the smallest P value that Holm asks for needs
 LOST = 0.01  # share of the champion's defined values that may become undefined before it is a regression
 
@@ -23,11 +24,13 @@ LOST = 0.01  # share of the champion's defined values that may become undefined 
 class Rule:
     """How values are judged: `regression` of the configuration, as far as numbers go."""
 
-    tolerance: Mapping[str, float]  # metric -> loss that is tolerated
+    tolerance: Mapping[str, float]  # metric -> the loss that has to be found
+    alarm_line: float = 2 / 3  # share of the tolerance beyond which a significant loss is a regression
     confidence: float = 0.95
     samples: int = 10_000
     seed: int = 0
     golden: float = 0.0
+    confirmations: int = 1  # in each of which a regression has to be found again
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,25 @@ class Finding:
     low: float | None = None  # bootstrap interval of `delta`
     high: float | None = None
     p: float | None = None  # two-sided, Holm-adjusted over the night
-    tolerance: float | None = None
-    detectable: float | None = None  # the loss that such a night finds with 90 % probability
+    tolerance: float | None = None  # the loss that has to be found
+    line: float | None = None  # the alarm line: what is significant and beyond it is a regression
+    detectable: float | None = None  # the loss that such a night, confirmed, finds with 90 % probability
     n: int | None = None
+    n_needed: int | None = None  # examples with which `detectable` would be the tolerance
     confirmed: bool | None = None  # on fresh seeds; None where nothing had to be confirmed
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text}"
 
     @property
     def key(self) -> Key:
         """Method and metric."""
         return (self.method or "", self.metric or "")
+
+    @property
+    def title(self) -> str:
+        """Method and metric as people read them."""
+        return title(*self.key)
 
 
 def direction(metric: str) -> int:
@@ -63,32 +76,31 @@ def direction(metric: str) -> int:
 
 
 def tolerance_of(metric: str, rule: Rule) -> float:
-    """The tolerated loss of a metric (`id` or `id@k`)."""
+    """The loss of a metric (`id` or `id@k`) that has to be found."""
     return rule.tolerance[metric.split("@")[0]]
 
 
 def statistical(pairs: Pairs, rule: Rule) -> list[Finding]:
-    """Paired bootstrap over examples for each column: a loss that is significant and larger than tolerated.
+    """Paired bootstrap over examples for each column: a loss that is significant and beyond the alarm line.
 
     REGRESSION if the interval excludes 0 on the bad side, after Holm over all columns, and the loss exceeds the
-    tolerance; WARN if only one of these holds.
+    line; WARN if only one of these holds.
     """
-    columns = [j for j in range(len(pairs.keys)) if _defined(pairs)[:, j].any()]
-    chosen = pairs.only([pairs.keys[j] for j in columns])
+    chosen = pairs.only([pairs.keys[column] for column in np.flatnonzero(_defined(pairs).any(axis=0))])
+    if not chosen.keys:
+        return []
     defined = _defined(chosen)
     weights = np.where(defined, chosen.weights, 0.0)
-    alpha, m = 1 - rule.confidence, max(1, len(columns))
+    alpha, m = 1 - rule.confidence, len(chosen.keys)
     samples = max(rule.samples, round(DRAWS_PER_REJECTION * m / alpha))
     means = bootstrap_columns(chosen.candidate - chosen.champion, weights, samples=samples, seed=rule.seed)
     p = holm([_p_value(column[~np.isnan(column)]) for column in means.T])
     quantile = np.nanquantile if np.isnan(means).any() else np.quantile  # the former is ten times as slow
-    low, high = quantile(means, [alpha / 2, 1 - alpha / 2], axis=0) if columns else ([], [])
-    errors = np.nanstd(means, axis=0)
-    first, second = _means(chosen.champion, weights), _means(chosen.candidate, weights)
-    return [
-        _judged(key, rule, Moved(first[j], second[j], low[j], high[j], p[j], errors[j], int(defined[:, j].sum()), m))
-        for j, key in enumerate(chosen.keys)
-    ]
+    low, high = quantile(means, [alpha / 2, 1 - alpha / 2], axis=0)
+    sides = [_means(side, weights) for side in (chosen.champion, chosen.candidate)]
+    numbers = [*sides, low, high, p, np.nanstd(means, axis=0), defined.sum(axis=0)]
+    rows = zip(chosen.keys, *(each.tolist() for each in numbers), strict=True)
+    return [_judged(key, rule, Moved(*row), m) for key, *row in rows]
 
 
 def golden(pairs: Pairs, rule: Rule) -> Finding:
@@ -107,7 +119,7 @@ def golden(pairs: Pairs, rule: Rule) -> Finding:
         f"golden values: {counts} although nothing else does, by up to {largest:.3g} "
         f"({method} {metric}; tolerated {rule.golden:.3g})"
     )
-    return Finding("golden", REGRESSION, text, method, metric, delta=largest, tolerance=rule.golden, n=len(pairs.items))
+    return Finding("golden", REGRESSION, text, method, metric, delta=largest, line=rule.golden, n=len(pairs.items))
 
 
 def undefined(pairs: Pairs) -> list[Finding]:
@@ -123,23 +135,20 @@ def undefined(pairs: Pairs) -> list[Finding]:
     return findings
 
 
-def decide(
-    pairs: Pairs, rule: Rule, fresh: Callable[[int], Pairs], rounds: int, controls: Collection[str] = ()
-) -> list[Finding]:
-    """Findings on all columns but the controls'; a regression has to be found again in each of `rounds` fresh ones.
+def decide(pairs: Pairs, rule: Rule, fresh: Callable[[int], Pairs]) -> list[Finding]:
+    """Findings on all columns; a regression has to be found again in each of the rule's confirmations.
 
-    `fresh(round)` gives the values of a confirmation and is called only where there is something to confirm.
+    `fresh(number)` gives the values of a confirmation, from 0, and is called only where there is something to confirm.
     """
-    gated = pairs.only([key for key in pairs.keys if key[0] not in controls])
-    findings = [*undefined(gated), *statistical(gated, rule)]
-    for number in range(rounds):
+    findings = [*undefined(pairs), *statistical(pairs, rule)]
+    for number in range(rule.confirmations):
         suspects = [finding for finding in findings if finding.level == REGRESSION]
         if not suspects:
             break
         again = fresh(number).only({finding.key for finding in suspects})
         reseeded = replace(rule, seed=rule.seed + 1 + number)
         found = {(finding.gate, finding.key): finding for finding in [*undefined(again), *statistical(again, reseeded)]}
-        findings = [_confirmed(f, found.get((f.gate, f.key)), number) if f in suspects else f for f in findings]
+        findings = [_confirmed(f, found.get((f.gate, f.key))) if f in suspects else f for f in findings]
     return findings
 
 
@@ -154,26 +163,40 @@ class Moved:
     p: float
     error: float
     n: int
-    columns: int
 
 
-def _judged(key: Key, rule: Rule, moved: Moved) -> Finding:
+def _judged(key: Key, rule: Rule, moved: Moved, columns: int) -> Finding:
     method, metric = key
     sign, tolerance = direction(metric), tolerance_of(metric, rule)
-    delta = float(moved.candidate - moved.champion)
-    significant, large = bool(moved.p <= 1 - rule.confidence), abs(delta) > tolerance
-    level = _level(sign, delta, significant, large)
-    needed = NormalDist().inv_cdf(1 - (1 - rule.confidence) / (2 * moved.columns)) * moved.error
-    detectable = max(tolerance, needed) + NormalDist().inv_cdf(DETECTED) * moved.error
+    delta, line = moved.candidate - moved.champion, rule.alarm_line * tolerance
+    significant = moved.p <= 1 - rule.confidence
+    level = _level(sign, delta, significant, abs(delta) > line)
     text = (
         f"{title(method, metric)} {_verb(sign, delta)} by {abs(delta):.4g} [{moved.low:+.4g}, {moved.high:+.4g}] "
-        f"from {moved.champion:.4g} to {moved.candidate:.4g} (tolerated {tolerance:g}, p {moved.p:.2g}"
+        f"from {moved.champion:.4g} to {moved.candidate:.4g} (alarm line {line:.3g}, p {moved.p:.2g}"
         f"{'' if significant or level == PASS else ', not significant'})"
     )
-    numbers = (float(moved.champion), float(moved.candidate), delta, float(moved.low), float(moved.high))
-    return Finding(
-        "statistical", level, text, method, metric, *numbers, float(moved.p), tolerance, float(detectable), moved.n
-    )
+    numbers = (moved.champion, moved.candidate, delta, moved.low, moved.high, moved.p, tolerance, line)
+    detectable, n_needed = _power(metric, rule, moved, columns)
+    return Finding("statistical", level, text, method, metric, *numbers, detectable, moved.n, n_needed)
+
+
+def _power(metric: str, rule: Rule, moved: Moved, columns: int) -> tuple[float, int | None]:
+    """The loss that is found on FOUND of nights like this, and the examples with which the tolerance is.
+
+    A night finds what its own look and each confirmation, on as many other examples, find.
+    """
+    error, tolerance = moved.error, tolerance_of(metric, rule)
+    if metric == ACCURACY:  # an example is right or wrong: such a loss has a spread, even where this night has none
+        share = min(tolerance, 0.5)
+        error = max(error, math.sqrt(share * (1 - share) / moved.n))
+    normal = NormalDist().inv_cdf
+    beyond = normal(FOUND ** (1 / (1 + rule.confirmations)))
+    significant = normal(1 - (1 - rule.confidence) / (2 * columns)) + beyond
+    line = rule.alarm_line * tolerance
+    bearable = min((tolerance - line) / beyond, tolerance / significant)  # error at which the tolerance is found
+    needed = max(1, math.ceil(moved.n * (error / bearable) ** 2)) if bearable else None
+    return max(line + beyond * error, significant * error), needed
 
 
 def _level(sign: int, delta: float, significant: bool, large: bool) -> str:
@@ -194,7 +217,7 @@ def title(method: str, metric: str) -> str:
     return "the model's accuracy" if method == MODEL else f"{method} {metric}"
 
 
-def _confirmed(finding: Finding, again: Finding | None, number: int) -> Finding:
+def _confirmed(finding: Finding, again: Finding | None) -> Finding:
     if again is not None and again.level == REGRESSION:
         return replace(finding, confirmed=True)
     how = "is gone" if again is None else again.text

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from pipeline.regression.decide import PASS, REGRESSION, WARN, Finding, title
+from pipeline.regression.decide import REGRESSION, WARN, Finding, title
 from pipeline.regression.verdict import BAD_INPUT, FAILED, INCOMPARABLE, NO_CHAMPION, Verdict
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -67,17 +67,20 @@ def _markdown(verdict: Verdict) -> Iterator[str]:
     for heading, lines in (("Reasons", verdict.reasons), ("Notes", verdict.notes)):
         if lines:
             yield from ("", f"## {heading}", "", *(f"- {_escaped(line)}" for line in lines))
-    loud = [finding for finding in verdict.findings if finding.level != PASS]
-    if loud:
-        yield from ("", "## Findings", "", *(f"- **{f.level}** {_escaped(f.text)}" for f in loud))
+    if verdict.loud:
+        yield from ("", "## Findings", "", *(f"- **{f.level}** {_escaped(f.text)}" for f in verdict.loud))
     differing = [departure for departure in verdict.departures if departure.kind != "machine"]
     if differing:
         yield from ("", "## What differs", "", *(f"- {_escaped(str(departure))}" for departure in differing))
-    compared = [finding for finding in verdict.findings if finding.gate == "statistical"]
-    if compared:
-        yield from ("", "## Comparisons", "", "| | champion | candidate | change | interval | tolerated | |")
-        yield "|---|---:|---:|---:|---|---:|---|"
-        yield from (_row(finding) for finding in compared)
+    if verdict.compared:
+        yield from (
+            "",
+            "## Comparisons",
+            "",
+            "| | champion | candidate | change | interval | alarm line | tolerance | |",
+        )
+        yield "|---|---:|---:|---:|---|---:|---:|---|"
+        yield from (_row(finding) for finding in verdict.compared)
     if verdict.moved:
         yield from ("", "## Examples that moved most", "", "| | row | champion | candidate |", "|---|---:|---:|---:|")
         yield from (
@@ -89,8 +92,8 @@ def _markdown(verdict: Verdict) -> Iterator[str]:
 def _row(finding: Finding) -> str:
     numbers = f"{finding.champion:.4g} | {finding.candidate:.4g} | {finding.delta:+.4g}"
     interval = f"[{finding.low:+.4g}, {finding.high:+.4g}]"
-    name = _escaped(title(finding.method or "", finding.metric or ""))
-    return f"| {name} | {numbers} | {interval} | {finding.tolerance:g} | {finding.level} |"
+    expected = f"{finding.line:.3g} | {finding.tolerance:g}"
+    return f"| {_escaped(finding.title)} | {numbers} | {interval} | {expected} | {finding.level} |"
 
 
 def _escaped(text: str) -> str:

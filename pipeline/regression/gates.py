@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipeline.regression.compare import Departure, Pairs
-from pipeline.regression.decide import (
-    PASS,
-    REGRESSION,
-    WARN,
-    Finding,
-    Rule,
-    direction,
-    statistical,
-    title,
-    tolerance_of,
-)
+from pipeline.regression.decide import PASS, REGRESSION, WARN, Finding, Rule, direction, statistical, tolerance_of
 from pipeline.regression.verdict import Drift, Move
 
 COMPUTING = ("load_model", "identify_heads", "attribute", "evaluate")
@@ -30,25 +21,19 @@ Manifest = Mapping[str, Any]
 def cost(
     champion: Manifest, candidate: Manifest, found: Sequence[Departure], factors: Mapping[str, float]
 ) -> Iterator[Finding]:
-    """Seconds and memory against the champion's, where both were measured on the same kind of machine."""
-    machine = [f"{departure.key} differs" for departure in found if departure.kind in ("machine", "device")]
-    reused = [name for name, run in (("champion", champion), ("candidate", candidate)) if _reused(run)]
-    why_not = machine + [f"the {name} reused results" for name in reused]
-    measured = {
-        "runtime": (_seconds(champion), _seconds(candidate), "s", why_not),
-        "memory": (_peak(champion), _peak(candidate), "MiB", machine),
-    }
-    for gate, (before, after, unit, reasons) in measured.items():
-        yield _cost(gate, before, after, unit, factors[gate], reasons)
+    """Seconds and memory against the champion's, where all of both was computed on the same kind of machine."""
+    why_not = [f"{departure.key} differs" for departure in found if departure.kind in ("machine", "device")]
+    sides = {"champion": champion, "candidate": candidate}
+    why_not += [f"the {name} reused results" for name, manifest in sides.items() if _reused(manifest)]
+    for gate, (measured, unit) in MEASURED.items():
+        yield _cost(gate, measured(champion), measured(candidate), unit, factors[gate], why_not)
 
 
-def _cost(
-    gate: str, before: float | None, after: float | None, unit: str, factor: float, reasons: Sequence[str]
-) -> Finding:
+def _cost(gate: str, before: float, after: float, unit: str, factor: float, why_not: Sequence[str]) -> Finding:
     if not before or not after:
-        reasons = [*reasons, "it was not measured"]
-    if reasons or before is None or after is None:
-        return Finding(gate, PASS, f"{gate} not compared: {', '.join(reasons)}")
+        why_not = [*why_not, "it was not measured"]
+    if why_not:
+        return Finding(gate, PASS, f"{gate} not compared: {', '.join(why_not)}")
     text = f"{gate}: {after:.4g} {unit}, the champion took {before:.4g} {unit} (warning beyond {factor:g} times)"
     level = WARN if after > factor * before else PASS
     return Finding(gate, level, text, champion=before, candidate=after, delta=after - before)
@@ -59,25 +44,27 @@ def _seconds(manifest: Manifest) -> float:
     return float(sum(timings.get(stage, 0.0) for stage in COMPUTING))
 
 
-def _peak(manifest: Manifest) -> float | None:
-    peak = (manifest.get("memory") or {}).get("driver_peak_mib")
-    return None if peak is None else float(peak)
+def _peak(manifest: Manifest) -> float:
+    return float((manifest.get("memory") or {}).get("driver_peak_mib") or 0.0)
 
 
 def _reused(manifest: Manifest) -> bool:
     return any(stage.get("reused") for stage in (manifest.get("reuse") or {}).values())
 
 
-def weak(findings: Sequence[Finding], found: float) -> list[str]:
-    """A sentence where losses of `found` tolerances would be missed too often: too few examples, or too much noise."""
-    compared = [f for f in findings if f.gate == "statistical" and f.detectable is not None and f.tolerance]
-    blunt = {f.key: f.detectable / f.tolerance for f in compared if f.detectable > found * f.tolerance}  # type: ignore[operator]
+MEASURED = {"runtime": (_seconds, "s"), "memory": (_peak, "MiB")}  # 0 where it was not
+
+
+def weak(findings: Sequence[Finding]) -> list[str]:
+    """A sentence where a loss of the tolerance would be missed too often: too few examples, or too much noise."""
+    times = {f: f.n_needed / f.n for f in findings if f.n_needed and f.n}
+    blunt = [finding for finding, needed in times.items() if needed > 1]
     if not blunt:
         return []
-    (method, metric), worst = max(blunt.items(), key=lambda item: item[1])
+    worst = max(blunt, key=times.__getitem__)
     return [
-        f"{len(blunt)} of {len(compared)} comparisons find a loss on 9 nights of 10 only from more than {found:g} "
-        f"tolerances on, {title(method, metric)} from {worst:.2g}; more examples would find smaller ones"
+        f"{len(blunt)} of {len(times)} comparisons find a loss of the tolerance on fewer than 9 nights of 10: "
+        f"{worst.title} finds {worst.detectable:.2g}, and needs about {worst.n_needed} examples for {worst.tolerance:g}"
     ]
 
 
@@ -89,27 +76,18 @@ def missing_night(text: str | None) -> list[Finding]:
 def drift(pairs: Pairs, rule: Rule, known: Sequence[Finding]) -> tuple[list[Drift], list[Finding]]:
     """How far the means went since the first champion, with a warning where small losses added up to a large one.
 
-    What is a finding of this night already is not said twice.
+    What is a regression of this night already is not said twice.
     """
-    said = {finding.key for finding in known if finding.level in (WARN, REGRESSION)}
+    said = {finding.key for finding in known if finding.level == REGRESSION}
     compared = statistical(pairs, rule)
-    drifts = [
-        Drift(f.method or "", f.metric or "", f.champion or 0.0, f.candidate or 0.0, f.delta or 0.0) for f in compared
-    ]
-    warnings = [
-        Finding(
-            "drift",
-            WARN,
-            f"{title(f.method or '', f.metric or '')} lost {abs(f.delta or 0.0):.4g} since the first champion "
-            f"(tolerated {f.tolerance:g} a night)",
-            f.method,
-            f.metric,
-            *(f.champion, f.candidate, f.delta, f.low, f.high, f.p, f.tolerance, f.detectable, f.n),
-        )
-        for f in compared
-        if f.level == REGRESSION and f.key not in said
-    ]
-    return drifts, warnings
+    drifts = [Drift(*f.key, f.champion or 0.0, f.candidate or 0.0, f.delta or 0.0) for f in compared]
+    lost = [finding for finding in compared if finding.level == REGRESSION and finding.key not in said]
+    return drifts, [replace(finding, gate="drift", level=WARN, text=_drifted(finding)) for finding in lost]
+
+
+def _drifted(finding: Finding) -> str:
+    lost = abs(finding.delta or 0.0)
+    return f"{finding.title} lost {lost:.4g} since the first champion (alarm line {finding.line:.3g})"
 
 
 def moved_most(pairs: Pairs, findings: Sequence[Finding], rule: Rule, rows: Mapping[str, int]) -> list[Move]:

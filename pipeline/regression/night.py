@@ -15,26 +15,23 @@ from typing import Any
 from attribution.errors import HeadlightError, InputError
 from pipeline.compose import run_key
 from pipeline.config import Config
-from pipeline.driver import Stopped
 from pipeline.errors import StorageError
 from pipeline.execution import Progress, make_progress
 from pipeline.files import write_atomically
 from pipeline.regression.champion import files_of
-from pipeline.regression.compare import VARY, Departure, Side, departures, pairs_of, same_digits
+from pipeline.regression.compare import VARY, Departure, Pairs, Side, departures, pairs_of, same_digits
 from pipeline.regression.confirm import of_the_night
 from pipeline.regression.decide import PASS, REGRESSION, WARN, Finding, Rule, decide, golden
-from pipeline.regression.formats import junit, markdown
 from pipeline.regression.fresh import Fresh, values_of
 from pipeline.regression.gates import cost, drift, missing_night, moved_most, weak
 from pipeline.regression.history import duration, gap
-from pipeline.regression.page import page
+from pipeline.regression.record import history_line, write_verdict
 from pipeline.regression.registry import Champion, Registry, registry_of
 from pipeline.regression.series import Series, add_line, read_lines
 from pipeline.regression.settings import rule_of
 from pipeline.regression.verdict import BAD_INPUT, FAILED, INCOMPARABLE, NO_CHAMPION, Party, Verdict
 from pipeline.regression.webhook import post
 from pipeline.run import DONE, run
-from pipeline.run import FAILED as RUN_FAILED
 from pipeline.runs import Run
 from pipeline.standing import is_control
 
@@ -50,12 +47,9 @@ def regress(config: Config, overrides: Sequence[str] = (), progress: Progress | 
             night.execute()
         except StorageError:
             raise  # goes on where it was, once there is room
-        except HeadlightError as error:
-            night.verdict.stop(BAD_INPUT if isinstance(error, InputError) else FAILED, *str(error).splitlines())
-            night.record()
-            raise
         except Exception as error:
-            night.verdict.stop(FAILED, f"{type(error).__name__}: {error}")
+            said = str(error) if isinstance(error, HeadlightError) else f"{type(error).__name__}: {error}"
+            night.verdict.stop(BAD_INPUT if isinstance(error, InputError) else FAILED, *said.splitlines())
             night.record()
             raise
         night.record()
@@ -124,11 +118,9 @@ class _Night:
         config = of_the_night(self.config, self.name, str(self.series.unfinished / "store"))
         kept = [override for override in self.overrides if not override.lstrip("+").startswith(SECRET)]
         result = run(config, kept, self.progress)
-        if result.exit_code not in (DONE, RUN_FAILED):
-            raise Stopped(f"{self.name} was stopped")
         self.folder, candidate = result.folder, Run(result.folder)
         self.verdict.candidate = _party(candidate)
-        if result.exit_code == RUN_FAILED:
+        if result.exit_code != DONE:
             self.verdict.stop(FAILED, *(f"{f['stage']}: {f['error']}" for f in candidate.manifest["failures"]))
             return
         champions = self.registry.champions()
@@ -157,20 +149,20 @@ class _Night:
         """The gates, hard ones first."""
         champion, candidate, chosen = fresh.champion, fresh.candidate, self.config.regression
         pairs = pairs_of(values_of(champion), values_of(candidate))
-        controls = {label for label, _ in pairs.keys if is_control(label, champion.manifest)}
-        rounds = len(chosen.fresh_seeds)
-        self.verdict.add(*decide(pairs, self.rule, fresh.pairs, rounds, controls))
-        if same_digits(fresh.differences):
+        gated = _without_controls(pairs, champion)
+        self.verdict.add(*decide(gated, self.rule, fresh.pairs))
+        self.verdict.notes += fresh.notes
+        if same_digits(fresh.differences):  # any loss shows
             self.verdict.add(_repeatable(golden(pairs, self.rule), fresh, self.rule))
+        else:
+            self.verdict.notes += weak(self.verdict.findings)
         factors = {"runtime": chosen.runtime_factor, "memory": chosen.memory_factor}
         self.verdict.add(*cost(champion.manifest, candidate.manifest, fresh.differences, factors))
-        self.verdict.notes += [*fresh.notes, *weak(self.verdict.findings, chosen.found)]
-        gated = pairs.only([key for key in pairs.keys if key[0] not in controls])
         self.verdict.moved = moved_most(gated, self.verdict.findings, self.rule, _rows(candidate))
 
     def _look_back(self, champions: Sequence[Champion], candidate: Run) -> None:
         """Drift since the first champion, where that was another one and can still be compared with."""
-        if len(champions) < 2:
+        if champions[0].run_id == champions[-1].run_id:
             return
         try:
             first = Run(files_of(champions[0], self.series, self.registry))
@@ -182,9 +174,8 @@ class _Night:
         if forbidden := [str(departure) for departure in found if not departure.allowed]:
             self.verdict.notes.append(f"no drift since the first champion, {first.manifest['name']}: {forbidden[0]}")
             return
-        pairs = pairs_of(values_of(first), values_of(candidate))
-        gated = pairs.only([key for key in pairs.keys if not is_control(key[0], first.manifest)])
-        self.verdict.drift, warnings = drift(gated, self.rule, self.verdict.findings)
+        pairs = _without_controls(pairs_of(values_of(first), values_of(candidate)), first)
+        self.verdict.drift, warnings = drift(pairs, self.rule, self.verdict.findings)
         self.verdict.add(*warnings)
 
     def record(self) -> None:
@@ -192,30 +183,27 @@ class _Night:
         verdict = self.verdict
         verdict.finished = _now()
         if self.folder is not None:
-            self._write(self.folder)
+            written = write_verdict(verdict, Run(self.folder), self.nights, texts=self.config.report.texts != "none")
+            self._attach(written)
         write_atomically(self.series.verdict, verdict.to_json().encode())
-        add_line(self.series.nights, _line(verdict))
+        add_line(self.series.nights, history_line(verdict))
         shutil.rmtree(self.series.unfinished, ignore_errors=True)
         webhook = self.config.regression.webhook or os.environ.get(WEBHOOK)
         if webhook and (problem := post(webhook, verdict.to_json())):
             verdict.notes.append(problem)
 
-    def _write(self, folder: Path) -> None:
-        texts = {} if self.config.report.texts == "none" else _texts(Run(folder), self.verdict)
-        documents = {
-            "verdict.json": self.verdict.to_json(),
-            "verdict.md": markdown(self.verdict),
-            "verdict.html": page(self.verdict, texts, self.nights),
-            "junit.xml": junit(self.verdict),
-        }
-        for name, document in documents.items():
-            write_atomically(folder / name, document.encode())
-        mlflow_run_id = self.verdict.candidate.mlflow_run_id if self.verdict.candidate else None
+    def _attach(self, files: Sequence[Path]) -> None:
+        """Add the verdict to the night's record in MLflow, where it has one."""
+        tags = {"headlight.verdict": self.verdict.verdict, "headlight.series": self.series.name}
         try:
-            tags = {"headlight.verdict": self.verdict.verdict, "headlight.series": self.series.name}
-            self.registry.attach(mlflow_run_id, [folder / name for name in documents], tags)
+            self.registry.attach(self.verdict.candidate.mlflow_run_id if self.verdict.candidate else None, files, tags)
         except HeadlightError as error:
             self.verdict.notes.append(f"the verdict is not in MLflow: {error}")
+
+
+def _without_controls(pairs: Pairs, champion: Run) -> Pairs:
+    """The columns that are judged: controls are yardsticks."""
+    return pairs.only([key for key in pairs.keys if not is_control(key[0], champion.manifest)])
 
 
 def _repeatable(finding: Finding, fresh: Fresh, rule: Rule) -> Finding:
@@ -251,28 +239,6 @@ def _party(run: Run) -> Party:
 def _rows(run: Run) -> dict[str, int]:
     examples = run.table("examples", ["item_id", "row_index"])
     return dict(zip(*(examples[name].to_pylist() for name in ("item_id", "row_index")), strict=True))
-
-
-def _texts(run: Run, verdict: Verdict) -> dict[str, str]:
-    """The texts of the examples that moved."""
-    wanted = {move.item_id for move in verdict.moved}
-    rows = run.table("examples", ["item_id", "text", "text_b"]).to_pylist()
-    return {
-        row["item_id"]: " / ".join(filter(None, (row["text"], row["text_b"])))
-        for row in rows
-        if row["item_id"] in wanted
-    }
-
-
-def _line(verdict: Verdict) -> dict[str, Any]:
-    """What the history keeps of a night."""
-    parties = {"champion": verdict.champion.name if verdict.champion else None}
-    parties["run_id"] = verdict.candidate.run_id if verdict.candidate else None
-    loud = [f"{finding.level}: {finding.text}" for finding in verdict.findings if finding.level in (REGRESSION, WARN)]
-    means = {" ".join(f.key): f.candidate for f in verdict.findings if f.gate == "statistical"}
-    ended = {"started": verdict.started, "finished": verdict.finished, "exit_code": verdict.exit_code}
-    said = {"verdict": verdict.verdict, "reasons": verdict.reasons, "findings": loud, "means": means}
-    return {"night": verdict.night, **ended, **said, **parties}
 
 
 def _now() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from pipeline.regression.decide import PASS, Finding, title
+from pipeline.regression.decide import Finding, title
 from pipeline.regression.verdict import Drift, Move, Party, Verdict
 from pipeline.report.html import Child, Safe, join, number, signed, tag
 
@@ -46,11 +46,9 @@ def _header(verdict: Verdict) -> Safe:
 
 
 def _sections(verdict: Verdict, texts: Mapping[str, str], nights: Sequence[Row]) -> Iterator[tuple[str, str, Child]]:
-    loud = [f"{finding.level}: {finding.text}" for finding in verdict.findings if finding.level != PASS]
-    yield "Findings", "findings", _listed([*verdict.reasons, *loud, *verdict.notes])
+    yield "Findings", "findings", _listed([*verdict.reasons, *map(str, verdict.loud), *verdict.notes])
     yield "What differs", "differs", _listed([str(departure) for departure in verdict.departures])
-    compared = [finding for finding in verdict.findings if finding.gate == "statistical"]
-    yield "Comparisons", "comparisons", _table(COMPARISON, compared)
+    yield "Comparisons", "comparisons", _table(COMPARISON, verdict.compared)
     moved: dict[str, Callable[[Move], Child]] = dict(MOVED)
     if texts:
         moved["text"] = lambda move: texts.get(move.item_id, "")
@@ -86,15 +84,17 @@ def _differences(night: Row) -> Child:
 
 
 COMPARISON: dict[str, Callable[[Finding], Child]] = {
-    "": lambda f: title(f.method or "", f.metric or ""),
+    "": lambda f: f.title,
     "champion": lambda f: number(f.champion),
     "candidate": lambda f: number(f.candidate),
     "change": lambda f: signed(f.delta),
     "interval": _interval,
-    "tolerated": lambda f: number(f.tolerance),
+    "alarm line": lambda f: number(f.line),
+    "tolerance": lambda f: number(f.tolerance),
     "found if at least": lambda f: number(f.detectable),
     "p (Holm)": lambda f: number(f.p),
     "examples": lambda f: str(f.n),
+    "needed": lambda f: str(f.n_needed or "–"),
     "level": lambda f: f.level,
 }
 MOVED: dict[str, Callable[[Move], Child]] = {

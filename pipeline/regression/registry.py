@@ -89,7 +89,7 @@ class MlflowRegistry:
             yield experiment.client
 
     def champions(self) -> list[Champion]:
-        """Versions by number, the one with the alias last."""
+        """Versions by number up to the one with the alias: of later ones somebody took it back."""
         if self.target.database is not None and not self.target.database.exists():
             return []
         from mlflow.exceptions import MlflowException
@@ -102,8 +102,8 @@ class MlflowRegistry:
                     return []
                 raise
             versions = client.search_model_versions(f"name = '{self.model}'")
-        others = sorted((v for v in versions if v.version != current.version), key=lambda v: int(v.version))
-        return [_of_version(version) for version in [*others, current]]
+        by_number = {int(version.version): version for version in versions}
+        return [_of_version(by_number[number]) for number in sorted(by_number) if number <= int(current.version)]
 
     def promote(self, champion: Champion) -> None:
         """A new version, to which the alias is moved."""
@@ -150,6 +150,9 @@ def registry_of(series: Series, config: TrackingConfig) -> Registry:
 
 def _of_version(version: Any) -> Champion:
     tags = version.tags
+    if "headlight.run_id" not in tags:
+        made = f"version {version.version} of {version.name} in MLflow was not made by `headlight promote`"
+        raise InputError(f"run error: {made}. Remove it, or give the alias {ALIAS} to one that was.")
     return Champion(
         run_id=tags["headlight.run_id"],
         name=tags["headlight.name"],

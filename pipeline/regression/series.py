@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ class Series:
 
     root: Path
     name: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise InputError(
+                f"conf error: regression.series={self.name} names a folder: use letters, digits, '.', '-' and '_'."
+            )
 
     @property
     def folder(self) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.regression.compare import Departure
 from pipeline.regression.decide import LEVELS, PASS, REGRESSION, WARN, Finding
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "2.0"
 FAILED, INCOMPARABLE, NO_CHAMPION, BAD_INPUT = "failed", "incomparable", "no_champion", "bad_input"
 EXIT_CODES = {
     PASS: 0,
@@ -98,6 +98,16 @@ class Verdict:
         self.verdict = verdict
         self.reasons += reasons
 
+    @property
+    def loud(self) -> list[Finding]:
+        """The findings that are not a pass, the worst first."""
+        return [finding for finding in self.findings if finding.level != PASS]
+
+    @property
+    def compared(self) -> list[Finding]:
+        """The comparisons of means."""
+        return [finding for finding in self.findings if finding.gate == "statistical"]
+
     def count(self, level: str) -> int:
         """How many findings have a level."""
         return sum(finding.level == level for finding in self.findings)
@@ -116,7 +126,7 @@ class Verdict:
     def lines(self) -> Iterator[str]:
         """One line for each reason and each finding that is not a pass, then the summary."""
         yield from (f"{self.verdict}: {reason}" for reason in self.reasons)
-        yield from (f"{finding.level}: {finding.text}" for finding in self.findings if finding.level != PASS)
+        yield from map(str, self.loud)
         yield from (f"note: {note}" for note in self.notes)
         yield self.summary()
 

@@ -17,11 +17,20 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def host_of(url: str) -> str | None:
+    """The host of an http or https address; None where it is no such address."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return parts.hostname if parts.scheme in ("http", "https") else None
+
+
 def post(url: str, document: str, timeout: float = TIMEOUT_S) -> str | None:
     """POST a JSON document; what went wrong in one sentence, or None."""
-    if urlsplit(url).scheme not in ("http", "https"):
+    host = host_of(url)
+    if host is None:
         return "the webhook is not an http or https address; the verdict stands"
-    host = urlsplit(url).hostname
     request = urllib.request.Request(url, document.encode(), {"Content-Type": "application/json"}, method="POST")
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout):

@@ -157,6 +157,12 @@ def test_mlflow_keeps_the_champion_as_an_alias(make_run: MakeRun, tmp_path: Path
 
     registry.attach(champions[-1].mlflow_run_id, [folders["two"] / "config.yaml"], {"headlight.verdict": "pass"})
     assert client.get_run(str(champions[-1].mlflow_run_id)).data.tags["headlight.verdict"] == "pass"
+    client.set_registered_model_alias("headlight-nightly", "champion", "1")  # somebody takes the second one back
+    assert [champion.name for champion in registry.champions()] == ["one"]
+    by_hand = client.create_model_version("headlight-nightly", "runs:/x/manifest.json", version.run_id)
+    client.set_registered_model_alias("headlight-nightly", "champion", by_hand.version)
+    with pytest.raises(InputError, match="version 3 of headlight-nightly in MLflow was not made by"):
+        registry.champions()
     with pytest.raises(InputError, match="is not recorded in MLflow"):
         registry.promote(Champion("x", "untracked", "now"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,7 +15,7 @@ from pipeline.regression.decide import IMPROVED, PASS, REGRESSION, WARN, Rule, d
 from pipeline.regression.gates import cost, drift, moved_most, weak
 from pipeline.schemas import EXAMPLES, PREDICTIONS, VALUES
 
-RULE = Rule({"aopc": 0.02, "log_odds": 0.1, "accuracy": 0.02}, samples=2000)
+RULE = Rule({"aopc": 0.03, "log_odds": 0.15, "accuracy": 0.03}, samples=2000)  # alarm lines 0.02, 0.1, 0.02
 
 
 def pairs(before: np.ndarray, after: np.ndarray, metric: str = "aopc", weights: np.ndarray | None = None) -> Pairs:
@@ -83,7 +85,7 @@ def test_holm_by_hand_and_against_its_definition() -> None:
     [
         ("aopc", -0.03, 0.01, REGRESSION),  # significant and large, on the bad side
         ("aopc", +0.03, 0.01, IMPROVED),
-        ("aopc", -0.01, 0.01, WARN),  # significant, but tolerated
+        ("aopc", -0.01, 0.01, WARN),  # significant, but within the alarm line
         ("aopc", -0.03, 0.5, WARN),  # large, but not significant
         ("aopc", +0.01, 0.01, PASS),
         ("aopc", -0.001, 0.5, PASS),
@@ -100,11 +102,13 @@ def test_levels(metric: str, shift: float, spread: float, level: str) -> None:
     assert finding.low <= finding.delta <= finding.high
 
 
-def test_the_tolerance_itself_is_tolerated() -> None:
+def test_a_loss_counts_from_the_alarm_line_on() -> None:
     before = np.linspace(0, 0.5, 40)
-    rule = Rule({"aopc": 0.25}, samples=2000)
-    assert only(statistical(pairs(before, before - 0.25), rule)).level == WARN
-    assert only(statistical(pairs(before, before - 0.26), rule)).level == REGRESSION
+    rule = Rule({"aopc": 0.5}, alarm_line=0.5, samples=2000)
+    on_the_line, beyond = (only(statistical(pairs(before, before - loss), rule)) for loss in (0.25, 0.26))
+    assert (on_the_line.level, beyond.level) == (WARN, REGRESSION)
+    assert (beyond.tolerance, beyond.line) == (0.5, 0.25)
+    assert "alarm line 0.25" in beyond.text
 
 
 def test_p_agrees_with_the_t_test_where_that_is_right() -> None:
@@ -176,10 +180,10 @@ def test_a_regression_counts_when_it_is_found_again() -> None:
 
         return compute
 
-    night = pairs(*drawn(-0.03))
-    confirmed = only(decide(night, RULE, fresh(-0.03), rounds=2))
+    night, twice = pairs(*drawn(-0.03)), replace(RULE, confirmations=2)
+    confirmed = only(decide(night, twice, fresh(-0.03)))
     assert (confirmed.level, confirmed.confirmed, asked) == (REGRESSION, True, [0, 1])
-    gone = only(decide(night, RULE, fresh(0.0), rounds=2))
+    gone = only(decide(night, twice, fresh(0.0)))
     assert (gone.level, gone.confirmed, asked) == (WARN, False, [0, 1, 0])
     assert "not confirmed on fresh seeds" in gone.text
 
@@ -188,14 +192,7 @@ def test_nothing_is_computed_again_where_nothing_was_found() -> None:
     def fresh(number: int) -> Pairs:
         raise AssertionError("asked for a confirmation")
 
-    assert only(decide(pairs(*drawn(0.0)), RULE, fresh, rounds=1)).level == PASS
-
-
-def test_controls_are_yardsticks_and_do_not_regress() -> None:
-    before, after = drawn(-0.03)
-    both = pairs(np.stack([before, before], 1), np.stack([before, after], 1))
-    found = decide(both, RULE, lambda number: both, rounds=1, controls=["m1"])
-    assert [(finding.method, finding.level) for finding in found] == [("m0", PASS)]
+    assert only(decide(pairs(*drawn(0.0)), RULE, fresh)).level == PASS
 
 
 def run(seconds: float, peak: int | None, reused: int = 0) -> dict:
@@ -209,7 +206,7 @@ def run(seconds: float, peak: int | None, reused: int = 0) -> dict:
         (run(14.0, 140), [PASS, PASS], ""),
         (run(16.0, 140), [WARN, PASS], "16 s, the champion took 10 s"),
         (run(14.0, 160), [PASS, WARN], "160 MiB"),
-        (run(99.0, 140, reused=3), [PASS, PASS], "the candidate reused results"),
+        (run(99.0, 999, reused=3), [PASS, PASS], "memory not compared: the candidate reused results"),
         (run(14.0, None), [PASS, PASS], "memory not compared: it was not measured"),
     ],
 )
@@ -224,8 +221,11 @@ def test_small_losses_that_add_up_are_noticed_once() -> None:
     drifts, warnings = drift(since, RULE, [])
     assert drifts[0].delta == pytest.approx(-0.05)
     assert [finding.level for finding in warnings] == [WARN]
-    known = statistical(since, RULE)
-    assert drift(since, RULE, known)[1] == []
+    assert (warnings[0].line, warnings[0].tolerance) == (pytest.approx(0.02), 0.03)
+    assert drift(since, RULE, statistical(since, RULE))[1] == []
+    tonight = statistical(pairs(*drawn(-0.01)), RULE)
+    assert only(tonight).level == WARN
+    assert len(drift(since, RULE, tonight)[1]) == 1  # a small loss tonight does not hide how many there were
 
 
 def test_what_moved_most_comes_first() -> None:
@@ -237,10 +237,34 @@ def test_what_moved_most_comes_first() -> None:
     assert moves[1].loss == pytest.approx(-0.6)
 
 
-def test_a_night_that_is_too_small_says_so() -> None:
-    assert weak(statistical(pairs(*drawn(0.0, 0.01)), RULE), 1.5) == []
-    (note,) = weak(statistical(pairs(*drawn(0.0, 0.5)), RULE), 1.5)
-    assert note.startswith("1 of 1 comparisons")
+def test_a_night_that_is_too_small_says_so_and_how_many_examples_it_needs() -> None:
+    assert weak(statistical(pairs(*drawn(0.0, 0.01)), RULE)) == []
+    (few,) = statistical(pairs(*drawn(0.0, 0.1, n=50)), RULE)
+    assert few.detectable > 0.03
+    (note,) = weak([few])
+    assert note.startswith("1 of 1 comparisons find a loss of the tolerance on fewer than 9 nights of 10: m0 aopc")
+    assert f"needs about {few.n_needed} examples for 0.03" in note
+    before, after = drawn(0.0, 0.1, n=50)
+    times = -(-few.n_needed // 50)
+    (enough,) = statistical(pairs(np.tile(before, times), np.tile(after, times)), RULE)
+    assert 0.027 < enough.detectable <= 0.0303
+    assert enough.n_needed == pytest.approx(few.n_needed, rel=0.1)
+
+
+def test_more_confirmations_find_less() -> None:
+    column = pairs(*drawn(0.0, 0.1))
+    once, thrice = (only(statistical(column, replace(RULE, confirmations=number))) for number in (0, 3))
+    assert once.detectable < thrice.detectable
+    assert once.n_needed < thrice.n_needed
+
+
+def test_accuracy_has_a_spread_even_where_every_prediction_stayed() -> None:
+    right = np.ones(80)
+    (accuracy,) = statistical(pairs(right, right, "accuracy"), RULE)
+    (aopc,) = statistical(pairs(right, right), RULE)
+    assert (aopc.n_needed, aopc.detectable) == (1, pytest.approx(0.02))
+    assert accuracy.n_needed > 80
+    assert accuracy.detectable > 0.03
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------

@@ -174,6 +174,17 @@ def test_a_champion_whose_files_were_touched_is_incomparable(nights: tuple[Path,
     assert "values.parquet was changed" in verdict.reasons[0]
 
 
+def test_a_champion_that_came_back_is_not_compared_with_itself(nights: tuple[Path, list[str]]) -> None:
+    root, overrides = nights
+    promotions = Series(root, "nightly").promotions
+    (promoted,) = read_lines(promotions)
+    for line in (promoted | {"run_id": "other"}, promoted):
+        add_line(promotions, line)
+    verdict = go(overrides)
+    assert verdict.exit_code == 0
+    assert (verdict.first_champion, verdict.drift) == (None, [])
+
+
 def test_an_interrupted_night_goes_on_under_its_name(
     nights: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +308,11 @@ def test_a_run_with_failures_is_no_pass(nights: tuple[Path, list[str]], monkeypa
         ("regression.every=daily", "regression.every=daily is not a span of time"),
         ("regression.fresh_seeds=[]", "must be different numbers of at least 1"),
         ("regression.webhook=file:///etc/passwd", "regression.webhook is not an http"),
+        ("regression.webhook='http://['", "regression.webhook is not an http"),
+        ("regression.alarm_line=1", "alarm_line=1.0 must be at least 0 and less than 1"),
+        ("regression.seed=-1", "regression.seed=-1 must be at least 0"),
+        ("regression.golden=-0.1", "regression.golden=-0.1 must be at least 0"),
+        ("regression.series=a/b", "regression.series=a/b names a folder: use letters"),
         ("regression.confidence=1", "between 0 and 1"),
     ],
 )

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.compose import compose_config
-from pipeline.regression.compare import Pairs
-from pipeline.regression.decide import PASS, REGRESSION, WARN, Rule, decide, direction
+from pipeline.regression.compare import ACCURACY, MODEL, Key, Pairs
+from pipeline.regression.decide import PASS, REGRESSION, WARN, Rule, decide, direction, statistical
 
 METHODS = ("mask_lrp", "transformer_attribution", "full_lrp", "attention_rollout", "gradcam", "attcat")
 METRICS = ("aopc", "log_odds", "comprehensiveness", "sufficiency")
@@ -46,19 +46,20 @@ def noise(pair: tuple[str, str], rows: int, rng: np.random.Generator) -> np.ndar
     return np.concatenate(blocks, axis=1)
 
 
-def night(pair: tuple[str, str], loss: dict[tuple[str, str], float], seed: int, rule: Rule) -> str:
+def compared(rows: np.ndarray, pair: tuple[str, str], loss: dict[Key, float], rng: np.random.Generator) -> Pairs:
+    """Some reviews at the champion and on a night that lost so much."""
+    before = VALUES[rows]
+    shift = np.array([-direction(key[1]) * loss.get(key, 0.0) for key in KEYS])
+    after = before + noise(pair, len(rows), rng) + shift
+    return Pairs(KEYS, [str(row) for row in rows], before, after, np.ones_like(before))
+
+
+def night(pair: tuple[str, str], loss: dict[Key, float], seed: int, rule: Rule) -> str:
     """The worst level of a simulated night: half of the reviews first, the other half to confirm."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(VALUES))
-    shift = np.array([-direction(key[1]) * loss.get(key, 0.0) for key in KEYS])
-
-    def compared(rows: np.ndarray) -> Pairs:
-        before = VALUES[rows]
-        after = before + noise(pair, len(rows), rng) + shift
-        return Pairs(KEYS, [str(row) for row in rows], before, after, np.ones_like(before))
-
-    halves = np.split(order, 2)
-    levels = {f.level for f in decide(compared(halves[0]), rule, lambda number: compared(halves[1]), rounds=1)}
+    first, second = np.split(rng.permutation(len(VALUES)), 2)
+    found = decide(compared(first, pair, loss, rng), rule, lambda number: compared(second, pair, loss, rng))
+    levels = {finding.level for finding in found}
     return REGRESSION if REGRESSION in levels else WARN if WARN in levels else PASS
 
 
@@ -68,40 +69,75 @@ def test_nights_without_a_change_raise_at_most_one_alarm_in_200(pair: tuple[str,
     assert found[REGRESSION] <= 1
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_a_loss_of_one_and_a_half_tolerances_is_found_on_nine_nights_of_ten(metric: str, rule: Rule) -> None:
-    """In one metric of one method alone, the hardest case."""
-    loss = {("mask_lrp", metric): 1.5 * rule.tolerance[metric]}
-    found = Counter(night(RELATIVES, loss, 1000 + seed, rule) for seed in range(50))
-    assert found[REGRESSION] >= 45
+def alone(metric: str, size: float, seed: int, rule: Rule, pair: tuple[str, str] = RELATIVES) -> str:
+    """A night with a loss of so many tolerances in one metric of one method, the hardest case."""
+    return night(pair, {(METHODS[seed % len(METHODS)], metric): size * rule.tolerance[metric]}, seed, rule)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_loss_of_the_tolerance_itself_is_mostly_a_warning(metric: str, rule: Rule) -> None:
-    """Half of the time less than the tolerance is seen; then it is said only where it is significant."""
-    loss = {("mask_lrp", metric): rule.tolerance[metric]}
-    found = Counter(night(RELATIVES, loss, 2000 + seed, rule) for seed in range(50))
+def test_a_loss_of_the_tolerance_is_found_on_nine_nights_of_ten(metric: str, rule: Rule) -> None:
+    found = Counter(alone(metric, 1.0, 1000 + seed, rule) for seed in range(NIGHTS))
+    assert found[REGRESSION] >= 0.9 * NIGHTS
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_loss_of_the_alarm_line_depends_on_chance_and_is_mostly_said(metric: str, rule: Rule) -> None:
+    """Half of the time less than the line is seen; then it is said only where it is significant."""
+    found = Counter(alone(metric, rule.alarm_line, 2000 + seed, rule) for seed in range(50))
     assert found[REGRESSION] + found[WARN] >= 35
+    assert found[REGRESSION] < 25
 
 
-def test_a_loss_well_within_the_tolerance_is_none(rule: Rule) -> None:
-    loss = {("mask_lrp", metric): 0.5 * rule.tolerance[metric] for metric in METRICS}
-    assert REGRESSION not in {night(RELATIVES, loss, 3000 + seed, rule) for seed in range(50)}
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_loss_of_a_third_of_the_tolerance_is_never_a_regression(metric: str, rule: Rule) -> None:
+    assert REGRESSION not in {alone(metric, 1 / 3, 3000 + seed, rule) for seed in range(100)}
 
 
-def test_what_is_said_to_be_detectable_is_detected(rule: Rule) -> None:
-    """A loss of the size each finding states is found on 90 % of single looks."""
+def test_nor_are_such_losses_everywhere_at_once(rule: Rule) -> None:
+    loss = {key: rule.tolerance[key[1]] / 3 for key in KEYS}
+    assert REGRESSION not in {night(RELATIVES, loss, 4000 + seed, rule) for seed in range(50)}
+
+
+@pytest.mark.parametrize("pair", [RELATIVES, STRANGERS], ids=["relatives", "strangers"])
+def test_what_is_said_to_be_detectable_is_detected_and_confirmed(pair: tuple[str, str], rule: Rule) -> None:
+    """A loss of the size that the nights state, on 90 % of them, neither much less nor much more often."""
     rng, key = np.random.default_rng(5), ("attcat", "aopc")
-    column = KEYS.index(key)
+    looks = [statistical(compared(rng.permutation(160)[:EXAMPLES], pair, {}, rng), rule) for _ in range(20)]
+    stated = float(np.mean([finding.detectable for look in looks for finding in look if finding.key == key]))
+    found = Counter(night(pair, {key: stated}, 6000 + seed, rule) for seed in range(NIGHTS))
+    assert 0.85 <= found[REGRESSION] / NIGHTS <= 0.97
 
-    def look(loss: float) -> tuple[str, float]:
-        before = VALUES[rng.permutation(len(VALUES))[:EXAMPLES]]
-        after = before + noise(STRANGERS, EXAMPLES, rng)
-        after[:, column] -= loss
-        pairs = Pairs(KEYS, [str(row) for row in range(EXAMPLES)], before, after, np.ones_like(before))
-        finding = next(f for f in decide(pairs, rule, lambda number: pairs, rounds=0) if f.key == key)
-        return finding.level, float(finding.detectable or 0.0)
 
-    stated = float(np.mean([look(0.0)[1] for _ in range(20)]))
-    found = sum(look(stated)[0] == REGRESSION for _ in range(200))
-    assert 0.82 <= found / 200 <= 0.97
+@pytest.mark.parametrize("metric", METRICS)
+def test_large_differences_hide_a_loss_of_the_tolerance_and_that_is_said(metric: str, rule: Rule) -> None:
+    rng = np.random.default_rng(7)
+    look = statistical(compared(rng.permutation(160)[:EXAMPLES], STRANGERS, {}, rng), rule)
+    needed = [finding.n_needed or 0 for finding in look if finding.metric == metric]
+    assert 800 < min(needed) < max(needed) < 3000
+    found = Counter(alone(metric, 1.0, 7000 + seed, rule, STRANGERS) for seed in range(50))
+    assert found[REGRESSION] <= 2
+    assert found[WARN] >= 40  # whatever the loss: a mean that moves far is said, even where chance explains it
+
+
+def test_accuracy_needs_as_many_examples_as_are_said(rule: Rule) -> None:
+    """A loss of the tolerance, among the other comparisons of a night: hardly ever found with 80 examples."""
+
+    def share(n: int, nights: int) -> float:
+        looks = [predictions(n, rule.tolerance[ACCURACY], seed) for seed in range(2 * nights)]
+        found = [decide(looks[night], rule, lambda _, night=night: looks[night + nights]) for night in range(nights)]
+        return sum(REGRESSION in {finding.level for finding in each} for each in found) / nights
+
+    stated = next(f for f in statistical(predictions(EXAMPLES, 0.0, 0), rule) if f.metric == ACCURACY)
+    assert stated.n_needed is not None
+    assert 700 < stated.n_needed < 900
+    assert share(EXAMPLES, 50) <= 0.1
+    assert share(stated.n_needed, 50) >= 0.86
+
+
+def predictions(n: int, loss: float, seed: int) -> Pairs:
+    """A model that was always right and now errs at random, beside columns in which nothing moves."""
+    right = (np.random.default_rng(seed).random(n) >= loss).astype(float)
+    before = np.ones((n, 1 + len(KEYS)))
+    after = before.copy()
+    after[:, 0] = right
+    return Pairs([(MODEL, ACCURACY), *KEYS], [str(row) for row in range(n)], before, after, np.ones_like(before))

@@ -25,7 +25,7 @@ HOSTILE = "<img src=x onerror=alert(1)>|`*\x00]]>"
 
 
 def finding(level: str, method: str = "m", **more: object) -> Finding:
-    numbers = (0.5, 0.4, -0.1, -0.2, -0.05, 0.01, 0.02, 0.06, 80)
+    numbers = (0.5, 0.4, -0.1, -0.2, -0.05, 0.01, 0.03, 0.02, 0.06, 80, 300)
     return Finding("statistical", level, f"{method} aopc fell", method, "aopc", *numbers, **more)
 
 
@@ -73,7 +73,7 @@ def test_json_is_json_whatever_the_numbers() -> None:
     made = verdict(Finding("golden", REGRESSION, "off", delta=float("inf"), low=float("nan")))
     read = json.loads(made.to_json(), parse_constant=lambda name: pytest.fail(name))
     assert read["findings"][0]["delta"] is read["findings"][0]["low"] is None
-    assert (read["exit_code"], read["schema_version"]) == (2, "1.0")
+    assert (read["exit_code"], read["schema_version"]) == (2, "2.0")
 
 
 def test_every_field_of_the_document_is_described() -> None:
@@ -102,7 +102,7 @@ def test_markdown_starts_nothing_that_data_names() -> None:
     text = markdown(made)
     assert "<img" not in text.replace("\\<img", "")
     row = next(line for line in text.splitlines() if line.startswith("| \\<img"))
-    assert len(re.findall(r"(?<!\\)\|", row)) == 8
+    assert len(re.findall(r"(?<!\\)\|", row)) == 9
 
 
 class _Tags(HTMLParser):
