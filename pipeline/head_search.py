@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
@@ -17,7 +17,7 @@ from attribution.heads.syntactic import syntactic_scores
 from pipeline.config import HeadsConfig
 from pipeline.counts import Shape, arc_counts, offset_counts
 from pipeline.keys import digest, source_digest, versions
-from pipeline.stages.identify_heads import STAGE, Count, count_table, counts_of
+from pipeline.stages.identify_heads import SPLITS, STAGE, Count, count_table, counts_of
 from pipeline.store import Store
 from pipeline.worker import Recent
 
@@ -27,18 +27,19 @@ def found_heads(
 ) -> HeadScores:
     """The heads of a search, from its count tables by key, in a model of this shape (layers, heads)."""
 
-    def total(kind: str, split: str, read: Callable[[pa.Table, Shape], Any]) -> Any:
-        found = [read(tables[each.key], shape) for each in counts if (each.kind, each.split) == (kind, split)]
-        return reduce(add, found) if found else None
+    def found(kind: str, split: str) -> list[pa.Table]:
+        return [tables[count.key] for count in counts if (count.kind, count.split) == (kind, split)]
 
+    offsets = [offset_counts(table, shape) for table in found("positional", "select")]
+    select, report = (
+        [arc_counts(table, shape) for table in found("syntactic", split)] for split in SPLITS["syntactic"]
+    )
     positional = positional_scores(
-        total("positional", "select", offset_counts),
-        threshold=config.positional_threshold,
-        denominator=config.positional_denominator,
+        reduce(add, offsets), threshold=config.positional_threshold, denominator=config.positional_denominator
     )
     syntactic = syntactic_scores(
-        total("syntactic", "select", arc_counts),
-        total("syntactic", "report", arc_counts),
+        reduce(add, select),
+        reduce(add, report) if report else None,
         relations=config.relations,
         margin=config.margin,
         thresholds=config.thresholds,

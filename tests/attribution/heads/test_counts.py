@@ -52,7 +52,9 @@ def test_a_part_without_arcs_adds_nothing_and_all_without_are_an_error(tiny, tre
     assert whole.arcs.tolist() == [2]
     assert whole.sentences == 3
     nothing = arcs_of(tiny, treebank, ("iobj",))
-    with pytest.raises(InputError, match=r"heads.relations=iobj cannot .* treebank of 3 sentences .* are: amod, nsubj, root"):
+    with pytest.raises(
+        InputError, match=r"heads.relations=iobj cannot .* treebank of 3 sentences .* are: amod, nsubj, root"
+    ):
         syntactic_scores(nothing, relations=["iobj"])
     with pytest.raises(InputError, match="of 3 sentences"):  # nor may the treebank that reports have none
         syntactic_scores(arcs_of(tiny, treebank, ("iobj", "obj")), nothing, relations=["iobj"])
