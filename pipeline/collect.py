@@ -18,11 +18,11 @@ class Results:
     store: Store
     absent: list[str] = field(default_factory=list)
 
-    def tables(self, keys: Sequence[str], stage: str) -> list[pa.Table]:
-        """The tables that are there."""
+    def tables(self, keys: Sequence[str], stage: str) -> dict[str, pa.Table]:
+        """The tables that are there, by key."""
         found = self.store.get_many(keys, stage)
         self.absent += [key for key, table in found.items() if table is None]
-        return [table for table in found.values() if table is not None]
+        return {key: table for key, table in found.items() if table is not None}
 
     def by_method(
         self, name: str, keys: Sequence[tuple[str, Sequence[str]]], stage: str, items: Sequence[str]
@@ -30,7 +30,7 @@ class Results:
         """A run table with the method in front: methods in the order of `keys`, items in that of `items`."""
         place = {item: i for i, item in enumerate(items)}
         parts = [
-            _labelled(label, pa.concat_tables(tables), place)
+            _labelled(label, pa.concat_tables(tables.values()), place)
             for label, found in keys
             if (tables := self.tables(found, stage))
         ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,7 @@ import numpy as np
 import torch
 
 from pipeline.compose import run_key
-from pipeline.config import Config
-from pipeline.data.treebanks import load_treebank
+from pipeline.config import Config, HeadsConfig
 from pipeline.execution import Executor, Outcome, Task, create_executor, in_order
 from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
@@ -25,6 +26,7 @@ from pipeline.heads import resolved_methods
 from pipeline.microbatch import MicroBatch
 from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_whole
 from pipeline.stages import attribute, evaluate, identify_heads, load_model
+from pipeline.stages.setting import Setting
 from pipeline.store import Store
 from pipeline.targets import targets_of
 from pipeline.worker import WorkerSettings
@@ -177,20 +179,18 @@ def _extended(samples: Sequence[Sample], stage: str, batches: Sequence[MicroBatc
 def _heads_seconds(experiment: Experiment, executor: Executor) -> float:
     """The search on a few sentences, extended to all of them."""
     heads = experiment.config.heads
-    fewer = replace(heads, sentences=min(PROBED_SENTENCES, heads.sentences), limit=PROBED_SENTENCES)
-    config = replace(experiment.config, heads=fewer)
-    tasks = list(identify_heads.tasks_of(config, experiment.setting))
-    plan = StagePlan(identify_heads.STAGE, tasks)
-    seconds = sum(outcome.seconds for _, outcome in _done(plan, executor))
-    return seconds * max(1.0, _sentences(experiment.config) / PROBED_SENTENCES)
+    fewer = replace(
+        heads, sentences=min(PROBED_SENTENCES, heads.sentences), limit=min(PROBED_SENTENCES, heads.limit or sys.maxsize)
+    )
+    whole, probed = (_searching(experiment.setting, config) for config in (heads, fewer))
+    seconds = sum(outcome.seconds for _, outcome in _done(probed, executor))
+    return seconds * whole.weight / max(1.0, probed.weight)
 
 
-def _sentences(config: Config) -> int:
-    if config.heads.source == "grammar":
-        return config.heads.sentences
-    if config.heads.source == "treebank" and config.heads.select:
-        return len(load_treebank(config.heads.select, config.heads.limit))
-    return 0
+def _searching(setting: Setting, config: HeadsConfig) -> StagePlan:
+    """All counts of a search."""
+    counts = identify_heads.counts_of(config, partial(setting.key, identify_heads.STAGE))
+    return StagePlan(identify_heads.STAGE, identify_heads.tasks_of(counts, setting))
 
 
 def remaining(whole: Estimate, plans: Sequence[StagePlan]) -> Estimate:

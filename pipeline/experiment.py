@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,8 @@ from attribution.errors import HeadlightError, InputError
 from attribution.heads import HeadScores
 from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
-from pipeline.heads import given_heads, joined, resolved_methods
+from pipeline.head_search import found_heads
+from pipeline.heads import given_heads, resolved_methods
 from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.preflight import check_prepared
@@ -42,6 +44,7 @@ class Experiment:
     setting: Setting = field(init=False)  # what every key depends on
     predictions: pa.Table = field(init=False)
     targets: list[Any] = field(init=False)  # by example
+    counts: list[identify_heads.Count] = field(init=False)  # that heads are found by
     attributions: pa.Table = field(init=False)
     curves: pa.Table = field(init=False)
 
@@ -90,7 +93,9 @@ class Experiment:
 
     def finding(self) -> StagePlan:
         """The plan of the search for heads."""
-        return plan_whole(self.ledger, identify_heads.STAGE, identify_heads.tasks_of(self.config, self.setting))
+        self.counts = identify_heads.counts_of(self.config.heads, partial(self.setting.key, identify_heads.STAGE))
+        tasks = identify_heads.tasks_of(self.counts, self.setting)
+        return plan_whole(self.ledger, identify_heads.STAGE, tasks)
 
     def attributing(self) -> StagePlan:
         """The plan of the attributions."""
@@ -100,8 +105,8 @@ class Experiment:
         """The plan of the curves of these attributions."""
         return plan_evaluation(self.config, self.setting, self.ledger, self.batches, self.targets, scores.keys)
 
-    def _whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, list[pa.Table]]:
-        """Do a stage that must not fail; returns its tables, computed again where they are damaged on being read."""
+    def _whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, dict[str, pa.Table]]:
+        """Do a stage that must not fail; returns {key: table}, computed again where they are damaged on being read."""
         repairs = 0
         while repairs < REPAIRS:
             plan = make()
@@ -162,13 +167,13 @@ class Experiment:
         self.facts.refers_to("examples", [self.prepared.examples_key])
         self.ledger.store.put(self.prepared.examples_key, self.prepared.examples, "examples")
 
-    def _take_predictions(self, tables: list[pa.Table]) -> None:
+    def _take_predictions(self, tables: dict[str, pa.Table]) -> None:
         """Check predictions against the labels, and keep the examples that pass the filter."""
         if self.facts.poison:
             healthy = [item not in self.facts.poison for item in self.prepared.examples["item_id"].to_pylist()]
             self._adopt(self.prepared.only(healthy))
         examples = self.prepared.examples
-        predictions = in_order_of(examples, pa.concat_tables(tables))
+        predictions = in_order_of(examples, pa.concat_tables(tables.values()))
         self.facts.fit = check_labels(self.prepared, predictions)
         if self.facts.fit is not None:
             self.say(describe_fit(self.facts.fit, self.prepared.model))
@@ -181,11 +186,13 @@ class Experiment:
         rows = self.prepared.examples.to_pylist()
         self.targets = targets_of(self.config, self.prepared.is_qa, rows, self.predictions.to_pylist())
 
-    def _take_heads(self, tables: list[pa.Table]) -> None:
-        found = joined(tables)
-        for line in found.describe() if found else []:
-            self.say(line)
-        self.heads = self.heads or found
+    def _take_heads(self, tables: dict[str, pa.Table]) -> None:
+        """Add up what was counted, and give every method its heads."""
+        if self.counts:
+            shape = self.prepared.model.n_layers, self.prepared.model.n_heads
+            self.heads = found_heads(self.config.heads, self.counts, tables, shape)
+            for line in self.heads.describe():
+                self.say(line)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)
 
     def _collect(self, scores: StagePlan, curves: StagePlan) -> list[str]:

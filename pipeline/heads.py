@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
 from attribution.errors import InputError
-from attribution.heads import HeadScores, merge
+from attribution.heads import HeadScores
 from attribution.heads.masks import head_mask
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
@@ -28,12 +27,6 @@ def given_heads(config: Config) -> HeadScores | None:
     if not path.is_file():
         raise InputError(f"conf error: heads.run={config.heads.run}: {path} does not exist.")
     return HeadScores.load(path)
-
-
-def joined(tables: list[pa.Table]) -> HeadScores | None:
-    """Heads of several kinds together."""
-    found = [HeadScores.from_table(table) for table in tables]
-    return merge(*found) if found else None
 
 
 def check_masks(config: Config, heads: HeadScores | None, model: ResolvedModel) -> None:

@@ -27,7 +27,7 @@ from pipeline.stages.setting import device_of
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
-    *("pipeline.prepare", "pipeline.targets", "pipeline.score"),
+    *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score"),
 )
 
 

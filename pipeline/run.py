@@ -174,7 +174,7 @@ class StageBars:
     def begin(self, flow: Flow, plan: StagePlan) -> None:
         """Open a bar, or say that there is nothing to do."""
         if plan.tasks or plan.awaited:
-            unit = "searches" if plan.stage == identify_heads.STAGE else "results"
+            unit = "sentences" if plan.stage == identify_heads.STAGE else "results"
             self.bar = self.stack.enter_context(self.progress.stage(plan.stage, plan.weight, unit))
         elif plan.reused:
             self.progress.message(f"{plan.stage}: all {plan.reused} results reused")

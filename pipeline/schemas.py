@@ -68,6 +68,19 @@ CURVES = pa.schema(
     ]
 )
 
+# What was counted of the heads in some sentences: one quantity after the other, added up over all sentences by a run.
+HEAD_COUNTS = pa.schema(
+    [
+        ("quantity", pa.string()),  # positional: hits, neighbours, rows; syntactic: hits, arcs, offsets, relations,
+        ("name", pa.string()),  # skipped, sentences. The relation, or why something was skipped
+        ("direction", pa.string()),  # of an arc: dep->head, head->dep
+        ("layer", pa.int32()),  # these are null where a quantity has none
+        ("head", pa.int32()),
+        ("offset", pa.int32()),  # key - query in tokens (positional), governor - dependent in words (syntactic)
+        ("count", pa.int64()),
+    ]
+)
+
 HEADS = pa.schema(
     [
         ("role", pa.string()),  # positional:-1, syntactic:nsubj:dep->head

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 import torch
@@ -20,6 +20,10 @@ from pipeline.microbatch import inputs_of
 from pipeline.parts import compute_in_parts
 from pipeline.stages import process
 from pipeline.store import Store
+
+if TYPE_CHECKING:  # only one of the stages depends on how treebanks are read
+    from pipeline.data.corpora import Corpus
+    from pipeline.data.treebanks import Sentence
 
 Kept = TypeVar("Kept")
 
@@ -85,6 +89,7 @@ class StageWorker:
         self.settings = settings
         self._explainers: Recent[Explainer] = Recent(2)
         self._examples: Recent[list[dict[str, Any]]] = Recent(2)
+        self._sentences: Recent[list[Sentence]] = Recent(2)
 
     @cached_property
     def store(self) -> Store:
@@ -117,6 +122,10 @@ class StageWorker:
         """Rows of the run's examples table."""
         table = self._examples.get(key, lambda: self.read(key, "examples").to_pylist())
         return [table[row] for row in rows]
+
+    def sentences(self, corpus: Corpus) -> list[Sentence]:
+        """A treebank, read once."""
+        return self._sentences.get(corpus, corpus.read)
 
     def read(self, key: str, stage: str) -> pa.Table:
         """A table that an earlier stage wrote."""

@@ -131,7 +131,7 @@ def head_mask_for(arguments: argparse.Namespace, explainer: Explainer) -> Tensor
 
 def _default_heads(arguments: argparse.Namespace, explainer: Explainer) -> Any:
     """Heads found on the trees of the built-in grammar, kept for the next call."""
-    from pipeline.stages.identify_heads import default_heads
+    from pipeline.head_search import default_heads
 
     print("heads: found on sentences of the built-in grammar (--heads takes others)", file=sys.stderr)
     return default_heads(explainer, arguments.root)

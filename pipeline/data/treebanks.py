@@ -39,6 +39,8 @@ def load_treebank(path: str | Path, limit: int | None = None, *, key: str = "hea
 
 def _require_tree(sentence: Sentence, where: str) -> None:
     n = len(sentence.words)
+    if not n:
+        raise InputError(f"conf error: {where} has no words.")
     if not n == len(sentence.heads) == len(sentence.deprels):
         raise InputError(f"conf error: {where} has {n} words but {len(sentence.heads)} governors.")
     if any(not 0 <= head <= n for head in sentence.heads):

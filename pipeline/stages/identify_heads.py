@@ -1,119 +1,103 @@
-"""Find the heads that matter: positional and syntactic ones, on a treebank or on sentences of the built-in grammar."""
+"""Count what every head looks at, in chunks of a treebank or of sentences of the built-in grammar."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.explainer import Explainer
-from attribution.heads import HeadScores, merge, positional_heads, syntactic_heads
-from pipeline.config import Config, HeadsConfig
-from pipeline.data.treebanks import Sentence, load_treebank
+from attribution.heads.arcs import count_arcs
+from attribution.heads.offsets import count_positional
+from pipeline.counts import arc_table, offset_table
+from pipeline.data.corpora import Corpus, Grammar, Treebank
+from pipeline.data.treebanks import Sentence
 from pipeline.execution.task import Task
-from pipeline.keys import digest, file_digest, source_digest, versions
 from pipeline.stages.setting import Setting
-from pipeline.store import Store
 from pipeline.worker import ModelRef, StageWorker
 
+if TYPE_CHECKING:  # what only the driver reads does not make a result
+    from pipeline.config import HeadsConfig
+
 STAGE = "identify_heads"
-BATCH = 32  # sentences in one pass
-KINDS = ("positional", "syntactic")
+CHUNK = 256  # sentences of one task, in the order of the treebank
+BATCH = 32  # sentences in one pass of the positional count
 REPORT_SEED = 1_000_003  # added to the seed of the sentences that report
+SPLITS = {"positional": ("select",), "syntactic": ("select", "report")}  # what is counted on, by kind of head
 
 
-def corpus_of(config: HeadsConfig) -> dict[str, Any]:
-    """What says which sentences are read: files by their content, the grammar by its numbers."""
-    if config.source == "grammar":
-        return {"grammar": config.sentences, "seed": config.seed}
-    return {"select": _file(config, "select"), "report": _file(config, "report"), "limit": config.limit}
+class Count(NamedTuple):
+    """One count table to be made: of which sentences, for which kind of head, and under which key."""
+
+    key: str
+    kind: str
+    split: str
+    corpus: Corpus
+    rows: tuple[int, int]
+    relations: tuple[str, ...]  # none for positional heads
 
 
-def _file(config: HeadsConfig, which: str) -> dict[str, str] | None:
-    path = getattr(config, which)
-    if path is None:
-        return None
-    if not Path(path).is_file():
-        raise InputError(f"conf error: heads.{which}={path} is not a file.")
-    return {"path": str(Path(path).resolve()), "sha256": file_digest(path)}
+def counts_of(config: HeadsConfig, key_of: Callable[..., str]) -> list[Count]:
+    """All counts of a search, in the order of the sentences; none where heads are given. Equal ones have equal keys."""
+    if config.source not in CORPORA:
+        return []
+    corpora = CORPORA[config.source](config)
+    return [
+        count
+        for kind, splits in SPLITS.items()
+        for split in splits
+        if (corpus := corpora[split]) is not None
+        for count in _chunked(kind, split, corpus, config, key_of)
+    ]
 
 
-def options_of(config: HeadsConfig) -> dict[str, Any]:
-    """The parameters of the search."""
-    return {
-        "relations": list(config.relations),
-        "margin": config.margin,
-        "thresholds": dict(config.thresholds),
-        "positional_threshold": config.positional_threshold,
-        "positional_denominator": config.positional_denominator,
-    }
+def _chunked(kind: str, split: str, corpus: Corpus, config: HeadsConfig, key_of: Callable[..., str]) -> Iterator[Count]:
+    relations = tuple(sorted(config.relations)) if kind == "syntactic" else ()
+    for chunk in corpus.chunks(CHUNK):
+        content = chunk.trees if kind == "syntactic" else chunk.texts
+        key = key_of(kind=kind, content=content, relations=relations)
+        yield Count(key, kind, split, corpus, (chunk.start, chunk.stop), relations)
 
 
-def tasks_of(config: Config, setting: Setting) -> Iterator[Task]:
-    """One task per kind of head; none where heads are given."""
-    if config.heads.source not in ("grammar", "treebank"):
-        return
-    corpus, options = corpus_of(config.heads), options_of(config.heads)
-    for kind in KINDS:
-        key = setting.key(STAGE, kind=kind, corpus=_content(corpus), options=options)
-        payload = {"key": key, "kind": kind, "corpus": corpus, "options": options, "model": setting.model}
-        yield Task(key, STAGE, payload, setting.model.fingerprint, results=(key,))
+def _of_grammar(config: HeadsConfig) -> dict[str, Corpus | None]:
+    n, seed = config.sentences, config.seed
+    return {"select": Grammar(n, seed), "report": Grammar(n, seed + REPORT_SEED)}
 
 
-def _content(corpus: Mapping[str, Any]) -> dict[str, Any]:
-    """A corpus without the paths of its files."""
-    return {name: value["sha256"] if isinstance(value, dict) else value for name, value in corpus.items()}
+def _of_files(config: HeadsConfig) -> dict[str, Corpus | None]:
+    paths = {"select": config.select, "report": config.report}
+    return {split: Treebank.of(path, config.limit, f"heads.{split}") if path else None for split, path in paths.items()}
 
 
-def process(
-    *,
-    worker: StageWorker,
-    rows: slice,
-    key: str,
-    kind: str,
-    corpus: dict[str, Any],
-    options: dict[str, Any],
-    model: ModelRef,
-) -> dict[str, pa.Table]:
-    """Find one kind of head; a search has no rows to be divided into."""
-    return {key: find(worker.explainer(model), kind, corpus, options).to_table()}
+CORPORA: dict[str, Callable[[HeadsConfig], dict[str, Corpus | None]]] = {"grammar": _of_grammar, "treebank": _of_files}
 
 
-def find(explainer: Explainer, kind: str, corpus: Mapping[str, Any], options: Mapping[str, Any]) -> HeadScores:
-    """Scores of one kind of head."""
-    select, report = sentences(corpus)
-    if kind == "positional":
-        return positional_heads(
-            explainer,
-            batches(explainer, [sentence.text for sentence in select]),
-            threshold=options["positional_threshold"],
-            denominator=options["positional_denominator"],
-        )
-    return syntactic_heads(
-        explainer,
-        select,
-        report=report,
-        relations=tuple(options["relations"]),
-        margin=options["margin"],
-        thresholds=options["thresholds"] or None,
-    )
+def tasks_of(counts: Sequence[Count], setting: Setting) -> list[Task]:
+    """A task for each count, one for equal ones."""
+    return [_task(count, setting) for count in {count.key: count for count in counts}.values()]
 
 
-def sentences(corpus: Mapping[str, Any]) -> tuple[list[Sentence], list[Sentence] | None]:
-    """The sentences that select and those that report."""
-    if "grammar" in corpus:
-        from pipeline.data.grammar import grammar_treebank
+def _task(count: Count, setting: Setting) -> Task:
+    payload = {"count": count, "model": setting.model}
+    weight = count.rows[1] - count.rows[0]
+    return Task(count.key, STAGE, payload, setting.model.fingerprint, weight, results=(count.key,))
 
-        n, seed = corpus["grammar"], corpus["seed"]
-        return grammar_treebank(n, seed), grammar_treebank(n, seed + REPORT_SEED)
-    select, report = (
-        load_treebank(file["path"], corpus["limit"]) if file else None for file in (corpus["select"], corpus["report"])
-    )
-    return select or [], report
+
+def process(*, worker: StageWorker, rows: slice, count: Count, model: ModelRef) -> dict[str, pa.Table]:
+    """Count one chunk; it has no rows to be divided into."""
+    return {count.key: count_table(worker.explainer(model), count, worker.sentences(count.corpus))}
+
+
+def count_table(explainer: Explainer, count: Count, sentences: Sequence[Sentence]) -> pa.Table:
+    """The table of one count; `sentences` are all of its corpus."""
+    chunk = sentences[slice(*count.rows)]
+    if count.kind == "positional":
+        texts = batches(explainer, [sentence.text for sentence in chunk])
+        return offset_table(count_positional(explainer.adapter, texts))
+    return arc_table(count_arcs(explainer.adapter, chunk, count.relations))
 
 
 def batches(explainer: Explainer, texts: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
@@ -127,22 +111,3 @@ def batches(explainer: Explainer, texts: Sequence[str]) -> Iterator[Mapping[str,
         yield tokenizer(
             ordered[start : start + BATCH], padding=True, truncation=True, max_length=limit, return_tensors="pt"
         )
-
-
-def default_heads(explainer: Explainer, root: Path) -> HeadScores:
-    """Heads found on the grammar with the default settings, once per model: kept in the store under `root`."""
-    config = HeadsConfig()
-    weights = [[name, list(value.shape), float(value.double().sum())] for name, value in _weights(explainer)]
-    corpus, options = corpus_of(config), options_of(config)
-    source = source_digest(["pipeline.stages.identify_heads"])
-    key = digest({"weights": weights, "corpus": corpus, "options": options, "source": source, **versions()})
-    store = Store(root / "store")
-    table = store.get(key, STAGE)
-    if table is None:
-        table = merge(*(find(explainer, kind, corpus, options) for kind in KINDS)).to_table()
-        store.put(key, table, STAGE)
-    return HeadScores.from_table(table)
-
-
-def _weights(explainer: Explainer) -> list[tuple[str, Tensor]]:
-    return sorted(explainer.model.state_dict().items())

@@ -253,7 +253,7 @@ def test_explain_finds_heads_by_default_and_says_so(
     role, everywhere = "positional:-1", torch.ones(3, 4, dtype=torch.bool)
     heads = HeadScores({role: everywhere.float()}, {role: float("nan")}, {role: 9}, {role: everywhere}, {role: None})
     roots = []
-    stub("pipeline.stages.identify_heads", default_heads=lambda explainer, root: roots.append(root) or heads)
+    stub("pipeline.head_search", default_heads=lambda explainer, root: roots.append(root) or heads)
     assert (
         main(["explain", "a film", "--model", str(model_folder), "--head-mask", "positional", "--root", "there"]) == 0
     )

@@ -139,7 +139,8 @@ def test_a_result_damaged_after_it_was_written_is_computed_again(base, monkeypat
     assert manifest(result)["files"] == manifest(whole)["files"]
 
 
-def test_ray_and_local_and_any_number_of_workers_give_the_same_bytes(base):
+def test_ray_and_local_and_any_number_of_workers_give_the_same_bytes(base, monkeypatch):
+    monkeypatch.setattr("pipeline.stages.identify_heads.CHUNK", 40)  # so that workers share the search for heads
     local = go([*base, *METHODS, "paths.root=local"])
     for workers in (1, 2):
         root = f"paths.root=ray{workers}"

@@ -128,6 +128,7 @@ PROBLEMS = {
         "sentence 1 has a governor outside its 2 words",
     ),
     "lengths": ("jsonl", json.dumps(ud_json(SECOND._replace(heads=[0]))), "has 2 words but 1 governors"),
+    "no words": ("jsonl", '{"text": "", "tokens": [], "head": [], "deprel": []}', "sentence 1 has no words"),
     "columns": ("jsonl", '{"text": "Go."}', "must hold objects with text, tokens, head and deprel.*KeyError 'tokens'"),
     "not json": ("json", "[1,", "is not JSON"),
 }

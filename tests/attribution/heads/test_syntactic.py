@@ -13,6 +13,7 @@ from attribution.errors import InputError
 from attribution.explainer import Explainer
 from attribution.heads import syntactic_heads
 from attribution.heads.alignment import locate_words
+from attribution.heads.arcs import governor_offsets
 from attribution.heads.syntactic import offset_baseline
 
 RELATIONS = ("nsubj", "obj", "amod", "advmod")
@@ -125,7 +126,7 @@ def test_equals_loops_on_a_random_model(tiny, argmax):
 def test_order_and_batches_do_not_matter(tiny, monkeypatch):
     treebank = list(generated(30, seed=4))
     expected = syntactic_heads(tiny, treebank)
-    monkeypatch.setattr("attribution.heads.syntactic._MAX_BATCH", 3)
+    monkeypatch.setattr("attribution.heads.arcs._MAX_BATCH", 3)
     found = syntactic_heads(tiny, treebank[::-1])
     assert found.count == expected.count
     assert all(torch.equal(found.scores[role], expected.scores[role]) for role in expected.scores)
@@ -197,7 +198,7 @@ PUBLISHED = {
 def test_baselines_of_ud_english_ewt(split):
     treebank = ud_ewt(split)
     for relation, (offset, share) in PUBLISHED[split].items():
-        found = offset_baseline(treebank, relation)
+        found = offset_baseline(governor_offsets(treebank, relation))
         assert (found[0], round(found[1], 3)) == (offset, share), relation
 
 
