@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,13 +157,13 @@ def cluster(address: str | None) -> Iterator[Finding]:
     try:
         with connect(config) as connection:
             nodes = connection.nodes()
-            problems = node_problems(connection, nodes, Needs(), address_setting(config))
+            found = node_problems(connection, nodes, Needs(), address_setting(config))
     except InputError as error:
         yield Finding("cluster", "problem", str(error).removeprefix("conf error: "))
         return
     for node in nodes:
         yield Finding("cluster", "ok", f"{node.name}: {node.cpus:g} CPU, {node.gpus:g} GPU")
-    for problem in problems:
+    for problem in chain.from_iterable(found.values()):
         yield Finding("cluster", "problem", problem)
 
 

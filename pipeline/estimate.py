@@ -69,7 +69,7 @@ def estimate(experiment: Experiment) -> Estimate:
     batches = _chosen(experiment.batches)
     with (
         _throwaway_store(experiment) as store,
-        create_executor(WorkerSettings(store.location), experiment.config.cluster) as executor,
+        create_executor(WorkerSettings(store.location), experiment.site) as executor,
     ):
         outcomes = list(_probe(experiment, batches, store, executor))
         heads = _heads_seconds(experiment, executor)

@@ -14,11 +14,12 @@ from attribution.errors import HeadlightError, InputError
 from attribution.heads import HeadScores
 from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
+from pipeline.execution import Site
 from pipeline.head_search import found_heads
 from pipeline.heads import given_heads, resolved_methods
 from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
-from pipeline.preflight import check_prepared
+from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
 from pipeline.schedule import Ledger, StagePlan, curve_families, plan_attribution, plan_evaluation, plan_whole
 from pipeline.stages import attribute, evaluate, identify_heads, load_model
@@ -34,6 +35,7 @@ class Experiment:
 
     config: Config
     ledger: Ledger
+    site: Site
     say: Callable[[str], None]
     prepare: Callable[[Config], Prepared] = prepare
     facts: Facts = field(default_factory=Facts)
@@ -59,6 +61,8 @@ class Experiment:
         self.heads = given_heads(self.config)
         self._adopt(self.prepare(self.config))
         check_prepared(self.config, self.prepared, self.heads)
+        for note in ask_nodes(self.config, self.prepared, self.site):
+            self.say(note)
         self.facts.timings["prepare"] = time.perf_counter() - started
         for note in self.prepared.notes:
             self._note(note)
@@ -161,7 +165,7 @@ class Experiment:
     def _adopt(self, prepared: Prepared) -> None:
         self.prepared = prepared
         self.batches = plan_microbatches(prepared.examples, self.config.cluster, prepared.model.max_length)
-        self.setting = Setting.of(self.config, prepared)
+        self.setting = Setting.of(self.config, prepared, self.site.cluster.device)
 
     def _store_examples(self) -> None:
         self.facts.refers_to("examples", [self.prepared.examples_key])

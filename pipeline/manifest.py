@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
@@ -23,7 +22,6 @@ from pipeline.execution.task import Outcome
 from pipeline.keys import source_digest, versions
 from pipeline.prepare import Prepared
 from pipeline.schemas import SCHEMA_VERSION
-from pipeline.stages.setting import device_of
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
@@ -45,6 +43,7 @@ class Facts:
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
+    hardware: set[str] = field(default_factory=set)  # that something was computed on
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
     divided: int = 0  # tasks that were computed in parts because memory was short
     poison: dict[str, str] = field(default_factory=dict)  # item id of an example that cannot be computed -> why
@@ -62,6 +61,7 @@ class Facts:
         self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
         taken = (outcome.seconds, outcome.attempts, outcome.worker, outcome.peak_bytes)
         self.shards.append((task.stage, task.id, outcome.ok, *taken))
+        self.hardware |= {outcome.hardware} - {""}
         self.divided += outcome.value.get("parts", 1) > 1
         if outcome.ok or can_be_repeated(outcome):
             return
@@ -99,6 +99,7 @@ def manifest_of(
     prepared: Prepared,
     methods: Mapping[str, Mapping[str, Any]],
     facts: Facts,
+    device: str,
     workers: int,
 ) -> dict[str, Any]:
     """The manifest but for the files and the tracking record."""
@@ -122,8 +123,8 @@ def manifest_of(
         "environment": {
             "versions": {"python": platform.python_version(), **versions()},
             "code": source_digest(RESULT_CODE),
-            "device": device_of(config),
-            "hardware": _hardware(device_of(config)),
+            "device": device,
+            "hardware": ", ".join(sorted(facts.hardware)) or None,
             "threads": worker_threads(config.cluster),
             "executor": config.cluster.executor,
             "workers": workers,
@@ -140,13 +141,6 @@ def manifest_of(
         "divided": facts.divided,
         "failures": facts.failures,
     }
-
-
-def _hardware(device: str) -> str:
-    """What of the machine shows in the digits of a result."""
-    if device == "cuda":
-        return str(torch.cuda.get_device_name())
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _model(prepared: Prepared) -> dict[str, Any]:

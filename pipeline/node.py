@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict
@@ -26,10 +26,11 @@ class Question:
     store: str | None = None
     read: str = ""  # what the asker has put into the store
     write: str = ""  # what the node is to put there
+    cuda: bool = False  # whether workers compute on its GPUs
 
     def to(self, node: str) -> Question:
         """The same question with an answer of its own in the store."""
-        return Question(self.modules, self.folders, self.store, self.read, digest({"asked": self.read, "node": node}))
+        return replace(self, write=digest({"asked": self.read, "node": node}))
 
 
 class Answer(TypedDict):
@@ -40,6 +41,7 @@ class Answer(TypedDict):
     folders: dict[str, dict[str, int] | None]  # files and their sizes; None where there is no such folder
     store: str | None  # what is wrong with it
     free_bytes: int | None  # where the store is, if that is a folder
+    cuda: bool  # whether torch finds a GPU; not looked for where none is needed
 
 
 def describe_node(question: Question) -> Answer:
@@ -51,7 +53,14 @@ def describe_node(question: Question) -> Answer:
         folders={key: _files(Path(folder)) for key, folder in question.folders.items()},
         store=_store_problem(question) if question.store else None,
         free_bytes=_free_bytes(question.store),
+        cuda=question.cuda and _finds_cuda(),
     )
+
+
+def _finds_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def leave(store: str, key: str) -> None:

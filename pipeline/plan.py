@@ -11,11 +11,13 @@ from evaluation.levels import TENTHS
 from pipeline.config import Config
 from pipeline.data import load_dataset
 from pipeline.estimate import Estimate, estimate, machine_bytes, remaining, save_estimate
+from pipeline.execution import make_progress
 from pipeline.execution.progress import clock_time
 from pipeline.experiment import Experiment
 from pipeline.microbatch import MicroBatch
 from pipeline.models.minilm import minilm_folder
 from pipeline.prepare import Prepared
+from pipeline.run import require_cluster
 from pipeline.schedule import Ledger, StagePlan, curve_families
 from pipeline.stages import STAGES
 from pipeline.store import Store
@@ -34,7 +36,8 @@ def describe_plan(config: Config, probe: bool = False) -> str:
             f"model minilm_reviews: fine-tuned first, in about a minute; the plan counts tokens and passes after that\n"
             f"examples: {len(dataset.examples)} of {dataset.name}, {len(config.attribution)} methods"
         )
-    experiment = Experiment(config, Ledger(Store(config.paths.store).checked()), say=lambda text: None)
+    site = require_cluster([config], make_progress(silent=True))
+    experiment = Experiment(config, Ledger(Store(config.paths.store).checked()), site, say=lambda text: None)
     experiment.check()
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)

@@ -14,7 +14,7 @@ from attribution.perturb import resolve_operator
 from evaluation import METRICS
 from pipeline.config import Config
 from pipeline.data.treebanks import load_treebank
-from pipeline.execution import Needs, check_cluster, joins_cluster
+from pipeline.execution import Needs, Site, check_cluster, joins_cluster
 from pipeline.heads import check_masks
 from pipeline.models.folder import AUTO_CLASSES
 from pipeline.prepare import Prepared
@@ -76,12 +76,18 @@ def _treebanks(config: Config, prepared: Prepared, heads: HeadScores | None) -> 
                 load_treebank(path, config.heads.limit, key=key)
 
 
-def _nodes(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
-    """Whether every node of a cluster has a model whose folder the configuration does not name."""
-    if config.model.source != "local" and joins_cluster(config.cluster):
-        key = f"model.id={config.model.id}" if config.model.source == "hub" else f"model={config.model.source}"
-        if problems := check_cluster(config.cluster, Needs({key: str(prepared.model.folder.resolve())})):
-            raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
+def ask_nodes(config: Config, prepared: Prepared, site: Site) -> list[str]:
+    """Ask the nodes of a cluster for a model whose folder the configuration does not name.
+
+    Returns what the user is to be told of nodes that the site now leaves out. `InputError` if they are needed.
+    """
+    if config.model.source == "local" or not joins_cluster(config.cluster):
+        return []
+    key = f"model.id={config.model.id}" if config.model.source == "hub" else f"model={config.model.source}"
+    needs = Needs({key: str(prepared.model.folder.resolve())})
+    found = check_cluster(site.cluster, needs, left_out=site.left_out).required()
+    site.left_out |= found.left_out
+    return found.notes
 
 
 CHECKS: tuple[Callable[[Config, Prepared, HeadScores | None], None], ...] = (
@@ -90,5 +96,4 @@ CHECKS: tuple[Callable[[Config, Prepared, HeadScores | None], None], ...] = (
     _metrics,
     _operator,
     _treebanks,
-    _nodes,
 )

@@ -9,14 +9,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attribution.errors import InputError
 from attribution.methods.registry import METHODS
 from pipeline.budget import Budget
 from pipeline.compose import config_yaml, run_key
-from pipeline.config import ClusterConfig, Config
+from pipeline.config import Config
 from pipeline.driver import Driver, Flow, Steps
 from pipeline.estimate import saved_estimate
-from pipeline.execution import Executor, Needs, Outcome, Progress, Task, check_cluster, create_executor, make_progress
+from pipeline.execution import (
+    Executor,
+    Needs,
+    Outcome,
+    Progress,
+    Site,
+    Task,
+    check_cluster,
+    create_executor,
+    make_progress,
+)
 from pipeline.execution.progress import Bar, clock_time
 from pipeline.experiment import Experiment
 from pipeline.folder import RunFolder, claim_folder
@@ -44,12 +53,12 @@ class RunResult:
 def run(config: Config, overrides: Sequence[str] = (), progress: Progress | None = None) -> RunResult:
     """Run an experiment. Raises `InputError` before anything is written where it cannot work."""
     progress = progress or make_progress()
-    require_cluster([config], progress)
+    site = require_cluster([config], progress)
     ledger = Ledger(open_store(config))
     with ExitStack() as stack:
         tracker = stack.enter_context(_tracker(config))
-        pool = stack.enter_context(Pool.open(ledger.store, config.cluster))
-        recorded = RecordedRun(Experiment(config, ledger, progress.message), list(overrides), tracker, pool)
+        pool = stack.enter_context(Pool.open(ledger.store, site))
+        recorded = RecordedRun(Experiment(config, ledger, site, progress.message), list(overrides), tracker, pool)
         bars, budget = StageBars(progress), Budget(config.budget, pool)
         with bars.stack:
             Driver([recorded], ledger, bars, pool.start, budget.spend).run()
@@ -65,10 +74,12 @@ def open_store(config: Config) -> Store:
     return Store(config.paths.store).checked()
 
 
-def require_cluster(configs: Sequence[Config], progress: Progress) -> None:
-    """InputError with all that the machine or the cluster cannot do. The configurations share their `cluster`."""
-    if problems := check_cluster(configs[0].cluster, Needs.of(configs), progress):
-        raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
+def require_cluster(configs: Sequence[Config], progress: Progress) -> Site:
+    """Where these configurations, which share their `cluster`, compute; InputError with all that cannot be done."""
+    site = check_cluster(configs[0].cluster, Needs.of(configs), progress).required()
+    for note in site.notes:
+        progress.message(note)
+    return site
 
 
 @dataclass
@@ -76,21 +87,21 @@ class Pool:
     """The executor, started for the first task: a run that finds everything at hand needs no workers."""
 
     store: Store
-    cluster: ClusterConfig
+    site: Site
     stack: ExitStack
     workers: int = 0  # that were started
     gpus: float = 0.0  # that each of them takes
 
     @classmethod
     @contextmanager
-    def open(cls, store: Store, cluster: ClusterConfig) -> Iterator[Pool]:
+    def open(cls, store: Store, site: Site) -> Iterator[Pool]:
         """Closed with the context, if it was started."""
         with ExitStack() as stack:
-            yield cls(store, cluster, stack)
+            yield cls(store, site, stack)
 
     def start(self) -> Executor:
         """The executor."""
-        executor = self.stack.enter_context(create_executor(WorkerSettings(self.store.location), self.cluster))
+        executor = self.stack.enter_context(create_executor(WorkerSettings(self.store.location), self.site))
         self.workers, self.gpus = executor.workers, executor.gpus
         return executor
 
@@ -158,7 +169,8 @@ class RecordedRun:
         done.facts.not_finite(done.attributions)
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()
-        manifest = manifest_of(config, self.overrides, done.prepared, done.methods, done.facts, self.pool.workers)
+        where = (done.site.cluster.device, self.pool.workers)
+        manifest = manifest_of(config, self.overrides, done.prepared, done.methods, done.facts, *where)
         about = {"run_key": run_key(config), "estimate": saved_estimate(config), "tracking": self.tracker.record()}
         folder.write_manifest({**manifest, **about})
 

@@ -15,9 +15,9 @@ class LocalExecutor:
 
     workers = 1
 
-    def __init__(self, factory: WorkerFactory, threads: int | None = None, gpus: float = 0) -> None:
-        self.gpus = gpus
-        self._slot = WorkerSlot(factory, "local")
+    def __init__(self, factory: WorkerFactory, threads: int | None = None, device: str = "cpu") -> None:
+        self.gpus = float(device == "cuda")
+        self._slot = WorkerSlot(factory, "local", device)
         self._draining = False
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads or self._threads_before)

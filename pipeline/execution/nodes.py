@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from attribution.errors import InputError
 from pipeline.execution.resources import Needs, Node
 from pipeline.keys import digest
 from pipeline.node import PROBES, Answer, Question, describe_node, finds
@@ -23,20 +25,27 @@ LEAST_FREE_BYTES = 2**30
 MODULES = ("pipeline.worker", "pipeline.execution.ray_worker")  # what a worker runs, with all it imports
 
 
-def node_problems(connection: Connection, nodes: Sequence[Node], needs: Needs, address: str) -> list[str]:
-    """A line for everything that keeps a node from working, with the node and the configuration key."""
+def node_problems(
+    connection: Connection, nodes: Sequence[Node], needs: Needs, address: str, device: str = "cpu"
+) -> dict[Node, list[str]]:
+    """For each node a line for everything that keeps it from working, with its name and the configuration key.
+
+    Raises `InputError` where this machine itself cannot use the store.
+    """
     key = digest({"probe": uuid.uuid4().hex})
     question = Question(MODULES, dict(needs.folders), needs.store, read=key, write=key)
     expected = describe_node(question)
     if expected["store"]:
-        return [f"paths.store={needs.store} {expected['store']}"]
-    questions = {node: question.to(node.id) for node in nodes}
+        raise InputError(f"conf error: paths.store={needs.store} {expected['store']}")
+    questions = {node: replace(question.to(node.id), cuda=device == "cuda") for node in nodes}
     try:
-        return [
-            f"{setting}: {node.name}: {text}"
+        return {
+            node: [
+                f"{setting}: {node.name}: {text}"
+                for setting, text in _problems(answer, expected, questions[node], address)
+            ]
             for node, answer in _ask(connection, questions).items()
-            for setting, text in _problems(answer, expected, questions[node], address)
-        ]
+        }
     finally:
         _clean_up(needs.store, [key, *(each.write for each in questions.values())])
 
@@ -79,6 +88,8 @@ def _problems(answer: Answer | str, expected: Answer, question: Question, addres
         yield address, text
     for setting in question.folders:
         yield from _other_folder(setting, answer["folders"][setting], expected["folders"][setting])
+    if question.cuda and not answer.get("cuda"):
+        yield address, "Ray counts GPUs there, but torch finds none; install torch for CUDA, or cluster.device=cpu"
     if question.store:
         yield from _store_problems(f"paths.store={question.store}", answer, question)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from attribution.errors import InputError
 from pipeline.config import ClusterConfig
 from pipeline.duration import seconds
 from pipeline.execution.local import LocalExecutor
 from pipeline.execution.progress import Progress, make_progress
-from pipeline.execution.resources import Needs, Node, room, this_machine, worker_demand, worker_threads
+from pipeline.execution.resources import Needs, Node, listed, room, this_machine, worker_demand, worker_threads
+from pipeline.execution.site import Site
 from pipeline.execution.task import Executor, WorkerFactory
 from pipeline.keys import PACKAGES, package_folders
 
@@ -21,14 +21,21 @@ DEVICES = ("auto", "cpu", "cuda")
 _POSITIVE = ("workers", "cpus_per_worker", "threads", "batch_tokens", "max_batch", "attempts", "shard_deadline_s")
 
 
-def check_cluster(config: ClusterConfig, needs: Needs | None = None, progress: Progress | None = None) -> list[str]:
-    """Problems of a cluster configuration, each a line that names the key, its value and what is possible.
+def check_cluster(
+    config: ClusterConfig,
+    needs: Needs | None = None,
+    progress: Progress | None = None,
+    left_out: Mapping[str, str] | None = None,
+) -> Site:
+    """Where a configuration computes, and its problems: lines that name the key, its value and what is possible.
 
-    With `needs`, every node of a cluster that is joined is asked whether it has them. `progress` is told where the work
-    will run, and what is waited for.
+    With `needs`, every node of a cluster that is joined is asked whether it has them, but for those `left_out`.
+    `progress` is told where the work will run, and what is waited for.
     """
     problems = [*_bad_choices(config), *_bad_numbers(config), *bad_wait(config)]
-    return problems or _CAPACITY[config.executor](config, needs, progress or make_progress(silent=True))
+    if problems:
+        return Site(config, problems)
+    return _FOUND[config.executor](config, needs, progress or make_progress(silent=True), dict(left_out or {}))
 
 
 def joins_cluster(config: ClusterConfig) -> bool:
@@ -40,16 +47,14 @@ def joins_cluster(config: ClusterConfig) -> bool:
     return cluster_address(config) is not None
 
 
-def create_executor(factory: WorkerFactory, config: ClusterConfig) -> Executor:
-    """The executor of a configuration that passes `check_cluster`; InputError with all problems if it does not."""
-    if problems := check_cluster(config):
-        raise InputError("\n".join(f"conf error: {problem}" for problem in problems))
+def create_executor(factory: WorkerFactory, site: Site) -> Executor:
+    """The executor of a site without problems; InputError with all of them if it has some."""
+    config = site.required().cluster
     if config.executor == "local":
-        gpus = float(config.device != "cpu" and torch.cuda.is_available())
-        return LocalExecutor(factory, worker_threads(config), gpus)
+        return LocalExecutor(factory, worker_threads(config), config.device)
     from pipeline.execution.ray_pool import RayExecutor  # Ray takes its time to import and need not be installed
 
-    return RayExecutor(factory, config)
+    return RayExecutor(factory, config, site.left_out)
 
 
 def _bad_choices(config: ClusterConfig) -> Iterator[str]:
@@ -78,38 +83,48 @@ def bad_wait(config: ClusterConfig) -> Iterator[str]:
         yield f"cluster.wait={config.wait} {error}"
 
 
-def _local_problems(config: ClusterConfig, needs: Needs | None, progress: Progress) -> list[str]:
-    problems = _missing_cuda(config, [this_machine()])
+def _local_site(config: ClusterConfig, needs: Needs | None, progress: Progress, left_out: dict[str, str]) -> Site:
+    machine = this_machine()
+    site = Site.of(replace(config, gpus_per_worker=0), [machine])  # there is one worker, and it may use all
+    site.problems += _missing_cuda(config, [machine])
     if (config.workers or 1) > 1:
-        problems.append(f"cluster.workers={config.workers} needs cluster=ray; cluster=local has one worker")
-    return problems
+        site.problems.append(f"cluster.workers={config.workers} needs cluster=ray; cluster=local has one worker")
+    return site
 
 
-def _ray_problems(config: ClusterConfig, needs: Needs | None, progress: Progress) -> list[str]:
+def _ray_site(config: ClusterConfig, needs: Needs | None, progress: Progress, left_out: dict[str, str]) -> Site:
     import ray
 
     from pipeline.execution.ray_cluster import cluster_address
 
-    if cluster_address(config) is None and not ray.is_initialized():
-        machine = this_machine()
-        problems = [*_nodes_problems(config, [machine]), *_shadowed()]
-        if not problems:
-            progress.message(f"cluster: a private one on {machine.name}, {machine.cpus:g} CPU and {machine.gpus:g} GPU")
-        return problems
     try:
-        return [*_joined_problems(config, needs, progress), *_shadowed()]
+        if cluster_address(config) is None and not ray.is_initialized():
+            site = _private_site(config, progress)
+        else:
+            site = _joined_site(config, needs, progress, left_out)
     except InputError as error:
-        return [str(error).removeprefix("conf error: ")]
+        return Site(config, [str(error).removeprefix("conf error: ")])
+    site.problems += _shadowed()
+    return site
 
 
-_CAPACITY: dict[str, Callable[[ClusterConfig, Needs | None, Progress], list[str]]] = {
-    "local": _local_problems,
-    "ray": _ray_problems,
+_FOUND: dict[str, Callable[[ClusterConfig, Needs | None, Progress, dict[str, str]], Site]] = {
+    "local": _local_site,
+    "ray": _ray_site,
 }
 
 
-def _joined_problems(config: ClusterConfig, needs: Needs | None, progress: Progress) -> list[str]:
-    """Problems of a cluster that is there. It is given `cluster.wait` to answer and to grow."""
+def _private_site(config: ClusterConfig, progress: Progress) -> Site:
+    machine = this_machine()
+    site = Site.of(config, [machine])
+    site.problems += _nodes_problems(config, [machine])
+    if not site.problems:
+        progress.message(f"cluster: a private one on {machine.name}, {machine.cpus:g} CPU and {machine.gpus:g} GPU")
+    return site
+
+
+def _joined_site(config: ClusterConfig, needs: Needs | None, progress: Progress, left_out: dict[str, str]) -> Site:
+    """A cluster that is there. It is given `cluster.wait` to answer and to grow."""
     from pipeline.execution.nodes import node_problems
     from pipeline.execution.ray_cluster import address_setting, connect
     from pipeline.execution.waiting import Patience
@@ -117,15 +132,26 @@ def _joined_problems(config: ClusterConfig, needs: Needs | None, progress: Progr
     patience = Patience(seconds(config.wait or "0s"), progress)
     patience.until_reachable(config)
     with connect(config) as connection:
-        nodes = patience.until_room(config, connection)
+        nodes = [node for node in patience.until_room(config, connection) if node.id not in left_out]
+        site = Site.of(config, nodes)
+        site.left_out |= left_out
         setting = address_setting(config)
-        cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-        progress.message(f"cluster: {setting}, {len(nodes)} nodes with {cpus:g} CPU and {gpus:g} GPU together")
-        if problems := _nodes_problems(config, nodes):
-            return problems
-        demand = worker_demand(config, nodes)
-        working = [node for node in nodes if room([node], demand.cpus, demand.gpus)]
-        return node_problems(connection, working, needs, setting) if needs else []
+        progress.message(f"cluster: {setting}, {_described(nodes, site.cluster)}")
+        site.problems += _nodes_problems(config, nodes)
+        if needs and not site.problems:
+            demand = worker_demand(site.cluster, nodes)
+            working = [node for node in nodes if room([node], demand.cpus, demand.gpus)]
+            site.judge(node_problems(connection, working, needs, setting, site.cluster.device))
+    return site
+
+
+def _described(nodes: Sequence[Node], config: ClusterConfig) -> str:
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    text = f"{len(nodes)} nodes with {cpus:g} CPU and {gpus:g} GPU together"
+    without = [node.name for node in nodes if node.cpus and not node.gpus]
+    if config.device == "cuda" and without:
+        text += f"; workers compute on GPUs, so there are none on {listed(without)}"
+    return text
 
 
 def _nodes_problems(config: ClusterConfig, nodes: Sequence[Node]) -> list[str]:

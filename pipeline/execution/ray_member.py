@@ -38,6 +38,11 @@ class Member:
         return job
 
     @property
+    def node(self) -> str | None:
+        """Ray's id of its node, once it is known."""
+        return self.hello.node if self.hello else None
+
+    @property
     def name(self) -> str:
         """Host and process, once they are known."""
         return self.hello.name if self.hello else "(starting)"

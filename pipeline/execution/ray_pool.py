@@ -11,7 +11,7 @@ import logging
 import math
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -22,10 +22,10 @@ from ray.exceptions import RayError
 from attribution.errors import HeadlightError
 from pipeline.config import ClusterConfig
 from pipeline.execution.backlog import Backlog, Job
-from pipeline.execution.ray_cluster import connect, python_path
+from pipeline.execution.ray_cluster import connect
 from pipeline.execution.ray_member import Member, cause_of
 from pipeline.execution.ray_worker import Hello, RayWorker
-from pipeline.execution.resources import room, worker_demand
+from pipeline.execution.resources import Node, room, worker_demand
 from pipeline.execution.task import NextTask, OnOutcome, WorkerFactory, in_order
 from pipeline.execution.watchdog import AtWork, Watchdog
 from pipeline.keys import PACKAGES, source_digest
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.5
 QUIET_S = 60.0  # after so long without an answer the log says what is waited for
 FOLLOW_S = 2.0  # how often to look for nodes that joined or left
+NODE_ID = "ray.io/node-id"  # a label that Ray gives every node
 FRUITLESS = 2  # after so many tasks given up without an example to blame, no more are searched for one
 
 
@@ -50,12 +51,20 @@ class Run:
 class RayExecutor:
     """Runs tasks on warm Ray actors, each doing one at a time."""
 
-    def __init__(self, factory: WorkerFactory, config: ClusterConfig, quiet_s: float = QUIET_S) -> None:
+    def __init__(
+        self,
+        factory: WorkerFactory,
+        config: ClusterConfig,
+        left_out: Mapping[str, str] | None = None,
+        quiet_s: float = QUIET_S,
+    ) -> None:
+        """`left_out` has the ids of nodes that no worker is started on; it may grow."""
         self._factory, self._config = factory, config
+        self._left_out: Mapping[str, str] = {} if left_out is None else left_out
         self._modules = _own_modules(RayWorker, factory)
         self._code = source_digest(self._modules)
         self._connection = connect(config)
-        self._nodes = self._connection.nodes()
+        self._nodes = self._usable_nodes()
         self._alive = alive_nodes()
         self._demand = worker_demand(config, self._nodes)
         self.workers, self.gpus = self._demand.workers, self._demand.gpus
@@ -120,6 +129,13 @@ class RayExecutor:
     def _starting(self) -> int:
         return sum(member.hello is None for member in self._members)
 
+    def _usable_nodes(self) -> list[Node]:
+        return [node for node in self._connection.nodes() if node.id not in self._left_out]
+
+    def _leave_nodes(self) -> None:
+        """End the workers that are idle on nodes which were left out after they had started."""
+        self._dismiss([each for each in self._members if not each.job and each.node in self._left_out])
+
     def _dismiss(self, members: Sequence[Member]) -> None:
         for member in list(members):
             self._members.remove(member)
@@ -127,8 +143,9 @@ class RayExecutor:
 
     def _spawn(self, wanted: int) -> None:
         """Start actors until there are `wanted`; no more of them once several in a row did not come up."""
+        self._leave_nodes()
         while len(self._members) < wanted and len(self._failed_starts) < self._config.attempts:
-            actor = self._actor_class().remote(self._factory, self._demand.threads)
+            actor = self._actor_class().remote(self._factory, self._demand.threads, "cuda" if self.gpus else "cpu")
             self._members.append(Member(actor, actor.hello.remote(self._modules), self._alive))
         if not self._members:
             raise HeadlightError(f"no Ray worker comes up: {self._failed_starts[-1]}")
@@ -137,13 +154,14 @@ class RayExecutor:
         threads = dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self._demand.threads)
         )
-        path = {"PYTHONPATH": python_path()} if self._connection.is_local() else {}
+        elsewhere = {NODE_ID: f"!in({','.join(self._left_out)})"} if self._left_out else None
         return ray.remote(RayWorker).options(
             num_cpus=self._demand.cpus,
             num_gpus=self._demand.gpus,
             max_restarts=0,
             max_task_retries=0,
-            runtime_env={"env_vars": threads | path},
+            label_selector=elsewhere,
+            runtime_env={"env_vars": threads | self._connection.worker_environment()},
         )
 
     def _dispatch(self, backlog: Backlog) -> None:
@@ -219,7 +237,7 @@ class RayExecutor:
         if time.monotonic() - self._followed < FOLLOW_S:
             return
         self._followed = time.monotonic()
-        self._nodes = self._connection.nodes()
+        self._nodes = self._usable_nodes()
         if (alive := alive_nodes()) != self._alive:
             self._alive = alive
             self._failed_starts.clear()

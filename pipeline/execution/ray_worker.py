@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import ray
 import torch
 
 from pipeline.execution.task import Outcome, Task, WorkerFactory, WorkerSlot
@@ -21,18 +22,20 @@ class Hello:
     name: str  # host:pid
     log: str  # where its standard error goes, on its host
     code: str  # digest of the code it runs
+    node: str  # Ray's id of it
 
 
 class RayWorker:
     """A warm worker; everything it returns are records, since exceptions do not all survive the way."""
 
-    def __init__(self, factory: WorkerFactory, threads: int) -> None:
+    def __init__(self, factory: WorkerFactory, threads: int, device: str) -> None:
         torch.set_num_threads(threads)
-        self._slot = WorkerSlot(factory, f"{socket.gethostname()}:{os.getpid()}")
+        self._slot = WorkerSlot(factory, f"{socket.gethostname()}:{os.getpid()}", device)
 
     def hello(self, modules: Sequence[str]) -> Hello:
         """Tell where this worker is and what code of `modules` it runs."""
-        return Hello(self._slot.name, _log_path(), source_digest(modules))
+        node = ray.get_runtime_context().get_node_id()
+        return Hello(self._slot.name, _log_path(), source_digest(modules), node)
 
     def process(self, task: Task) -> bytes:
         """Do one task; returns its pickled outcome."""

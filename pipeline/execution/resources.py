@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,9 +85,25 @@ def _gpu_fits(available: float, each: float) -> int:
     return int(available) * _fits(1, each) if each < 1 else _fits(available, each)
 
 
+SHOWN = 8  # names that a message lists
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
 def this_machine() -> Node:
     """The CPUs this process may use, and the GPUs that torch sees."""
     return Node("this machine", float(_usable_cpus()), float(torch.cuda.device_count()))
+
+
+def hardware(device: str) -> str:
+    """What of this machine shows in the digits of a result."""
+    if device == "cuda":
+        return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "no CUDA device"
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _usable_cpus() -> int:

@@ -14,6 +14,8 @@ from typing import Any, Protocol, Self
 
 import torch
 
+from pipeline.execution.resources import hardware
+
 MAX_POISON = 4  # if so many examples of one task fail, they are not what is wrong
 
 Part = tuple[int, int]  # rows of a microbatch, from the first to before the second
@@ -51,6 +53,7 @@ class Outcome:
     worker: str
     attempts: int
     peak_bytes: int = 0  # of memory that the worker ever held, on its device
+    hardware: str = ""  # it was computed on
     poison: tuple[Poison, ...] = ()  # examples without which it can be done, planned anew by whoever planned it
 
     @property
@@ -111,6 +114,7 @@ class WorkerSlot:
 
     factory: WorkerFactory
     name: str
+    device: str = "cpu"  # it computes on
 
     @cached_property
     def worker(self) -> Worker:
@@ -126,13 +130,13 @@ class WorkerSlot:
             value, error, trace = {}, f"{type(caught).__name__}: {caught}", traceback.format_exc()
             poison = getattr(caught, "poison", ())
         seconds = time.perf_counter() - started
-        peak = peak_memory()
-        return Outcome(task.id, error is None, value, error, trace, seconds, self.name, 1, peak, poison)
+        about = (peak_memory(self.device), hardware(self.device), poison)
+        return Outcome(task.id, error is None, value, error, trace, seconds, self.name, 1, *about)
 
 
-def peak_memory() -> int:
-    """The most bytes this process has held: on the GPU where it uses one, else in memory."""
-    if torch.cuda.is_available():
+def peak_memory(device: str) -> int:
+    """The most bytes this process has held: on the GPU if that is its device, else in memory."""
+    if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 

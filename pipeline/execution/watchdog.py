@@ -11,11 +11,9 @@ from typing import NamedTuple
 import ray
 from ray._private.state import available_resources_per_node
 
-from pipeline.execution.resources import Demand, Node, room
+from pipeline.execution.resources import Demand, Node, listed, room
 
 logger = logging.getLogger(__name__)
-
-SHOWN = 8  # workers or nodes that a message names
 
 
 class AtWork(NamedTuple):
@@ -45,7 +43,7 @@ class Watchdog:
         if time.monotonic() - self.heard < self.quiet_s:
             return
         self.hear()
-        reasons = [f"at work: {_listed([str(each) for each in at_work])}"]
+        reasons = [f"at work: {listed([str(each) for each in at_work]) or 'nobody'}"]
         if starting:
             reasons.append(f"{starting} workers wait for {demand} each: {why_waiting(demand, nodes, free_nodes())}")
         logger.warning("no progress for %g s; %s", self.quiet_s, "; ".join(reasons))
@@ -69,9 +67,8 @@ def why_waiting(demand: Demand, nodes: Sequence[Node], left: Sequence[Node]) -> 
         reason = "all of it is taken"
     else:
         reason = "there is room, so they are about to start"
-    return f"{reason} ({_listed([f'{node.name} has {node.cpus:g} CPU, {node.gpus:g} GPU left' for node in left])})"
+    return f"{reason} ({listed(_left(left)) or 'nobody'})"
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) or "nobody") + more
+def _left(nodes: Sequence[Node]) -> list[str]:
+    return [f"{node.name} has {node.cpus:g} CPU, {node.gpus:g} GPU left" for node in nodes]

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from pipeline.execution.resources import worker_threads
 from pipeline.keys import digest, source_digest, versions
 from pipeline.worker import ModelRef, Shard
@@ -29,11 +27,10 @@ class Setting:
     libraries: dict[str, str]
 
     @classmethod
-    def of(cls, config: Config, prepared: Prepared) -> Setting:
-        """The setting of a run."""
-        model = ModelRef(
-            str(prepared.model.folder.resolve()), prepared.model.fingerprint, config.model.dtype, device_of(config)
-        )
+    def of(cls, config: Config, prepared: Prepared, device: str) -> Setting:
+        """The setting of a run on workers with this kind of device."""
+        folder = str(prepared.model.folder.resolve())
+        model = ModelRef(folder, prepared.model.fingerprint, config.model.dtype, device)
         cluster = config.cluster
         return cls(
             model,
@@ -62,13 +59,6 @@ class Setting:
 def _source(stage: str) -> str:
     """Digest of a stage's code, read once: a run makes thousands of keys, and the code it runs does not change."""
     return source_digest([f"pipeline.stages.{stage}"])
-
-
-def device_of(config: Config) -> str:
-    """The kind of device the run computes on."""
-    if config.cluster.device != "auto":
-        return config.cluster.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def content_of(batch: MicroBatch) -> dict[str, Any]:

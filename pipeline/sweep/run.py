@@ -15,7 +15,7 @@ from pipeline.budget import Budget
 from pipeline.compose import config_dict, run_key
 from pipeline.config import Config
 from pipeline.driver import Driver
-from pipeline.execution import make_progress
+from pipeline.execution import Site, make_progress
 from pipeline.experiment import Experiment
 from pipeline.folder import claim_folder
 from pipeline.keys import digest
@@ -51,10 +51,10 @@ def run_sweep(
     configs = [cell.config for cell in cells if not cell.skipped]
     if not configs:
         raise InputError("conf error: sweep: every cell is skipped:\n" + "\n".join(_skipped(cells)))
-    require_cluster(configs, make_progress())
+    site = require_cluster(configs, make_progress())
     for line in _skipped(cells):
         print(line, file=sys.stderr)
-    return _Sweep(cells, configs[0], list(overrides)).execute(max_parallel)
+    return _Sweep(cells, configs[0], list(overrides), site).execute(max_parallel)
 
 
 def _skipped(cells: Sequence[Cell]) -> list[str]:
@@ -62,8 +62,8 @@ def _skipped(cells: Sequence[Cell]) -> list[str]:
 
 
 class _Sweep:
-    def __init__(self, cells: Sequence[Cell], config: Config, overrides: list[str]) -> None:
-        self.cells, self.config, self.overrides = cells, config, overrides
+    def __init__(self, cells: Sequence[Cell], config: Config, overrides: list[str], site: Site) -> None:
+        self.cells, self.config, self.overrides, self.site = cells, config, overrides, site
         self.key = digest([run_key(cell.config) for cell in cells])
         self.root = Path(config.paths.root)
         self.name = common_name(cells)
@@ -75,7 +75,7 @@ class _Sweep:
         tracking = SweepTracker(self.config.tracking, root=self.root, sweep_id=self.key, name=self.name)
         with ExitStack() as stack:
             tracker = stack.enter_context(tracking)
-            pool = stack.enter_context(Pool.open(ledger.store, self.config.cluster))
+            pool = stack.enter_context(Pool.open(ledger.store, self.site))
             tracker.start()
             folder = claim_folder(self.root / "sweeps", self.name, self.key).path
             jobs: list[Job] = []
@@ -105,7 +105,7 @@ class _Sweep:
         say: Callable[[str], None],
         prepared: Callable[[Config], Prepared],
     ) -> RecordedRun:
-        experiment = Experiment(cell.config, ledger, say, prepared)
+        experiment = Experiment(cell.config, ledger, self.site, say, prepared)
         record = tracker.job(run_key=run_key(cell.config), name=cell.config.name)
         return RecordedRun(experiment, list(cell.overrides), record, pool)
 

@@ -13,7 +13,7 @@ from timing import Ratio
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from pipeline.config import ClusterConfig
-from pipeline.execution import Executor, Outcome, Task, create_executor, in_order
+from pipeline.execution import Executor, Outcome, Task, check_cluster, create_executor, in_order
 from pipeline.schemas import EXAMPLES
 from pipeline.stages import attribute
 from pipeline.store import Store
@@ -35,7 +35,7 @@ def costs() -> Iterator[Ratio]:
         local = ClusterConfig(executor="local", threads=1)
         ray = ClusterConfig(executor="ray", workers=1, threads=1)
         for name, config, limit in (("local executor", local, 1.03), ("one ray worker", ray, 1.10)):
-            with create_executor(settings, config) as executor:
+            with create_executor(settings, check_cluster(config)) as executor:
                 yield _against_loop(name, executor, worker, model, limit)
 
 

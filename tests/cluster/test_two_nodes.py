@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from network_cluster import ROOT
 from tiny_models import save_tiny
@@ -70,16 +71,32 @@ def test_every_problem_of_every_node_is_told_at_once(network_cluster, base, shar
     done = headlight(cluster, "run", *base, f"paths.root={shared / 'p'}", "cluster=ray", address(cluster))
     assert done.returncode == 4, done.stderr
     problems = [line for line in done.stderr.splitlines() if line.startswith("conf error")]
+    bad = ", ".join(f"node{number} ({cluster.ip(number)})" for number in (2, 3, 4))
     expected = [
         f"model.path={shared / 'model'}: node2 ({cluster.ip(2)}): there is no such folder",
         f"paths.store={shared / 'p' / 'store'}: node2 ({cluster.ip(2)}): is not the folder the driver has",
         f"{address(cluster)}: node3 ({cluster.ip(3)}): transformers 0.0.1, but ",
         f"{address(cluster)}: node3 ({cluster.ip(3)}): other code of Headlight",
         f"{address(cluster)}: node4 ({cluster.ip(4)}): cannot run this version of Headlight: ModuleNotFoundError: ",
+        f"cluster.workers=null needs {bad}; with cluster.workers=1 the run does without",
     ]
     assert [line for line in expected if not any(f"conf error: {line}" in problem for problem in problems)] == []
     assert len(problems) == len(expected), done.stderr
     assert not (shared / "p" / "runs").exists()
+
+
+def test_a_run_does_without_a_bad_node_that_it_does_not_need(network_cluster, base, shared):
+    cluster = network_cluster(nodes=1)
+    cluster.start(2, hidden=[shared])
+    done = headlight(
+        cluster, "run", *base, f"paths.root={shared / 'o'}", "cluster=ray", address(cluster), "cluster.workers=1"
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    (model,) = [line for line in lines if line.startswith(f"left out: model.path={shared / 'model'}: node2 (")]
+    assert model.endswith("there is no such folder; every node needs it under the same path")
+    shards = pq.read_table(shared / "o" / "runs" / "run" / "shards.parquet")
+    assert {worker.partition(":")[0] for worker in shards["worker"].to_pylist()} == {"node1"}
 
 
 def test_a_node_that_does_not_answer_is_named(network_cluster, base, shared):

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 
+from attribution.errors import InputError
 from pipeline.config import ClusterConfig
 from pipeline.execution import Needs, nodes
 from pipeline.execution.ray_cluster import connect
@@ -25,9 +26,9 @@ def needs(tmp_path):
 
 def test_a_real_node_like_this_one_has_no_problems(needs, tmp_path):
     with connect(ClusterConfig("ray", workers=1, cpus_per_worker=0.5)) as connection:
-        assert nodes.node_problems(connection, connection.nodes(), needs, SETTING) == []
+        assert list(nodes.node_problems(connection, connection.nodes(), needs, SETTING).values()) == [[]]
         absent = Node("gone", 1, 0, "a" * 56)
-        (problem,) = nodes.node_problems(connection, [absent], Needs(), SETTING)
+        ((problem,),) = nodes.node_problems(connection, [absent], Needs(), SETTING).values()
     assert problem.startswith(f"{SETTING}: gone: cannot run this version of Headlight: ")
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
 
@@ -36,7 +37,7 @@ def test_a_real_node_like_this_one_has_no_problems(needs, tmp_path):
 def ask(monkeypatch, needs):
     """The problems of two nodes that answer like this machine but for what a function changes at the second."""
 
-    def problems(change, writes=True):
+    def problems(change, writes=True, device="cpu"):
         def answer(connection, questions):
             answers = {node: copy.deepcopy(describe_node(question)) for node, question in questions.items()}
             if not writes:
@@ -45,7 +46,9 @@ def ask(monkeypatch, needs):
             return {NODES[0]: answers[NODES[0]], NODES[1]: change(answers[NODES[1]])}
 
         monkeypatch.setattr(nodes, "_ask", answer)
-        return nodes.node_problems(None, NODES, needs, SETTING)
+        found = nodes.node_problems(None, NODES, needs, SETTING, device)
+        assert found[NODES[0]] == [] or device == "cuda"
+        return found[NODES[1]]
 
     return problems
 
@@ -98,9 +101,16 @@ def test_an_installation_and_a_checkout_of_the_same_code_are_the_same(ask):
 
 def test_a_store_the_driver_cannot_use_is_named(tmp_path):
     (tmp_path / "file").touch()
-    (problem,) = nodes.node_problems(None, NODES, Needs({}, str(tmp_path / "file" / "store")), SETTING)
-    assert problem.startswith(f"paths.store={tmp_path}/file/store cannot be used: ")
-    assert "Not a directory" in problem
+    with pytest.raises(InputError, match="Not a directory") as caught:
+        nodes.node_problems(None, NODES, Needs({}, str(tmp_path / "file" / "store")), SETTING)
+    assert str(caught.value).startswith(f"conf error: paths.store={tmp_path}/file/store cannot be used: ")
+
+
+@pytest.mark.parametrize(("has", "problems"), [(True, 0), (False, 1)])
+def test_a_gpu_that_torch_does_not_find_is_a_problem(ask, has, problems):
+    found = ask(lambda answer: put(answer, "cuda", has), device="cuda")
+    assert len(found) == problems
+    assert all("Ray counts GPUs there, but torch finds none" in line for line in found)
 
 
 def test_a_node_that_sees_another_folder_says_so(needs, tmp_path):

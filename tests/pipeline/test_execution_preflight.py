@@ -23,7 +23,7 @@ def two_cpus(monkeypatch):
     "config", [ClusterConfig("local"), ClusterConfig("ray"), ClusterConfig("ray", workers=4, cpus_per_worker=0.5)]
 )
 def test_what_fits_passes(config):
-    assert check_cluster(config) == []
+    assert check_cluster(config).problems == []
 
 
 @pytest.mark.parametrize(
@@ -46,16 +46,16 @@ def test_what_fits_passes(config):
     ],
 )
 def test_a_problem_names_the_key_the_value_and_what_is_possible(config, words):
-    (problem,) = check_cluster(config)
+    (problem,) = check_cluster(config).problems
     assert [word for word in words if word not in problem] == []
     assert "\n" not in problem
     with pytest.raises(InputError, match=r"^conf error: cluster"):
-        create_executor(object, config)
+        create_executor(object, check_cluster(config))
 
 
 def test_all_problems_are_told_at_once():
     config = ClusterConfig("dask", workers=0, attempts=0)
-    assert [problem.split("=")[0] for problem in check_cluster(config)] == [
+    assert [problem.split("=")[0] for problem in check_cluster(config).problems] == [
         "cluster.executor",
         "cluster.workers",
         "cluster.attempts",
@@ -91,9 +91,9 @@ def test_defaults(config, nodes, workers, gpus, threads):
 def test_a_package_in_the_working_directory_that_hides_ours_is_refused(tmp_path, monkeypatch):
     (tmp_path / "evaluation").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert check_cluster(ClusterConfig("ray")) == []  # without an __init__ it hides nothing
+    assert check_cluster(ClusterConfig("ray")).problems == []  # without an __init__ it hides nothing
     (tmp_path / "evaluation" / "__init__.py").touch()
-    (problem,) = check_cluster(ClusterConfig("ray"))
+    (problem,) = check_cluster(ClusterConfig("ray")).problems
     assert str(tmp_path / "evaluation") in problem
 
 
@@ -102,9 +102,9 @@ def test_a_package_in_the_working_directory_that_hides_ours_is_refused(tmp_path,
 )
 def test_a_cluster_that_cannot_be_joined_is_a_problem(monkeypatch, address, words):
     monkeypatch.undo()
-    (problem,) = check_cluster(ClusterConfig("ray", address=address))
+    (problem,) = check_cluster(ClusterConfig("ray", address=address)).problems
     assert problem.startswith(f"cluster.address={address}")
     assert words in problem
     monkeypatch.setenv("RAY_ADDRESS", address)
-    (problem,) = check_cluster(ClusterConfig("ray"))
+    (problem,) = check_cluster(ClusterConfig("ray")).problems
     assert words in problem

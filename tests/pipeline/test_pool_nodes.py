@@ -11,7 +11,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pipeline.config import ClusterConfig
-from pipeline.execution import Task, in_order
+from pipeline.execution import Needs, Task, check_cluster, create_executor, in_order
 from pipeline.execution.ray_cluster import connect, set_environment
 from pipeline.execution.ray_pool import RayExecutor, alive_nodes
 from pipeline.execution.resources import Node, worker_demand
@@ -33,7 +33,8 @@ class Sleeper:
 
     def process(self, task):
         time.sleep(task.payload["seconds"])
-        return {"node": ray.get_runtime_context().get_node_id()}
+        gpus = ray.get_runtime_context().get_accelerator_ids()["GPU"]
+        return {"node": ray.get_runtime_context().get_node_id(), "gpus": gpus}
 
 
 def config(**changes):
@@ -170,6 +171,37 @@ def test_one_worker_per_gpu_on_nodes_that_differ(cluster):
         executor.run(naps(12), diary)
     places = {outcome.worker: outcome.value["node"] for outcome in diary.outcomes}
     assert sorted(places.values()) == sorted([small.node_id] + [large.node_id] * 3)
+
+
+@pytest.mark.slow
+def test_a_driver_without_gpu_computes_on_the_gpus_of_the_nodes(cluster):
+    """The GPUs exist for Ray alone, so torch's answer to the nodes' question is that it finds none."""
+    node = add(cluster, num_cpus=1, num_gpus=1)
+    site = check_cluster(config()).required()
+    assert site.cluster.device == "cuda"
+    with create_executor(Sleeper, site) as executor:
+        assert (executor.workers, executor.gpus) == (1, 1.0)
+        diary = Diary()
+        executor.run(naps(2), diary)
+    assert [outcome.value for outcome in diary.outcomes] == [{"node": node.node_id, "gpus": ["0"]}] * 2
+    (problem,) = check_cluster(config(), Needs()).problems
+    assert "Ray counts GPUs there, but torch finds none" in problem
+
+
+@pytest.mark.slow
+def test_no_worker_is_started_on_nodes_that_are_left_out(cluster):
+    first, second = (node.node_id for node in cluster.worker_nodes)
+    extra = add(cluster, num_cpus=1).node_id
+    left_out = {first: "first"}
+    with RayExecutor(Sleeper, config(), left_out) as executor:
+        assert executor.workers == 2
+        executor.wait_until_ready()
+        before, after = Diary(), Diary()
+        executor.run(naps(6), before)
+        left_out[second] = "second"  # found to lack something later
+        executor.run(naps(6), after)
+    assert set(before.nodes()) == {second, extra}
+    assert set(after.nodes()) == {extra}
 
 
 @pytest.mark.slow
