@@ -17,7 +17,7 @@ from pipeline.config import ClusterConfig
 from pipeline.execution import Task, in_order
 from pipeline.execution.backlog import Backlog
 from pipeline.execution.local import LocalExecutor
-from pipeline.execution.ray_cluster import connect
+from pipeline.execution.ray_cluster import connect, python_path
 from pipeline.execution.ray_pool import RayExecutor
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test module
@@ -47,6 +47,7 @@ ACTIONS = {
     "square": lambda payload: {"square": payload["number"] ** 2},
     "pid": lambda payload: {"pid": os.getpid()},
     "threads": lambda payload: {"torch": torch.get_num_threads(), "omp": os.environ["OMP_NUM_THREADS"]},
+    "variable": lambda payload: {"value": os.environ.get(payload["name"])},
     "error": lambda payload: payload["missing"],
     "two_arguments": two_arguments,
     "unpicklable": lambda payload: {"value": Unpicklable()},
@@ -291,6 +292,15 @@ def test_workers_that_never_come_up_end_the_run_with_the_cause(cluster):
 def test_closing_an_executor_leaves_a_cluster_it_did_not_start(cluster):
     RayExecutor(Doer, config(1)).close()
     assert ray.is_initialized()
+
+
+def test_workers_get_the_environment_of_their_connection(cluster, monkeypatch):
+    """As the nodes that are asked before any work do."""
+    monkeypatch.setattr(cluster, "worker_environment", lambda: {"HEADLIGHT_HERE": "yes", "PYTHONPATH": python_path()})
+    with RayExecutor(Doer, config(1)) as executor:
+        executor._connection = cluster
+        (outcome,) = run(executor, [Task("v", "variable", {"name": "HEADLIGHT_HERE"})]).values()
+    assert outcome.value == {"value": "yes"}
 
 
 def test_threads(strict):
