@@ -17,6 +17,7 @@ import ray
 
 from attribution.errors import HeadlightError, InputError
 from pipeline.config import ClusterConfig
+from pipeline.execution.ray_folder import RAY, private_folder, remove
 from pipeline.execution.resources import Node, this_machine, worker_demand
 from pipeline.keys import package_folders
 
@@ -47,6 +48,8 @@ class Connection:
 
     opened: bool
     environment: Mapping[str, str | None] = field(default_factory=dict)  # what was there before
+    folder: Path | None = None  # of a private cluster; it goes with it
+    keeps_logs: bool = False  # somebody was told to read the logs in the folder
 
     def nodes(self) -> list[Node]:
         """The nodes that are alive."""
@@ -66,6 +69,8 @@ class Connection:
             ray.shutdown()
             set_environment(self.environment)
             self.opened = False
+            if self.folder and not self.keeps_logs:
+                remove(self.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +144,9 @@ def _start_private(config: ClusterConfig) -> Connection:
     machine = this_machine()
     demand = worker_demand(config, [machine])
     logger.info("starting a private Ray cluster on this machine: %d workers with %s each", demand.workers, demand)
-    connection = Connection(opened=True, environment=set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth()))
+    folder = private_folder()
+    before = set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth())
+    connection = Connection(opened=True, environment=before, folder=folder)
     try:
         ray.init(
             address="local",
@@ -149,6 +156,7 @@ def _start_private(config: ClusterConfig) -> Connection:
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=str(folder / RAY),
         )
     except RuntimeError as error:
         connection.close()

@@ -209,6 +209,7 @@ class RayExecutor:
         """Give up on an actor; its job goes to another, or is given up too after `cluster.attempts`."""
         self._members.remove(member)
         ray.kill(member.actor)  # it may live on, cut off or late
+        self._connection.keeps_logs = True
         logger.warning(
             "lost Ray worker %s: %s; log: %s", member.name, cause, member.hello.log if member.hello else "none"
         )
