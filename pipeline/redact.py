@@ -15,6 +15,8 @@ _SECRET = re.compile(r"PASSWORD|PASSWD|WEBHOOK|(^|_)(TOKEN|SECRET|CREDENTIALS?|(
 _PLACE = re.compile(r"_(PATH|FILE|DIR|URI|URL)$", re.I)  # where a secret is, not what it is
 _SHORTEST = 8
 _CREDENTIALS = re.compile(r"(://)[^/\s?#]*@")
+_DATABASE = re.compile(r"\b((?:postgres|mysql|mariadb|mssql|oracle)[\w+]*://)\S*@")  # a password may have any character
+_PARAMETER = re.compile(r"([?&][\w.-]*(?:passw|pwd|token|secret|key|signature|sig)[\w.-]*=)[^&#\s]+", re.I)
 
 
 def is_secret(name: str) -> bool:
@@ -23,8 +25,12 @@ def is_secret(name: str) -> bool:
 
 
 def without_credentials(text: str) -> str:
-    """Addresses without user and password."""
-    return _CREDENTIALS.sub(r"\1", text)
+    """Addresses without user and password, and without the values of parameters that hold one."""
+    return _hidden(text, r"\1")
+
+
+def _hidden(text: str, instead: str) -> str:
+    return _PARAMETER.sub(rf"\1{HIDDEN}", _CREDENTIALS.sub(instead, _DATABASE.sub(instead, text)))
 
 
 def secret_in(text: str) -> str | None:
@@ -37,7 +43,7 @@ def redacted(text: str) -> str:
     """Text in which every secret is replaced by stars."""
     while name := secret_in(text):
         text = text.replace(os.environ[name], HIDDEN)
-    return _CREDENTIALS.sub(rf"\1{HIDDEN}@", text)
+    return _hidden(text, rf"\1{HIDDEN}@")
 
 
 def redacted_tree(tree: Any) -> Any:

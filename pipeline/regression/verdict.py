@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline.redact import redacted
 from pipeline.regression.compare import Departure
 from pipeline.regression.decide import LEVELS, PASS, REGRESSION, WARN, Finding
 
@@ -96,7 +97,7 @@ class Verdict:
     def stop(self, verdict: str, *reasons: str) -> None:
         """End without a comparison."""
         self.verdict = verdict
-        self.reasons += reasons
+        self.reasons += map(redacted, reasons)
 
     @property
     def loud(self) -> list[Finding]:

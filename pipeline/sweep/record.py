@@ -11,6 +11,7 @@ from typing import Any
 
 from attribution.errors import InputError
 from pipeline.files import write_atomically
+from pipeline.redact import redacted_tree
 from pipeline.runs import MANIFEST, Run
 from pipeline.schemas import SCHEMA_VERSION
 from pipeline.sweep.job import Job
@@ -21,7 +22,7 @@ SWEEP = "sweep.json"
 def write_record(folder: Path, about: Mapping[str, Any], jobs: Sequence[Job]) -> None:
     """Write the record, whole or not at all."""
     record = {"schema_version": SCHEMA_VERSION, **about, "jobs": [_entry(folder, job) for job in jobs]}
-    write_atomically(folder / SWEEP, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+    write_atomically(folder / SWEEP, json.dumps(redacted_tree(record), indent=2, sort_keys=True).encode() + b"\n")
 
 
 def _entry(folder: Path, job: Job) -> dict[str, Any]:

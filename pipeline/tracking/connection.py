@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution.errors import HeadlightError, InputError
+from pipeline.redact import redacted
 from pipeline.tracking.destination import DATABASE, Destination, Unreachable, probe
 from pipeline.tracking.experiment import Experiment
 
@@ -147,7 +148,8 @@ def _reported(target: Destination) -> Iterator[None]:
             raise
         kind = HeadlightError if _is_final(error) else Unreachable
         first = next(iter(str(error).splitlines()), type(error).__name__)[:300]
-        raise kind(f"tracking error: tracking.uri={target.shown} did not take the record: {first}") from error
+        text = f"tracking error: tracking.uri={target.shown} did not take the record: {redacted(first)}"
+        raise kind(text) from error
 
 
 def _is_final(error: Exception) -> bool:

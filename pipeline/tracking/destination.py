@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 from attribution.errors import HeadlightError, InputError
 from pipeline.config import TrackingConfig
-from pipeline.redact import without_credentials
+from pipeline.redact import redacted, without_credentials
 
 DATABASE, ARTIFACTS, EXPERIMENT = "mlflow.db", "mlartifacts", "headlight"
 PORT = 5000
@@ -91,34 +91,22 @@ def check(target: Destination) -> None:
         _check_database(target, target.database)
 
 
-def ui_command(config: TrackingConfig, root: Path, port: int = PORT) -> list[str]:
-    """The command that shows the record in a browser, on this machine only; InputError where no server is needed."""
-    target = destination(config, root)
-    if target is None:
-        raise InputError(
-            f"conf error: tracking={config.store} keeps no MLflow record; choose tracking=sqlite or tracking=server."
-        )
-    if target.is_server:
-        raise InputError(f"conf error: tracking.uri={target.shown} is a server already; open that address.")
-    options = {"--backend-store-uri": target.uri, "--host": "127.0.0.1", "--port": str(port), "--workers": "1"}
-    mlflow = [sys.executable, "-m", "mlflow", "ui", *(word for option in options.items() for word in option)]
-    return ["env", "MLFLOW_DISABLE_TELEMETRY=true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", *mlflow]
-
-
 def ui_address(target: Destination, experiment_id: str, run_id: str | None = None, port: int = PORT) -> str:
     """The page of a run, or of the experiment's runs; without a server also the command that serves it."""
     page = f"/#/experiments/{experiment_id}/runs{f'/{run_id}' if run_id else ''}?workflowType=machine_learning"
     if target.is_server:
         return target.shown + page
     mlflow = ["mlflow"] if shutil.which("mlflow") else [sys.executable, "-m", "mlflow"]
-    command = shlex.join([*mlflow, "ui", "--backend-store-uri", target.shown, "--port", str(port)])
-    return f"http://127.0.0.1:{port}{page} after MLFLOW_DISABLE_TELEMETRY=true {command}"
+    store = ["--backend-store-uri", target.uri] if target.shown == target.uri else []
+    command = shlex.join([*mlflow, "ui", *store, "--port", str(port)])
+    given = "" if store else f", with the address of {target.shown} and its password in MLFLOW_BACKEND_STORE_URI"
+    return f"http://127.0.0.1:{port}{page} after MLFLOW_DISABLE_TELEMETRY=true {command}{given}"
 
 
 def _absolute(uri: str) -> str:
     if not uri.startswith(_SCHEMES):
         raise InputError(
-            f"conf error: tracking.uri={uri} is not an address MLflow can keep runs at. "
+            f"conf error: tracking.uri={without_credentials(uri)} is not an address MLflow can keep runs at. "
             f"Use http://HOST:PORT, {_SQLITE}FILE.db or another database."
         )
     return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute()) if uri.startswith(_SQLITE) else uri
@@ -161,7 +149,7 @@ def probe(target: Destination) -> None:
         raise InputError(f"conf error: tracking.uri={target.shown} answers HTTP {error.code}; {advice}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise Unreachable(f"{target.shown} is not reachable as an MLflow server ({reason})") from None
+        raise Unreachable(f"{target.shown} is not reachable as an MLflow server ({redacted(str(reason))})") from None
 
 
 def _authorization(uri: str) -> dict[str, str]:

@@ -26,8 +26,10 @@ from pipeline.config import TrackingConfig
 from pipeline.execution.progress import TerminalProgress, make_progress
 from pipeline.folder import RunFolder, claim_folder
 from pipeline.redact import is_secret, redacted, redacted_tree, without_credentials
+from pipeline.regression.verdict import Verdict
 from pipeline.report.html import data_script, tag
 from pipeline.run import run
+from pipeline.sweep.record import write_record
 from pipeline.terminal import Guarded, guarded, unguarded
 from pipeline.tracking.destination import destination
 from pipeline.validate import load_config
@@ -249,6 +251,9 @@ def test_variables_are_secret_by_name(name: str, expected: bool) -> None:
     [
         ("https://ann:pw@host:1/x", "https://host:1/x"),
         ("postgresql://ann:p@w@host/db", "postgresql://host/db"),
+        ("postgresql+psycopg2://ann:p/w?#@host/db", "postgresql+psycopg2://host/db"),
+        ("mysql://host/db?user=ann&password=p%40w&ssl=1", "mysql://host/db?user=ann&password=***&ssl=1"),
+        ("https://host/hook?X-Amz-Signature=abc#x", "https://host/hook?X-Amz-Signature=***#x"),
         ("https://token@host", "https://host"),
         ("https://host/a@b", "https://host/a@b"),
         ("https://host?mail=a@b", "https://host?mail=a@b"),
@@ -278,6 +283,16 @@ def test_configuration_and_manifest_are_written_without_secrets(tmp_path: Path, 
         assert "pw-of-ann" not in text
         assert secret not in text
     assert json.loads((tmp_path / "manifest.json").read_text())["overrides"] == ["tracking.uri=https://***@host"]
+
+
+def test_the_records_of_a_sweep_and_of_a_night_are_written_without_secrets(tmp_path: Path, secret: str) -> None:
+    write_record(tmp_path, {"overrides": [f"tracking.uri=postgresql://u:{secret}@h/d"]}, [])
+    verdict = Verdict("nightly", "night", "2026-11-20")
+    verdict.stop("failed", "OperationalError: postgresql://u:pw/of-ann@h/d does not answer")
+    for text in ((tmp_path / "sweep.json").read_text(), verdict.to_json()):
+        assert "postgresql://***@h/d" in text
+        assert secret not in text
+        assert "of-ann" not in text
 
 
 @pytest.mark.parametrize(

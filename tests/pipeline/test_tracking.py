@@ -16,7 +16,9 @@ import pytest
 
 from attribution.errors import InputError
 from pipeline.config import TrackingConfig
-from pipeline.tracking import Tracker, destination, ui_address, ui_command
+from pipeline.tracking import Tracker, destination, ui_address
+from pipeline.tracking.connection import _reported
+from pipeline.tracking.destination import Unreachable
 from pipeline.tracking.payload import MAX_PARAMETERS, MAX_SCALARS, parameters, scalars
 
 VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_TOKEN", "MLFLOW_RUN_ID")
@@ -273,13 +275,30 @@ def test_the_address_of_a_run_can_be_opened(root: Path) -> None:
     assert ui_address(server, "7", "abc") == "http://host:1/#/experiments/7/runs/abc?workflowType=machine_learning"
 
 
-def test_the_ui_command_stays_on_this_machine(tmp_path: Path) -> None:
-    command = ui_command(TrackingConfig("sqlite"), tmp_path, port=5050)
-    assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--port") + 1] == "5050"
-    assert "MLFLOW_DISABLE_TELEMETRY=true" in command
-    with pytest.raises(InputError, match="tracking=none"):
-        ui_command(TrackingConfig("none"), tmp_path)
+def test_the_address_of_a_run_in_a_database_shows_no_password(tmp_path: Path) -> None:
+    target = destination(
+        TrackingConfig("server", uri="postgresql+psycopg2://me:pa/ss@host/db?sslpassword=word"), tmp_path
+    )
+    assert target is not None
+    shown = ui_address(target, "7")
+    assert "postgresql+psycopg2://host/db?sslpassword=***" in shown
+    assert "MLFLOW_BACKEND_STORE_URI" in shown
+    assert not [part for part in ("pa/ss", "word=word", "--backend-store-uri") if part in shown]
+
+
+@pytest.mark.parametrize("uri", ["oracle://me:pass@host/db", "ftp://me:pass@host"])
+def test_an_address_that_is_refused_shows_no_password(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(InputError, match="is not an address MLflow can keep runs at") as caught:
+        destination(TrackingConfig("server", uri=uri), tmp_path)
+    assert "pass" not in str(caught.value)
+
+
+def test_an_error_of_the_store_shows_no_password(tmp_path: Path) -> None:
+    target = destination(TrackingConfig("server", uri="postgresql://me:pa/ss@host/db"), tmp_path)
+    assert target is not None
+    with pytest.raises(Unreachable) as caught, _reported(target):
+        raise OSError("no route from postgresql://me:pa/ss@host/db")
+    assert str(caught.value).endswith("did not take the record: no route from postgresql://***@host/db")
 
 
 @pytest.mark.slow
