@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from pipeline.config import Config
 from pipeline.data.labels import LabelFit
 from pipeline.errors import can_be_repeated
 from pipeline.execution import Task, worker_threads
-from pipeline.execution.task import Outcome
+from pipeline.execution.task import Outcome, resident_memory
 from pipeline.keys import source_digest, versions
 from pipeline.prepare import Prepared
 from pipeline.schemas import SCHEMA_VERSION
@@ -43,6 +42,7 @@ class Facts:
     reuse: dict[str, dict[str, int]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
+    resident_bytes: int = 0  # the most that a worker ever held of its machine's memory; 0 where none worked
     hardware: set[str] = field(default_factory=set)  # that something was computed on
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
     divided: int = 0  # tasks that were computed in parts because memory was short
@@ -61,6 +61,7 @@ class Facts:
         self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
         taken = (outcome.seconds, outcome.attempts, outcome.worker, outcome.peak_bytes)
         self.shards.append((task.stage, task.id, outcome.ok, *taken))
+        self.resident_bytes = max(self.resident_bytes, outcome.resident_bytes)
         self.hardware |= {outcome.hardware} - {""}
         self.divided += outcome.value.get("parts", 1) > 1
         if outcome.ok or can_be_repeated(outcome):
@@ -131,7 +132,10 @@ def manifest_of(
         },
         "seeds": {"run": config.seed, "evaluation": config.evaluation.seed, "sample": config.dataset.sample_seed},
         "methods": {label: _method(config, label, method) for label, method in methods.items()},
-        "memory": {"driver_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024},
+        "memory": {
+            "driver_peak_mib": resident_memory() // 2**20,
+            "worker_peak_mib": facts.resident_bytes // 2**20 or None,
+        },
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
         "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,

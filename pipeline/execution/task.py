@@ -53,6 +53,7 @@ class Outcome:
     worker: str
     attempts: int
     peak_bytes: int = 0  # of memory that the worker ever held, on its device
+    resident_bytes: int = 0  # of the machine's memory that the worker ever held
     hardware: str = ""  # it was computed on
     poison: tuple[Poison, ...] = ()  # examples without which it can be done, planned anew by whoever planned it
 
@@ -130,14 +131,17 @@ class WorkerSlot:
             value, error, trace = {}, f"{type(caught).__name__}: {caught}", traceback.format_exc()
             poison = getattr(caught, "poison", ())
         seconds = time.perf_counter() - started
-        about = (peak_memory(self.device), hardware(self.device), poison)
+        about = (peak_memory(self.device), resident_memory(), hardware(self.device), poison)
         return Outcome(task.id, error is None, value, error, trace, seconds, self.name, 1, *about)
 
 
 def peak_memory(device: str) -> int:
     """The most bytes this process has held: on the GPU if that is its device, else in memory."""
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
+    return int(torch.cuda.max_memory_allocated()) if device == "cuda" else resident_memory()
+
+
+def resident_memory() -> int:
+    """The most bytes of the machine's memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 
 

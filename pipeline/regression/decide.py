@@ -37,7 +37,7 @@ class Rule:
 class Finding:
     """One line of the verdict. Numbers are None where a gate has none."""
 
-    gate: str  # statistical, golden, undefined, drift, runtime, memory, schedule
+    gate: str  # statistical, golden, undefined, drift, runtime, memory, worker_memory, schedule
     level: str
     text: str
     method: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +25,8 @@ def cost(
     why_not = [f"{departure.key} differs" for departure in found if departure.kind in ("machine", "device")]
     sides = {"champion": champion, "candidate": candidate}
     why_not += [f"the {name} reused results" for name, manifest in sides.items() if _reused(manifest)]
-    for gate, (measured, unit) in MEASURED.items():
-        yield _cost(gate, measured(champion), measured(candidate), unit, factors[gate], why_not)
+    for gate, (measured, unit, factor) in MEASURED.items():
+        yield _cost(gate, measured(champion), measured(candidate), unit, factors[factor], why_not)
 
 
 def _cost(gate: str, before: float, after: float, unit: str, factor: float, why_not: Sequence[str]) -> Finding:
@@ -44,15 +44,19 @@ def _seconds(manifest: Manifest) -> float:
     return float(sum(timings.get(stage, 0.0) for stage in COMPUTING))
 
 
-def _peak(manifest: Manifest) -> float:
-    return float((manifest.get("memory") or {}).get("driver_peak_mib") or 0.0)
+def _peak(of: str) -> Callable[[Manifest], float]:
+    return lambda manifest: float((manifest.get("memory") or {}).get(f"{of}_peak_mib") or 0.0)
 
 
 def _reused(manifest: Manifest) -> bool:
     return any(stage.get("reused") for stage in (manifest.get("reuse") or {}).values())
 
 
-MEASURED = {"runtime": (_seconds, "s"), "memory": (_peak, "MiB")}  # 0 where it was not
+MEASURED = {  # gate -> how (0 where it was not), its unit, and the factor beyond which it warns
+    "runtime": (_seconds, "s", "runtime"),
+    "memory": (_peak("driver"), "MiB", "memory"),
+    "worker_memory": (_peak("worker"), "MiB", "memory"),
+}
 
 
 def weak(findings: Sequence[Finding]) -> list[str]:

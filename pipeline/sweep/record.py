@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution.errors import InputError
-from pipeline.files import write_atomically
-from pipeline.redact import redacted_tree
+from pipeline.folder import write_json
 from pipeline.runs import MANIFEST, Run
 from pipeline.schemas import SCHEMA_VERSION
 from pipeline.sweep.job import Job
@@ -22,7 +21,7 @@ SWEEP = "sweep.json"
 def write_record(folder: Path, about: Mapping[str, Any], jobs: Sequence[Job]) -> None:
     """Write the record, whole or not at all."""
     record = {"schema_version": SCHEMA_VERSION, **about, "jobs": [_entry(folder, job) for job in jobs]}
-    write_atomically(folder / SWEEP, json.dumps(redacted_tree(record), indent=2, sort_keys=True).encode() + b"\n")
+    write_json(folder / SWEEP, record)
 
 
 def _entry(folder: Path, job: Job) -> dict[str, Any]:

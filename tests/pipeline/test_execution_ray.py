@@ -47,6 +47,7 @@ ACTIONS = {
     "square": lambda payload: {"square": payload["number"] ** 2},
     "pid": lambda payload: {"pid": os.getpid()},
     "threads": lambda payload: {"torch": torch.get_num_threads(), "omp": os.environ["OMP_NUM_THREADS"]},
+    "fill": lambda payload: {"length": len(b"x" * payload["bytes"])},
     "variable": lambda payload: {"value": os.environ.get(payload["name"])},
     "error": lambda payload: payload["missing"],
     "two_arguments": two_arguments,
@@ -296,11 +297,19 @@ def test_closing_an_executor_leaves_a_cluster_it_did_not_start(cluster):
 
 def test_workers_get_the_environment_of_their_connection(cluster, monkeypatch):
     """As the nodes that are asked before any work do."""
-    monkeypatch.setattr(cluster, "worker_environment", lambda: {"HEADLIGHT_HERE": "yes", "PYTHONPATH": python_path()})
+    variables = {"HEADLIGHT_HERE": "yes", "PYTHONPATH": python_path()}
     with RayExecutor(Doer, config(1)) as executor:
-        executor._connection = cluster
+        monkeypatch.setattr(executor._connection, "worker_environment", lambda: variables)
         (outcome,) = run(executor, [Task("v", "variable", {"name": "HEADLIGHT_HERE"})]).values()
     assert outcome.value == {"value": "yes"}
+
+
+def test_the_memory_of_a_worker_is_its_own(strict):
+    before, after = 0, 400 * 2**20
+    tasks = [Task(f"fill-{size}", "fill", {"bytes": size}) for size in (before, after)]
+    outcomes = run(strict, tasks)
+    grown = outcomes[f"fill-{after}"].resident_bytes - outcomes[f"fill-{before}"].resident_bytes
+    assert 0.9 * after < grown < 1.5 * after
 
 
 def test_threads(strict):

@@ -195,19 +195,20 @@ def test_nothing_is_computed_again_where_nothing_was_found() -> None:
     assert only(decide(pairs(*drawn(0.0)), RULE, fresh)).level == PASS
 
 
-def run(seconds: float, peak: int | None, reused: int = 0) -> dict:
-    memory = {} if peak is None else {"memory": {"driver_peak_mib": peak}}
+def run(seconds: float, peak: int | None, reused: int = 0, worker: int = 500) -> dict:
+    memory = {} if peak is None else {"memory": {"driver_peak_mib": peak, "worker_peak_mib": worker}}
     return {"timings": {"attribute": seconds, "prepare": 99.0}, "reuse": {"attribute": {"reused": reused}}, **memory}
 
 
 @pytest.mark.parametrize(
     ("candidate", "levels", "words"),
     [
-        (run(14.0, 140), [PASS, PASS], ""),
-        (run(16.0, 140), [WARN, PASS], "16 s, the champion took 10 s"),
-        (run(14.0, 160), [PASS, WARN], "160 MiB"),
-        (run(99.0, 999, reused=3), [PASS, PASS], "memory not compared: the candidate reused results"),
-        (run(14.0, None), [PASS, PASS], "memory not compared: it was not measured"),
+        (run(14.0, 140), [PASS, PASS, PASS], ""),
+        (run(16.0, 140), [WARN, PASS, PASS], "16 s, the champion took 10 s"),
+        (run(14.0, 160), [PASS, WARN, PASS], "160 MiB"),
+        (run(14.0, 140, worker=800), [PASS, PASS, WARN], "worker_memory: 800 MiB, the champion took 500 MiB"),
+        (run(99.0, 999, reused=3), [PASS, PASS, PASS], "memory not compared: the candidate reused results"),
+        (run(14.0, None), [PASS, PASS, PASS], "memory not compared: it was not measured"),
     ],
 )
 def test_time_and_memory_only_warn(candidate: dict, levels: list[str], words: str) -> None:

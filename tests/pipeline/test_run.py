@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 from pathlib import Path
 
@@ -70,6 +71,10 @@ def test_a_second_run_computes_nothing_and_gives_the_same_bytes(base):
     assert second.folder == first.folder
     assert manifest(second)["files"] == files
     assert all(stage["computed"] == 0 and stage["reused"] > 0 for stage in manifest(second)["reuse"].values())
+    assert manifest(first)["environment"]["hardware"].startswith(platform.machine())
+    assert manifest(first)["memory"]["worker_peak_mib"] > 50
+    assert manifest(second)["environment"]["hardware"] is None  # nothing was computed
+    assert manifest(second)["memory"]["worker_peak_mib"] is None
 
 
 def test_adding_a_method_computes_only_that_method(base):
