@@ -15,6 +15,7 @@ from pipeline.folder import MARKER, RESULTS
 from pipeline.runs import MANIFEST, read_manifest, resolve_run
 from pipeline.store import Store
 from pipeline.sweep.record import find_sweep
+from pipeline.users import STAGE, ids_of, users_of
 
 FLOOR = timedelta(days=1)  # what is younger may belong to a run in progress
 SLACK = timedelta(minutes=5)  # by which the clocks of machines may differ
@@ -42,6 +43,7 @@ class Garbage:
     n_runs: int
     n_results: int
     foreign: int  # files in the store that are not its own; they stay
+    elsewhere: list[str]  # folders whose runs may refer to the results, and which cannot be looked at from here
 
     @property
     def size(self) -> int:
@@ -61,7 +63,8 @@ def find_garbage(runs_dir: Path, location: str, keep: Sequence[str] = (), older:
     """What to delete of a folder of runs and of their store.
 
     Runs go only if `older` is given: those older than it, but for the runs that `keep` names. Results go if no run
-    that stays refers to them and they are older than `older`, or than a day.
+    that stays refers to them and they are older than `older`, or than a day. Runs of other folders that use the store,
+    and that this machine sees, all stay.
     """
     kept = {folder.resolve() for ref in keep for folder in _named(ref, runs_dir)}
     store = Store(location).checked()
@@ -69,12 +72,16 @@ def find_garbage(runs_dir: Path, location: str, keep: Sequence[str] = (), older:
     runs = list(_runs(runs_dir))
     old = [run for run in runs if older is not None and _is_old(run, now, older) and run.folder.resolve() not in kept]
     staying = {run.folder.resolve() for run in runs} - {run.folder.resolve() for run in old} | kept
-    listed = list(store.backend.list())
+    users = [user for user in users_of(store) if user.id not in ids_of(runs_dir)]
+    staying |= {run.folder.resolve() for user in users if user.is_here() for run in _runs(Path(user.folder))}
+    elsewhere = [str(user) for user in users if not user.is_here()]
+    listed = [each for each in store.backend.list() if not each.name.startswith(f"{STAGE}/")]
     own = [each for each in listed if RESULT.fullmatch(each.name) or UNFINISHED.fullmatch(each.name)]
     if listed and not own:
         raise InputError(f"error: {store.location} is not a store of Headlight's: nothing in it has a name of its own.")
     aged = [each for each in own if now - _moment(each.modified) >= (FLOOR if older is None else older)]
-    return Garbage(store, old, list(_unreferenced(aged, staying)), len(runs), len(own), len(listed) - len(own))
+    counts = (len(runs), len(own), len(listed) - len(own))
+    return Garbage(store, old, list(_unreferenced(aged, staying)), *counts, elsewhere)
 
 
 def _named(ref: str, runs_dir: Path) -> list[Path]:

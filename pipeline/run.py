@@ -37,6 +37,7 @@ from pipeline.score import metrics_table, values_table
 from pipeline.stages import identify_heads
 from pipeline.store import Store
 from pipeline.tracking import Tracker
+from pipeline.users import enrol
 from pipeline.worker import WorkerSettings
 
 DONE, FAILED = 0, 1
@@ -120,6 +121,7 @@ class RecordedRun:
         """The stages in order; an interrupt leaves the store as it is, and the next run goes on from there."""
         config, facts = self.experiment.config, self.experiment.facts
         self.experiment.check()
+        enrol(self.experiment.ledger.store, Path(config.paths.runs))
         yield from self.experiment.before_explaining()
         facts.started()
         self.tracker.start()

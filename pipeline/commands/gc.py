@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ EXAMPLES = """examples:
   headlight gc --keep champion --older 30d      runs older than 30 days too, but for the champion
   headlight gc --store s3://bucket/prefix --keep champion --keep demo --older 2w
 
-Results can be computed again; runs cannot be had back. Results of a store that folders of runs share are kept for the
-runs of --root alone.
+Results can be computed again; runs cannot be had back. A store notes which folders of runs use it: what their runs
+refer to stays. If one of them cannot be seen from here, nothing is deleted, unless --alone says that this does not
+matter.
 """
 
 
@@ -40,6 +42,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
     parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
     parser.add_argument("--store", metavar="STORE", help="paths.store; default: the store in paths.root")
+    parser.add_argument("--alone", action="store_true", help="delete results too that only runs elsewhere refer to")
     parser.set_defaults(command=gc)
 
 
@@ -50,6 +53,8 @@ def gc(arguments: argparse.Namespace) -> int:
     older = _age(arguments.older) if arguments.older else None
     store = arguments.store or str(arguments.root / "store")
     found = find_garbage(Path(arguments.root) / "runs", store, arguments.keep, older)
+    if found.results and found.elsewhere and not arguments.alone:
+        _mind(found.elsewhere, arguments.dry_run)
     done = "would be deleted" if arguments.dry_run else "deleted"
     names = ": " + ", ".join(run.folder.name for run in found.runs) if found.runs else ""
     print(f"runs: {len(found.runs)} of {found.n_runs} {done}{names}")
@@ -60,6 +65,16 @@ def gc(arguments: argparse.Namespace) -> int:
         found.delete()
     print(f"{size(found.size)} {'would be freed' if arguments.dry_run else 'freed'}")
     return 0
+
+
+def _mind(elsewhere: Sequence[str], dry_run: bool) -> None:
+    """What others may need is not deleted without being told to."""
+    from attribution.errors import InputError
+
+    text = f"runs in {', '.join(elsewhere)} may refer to these results, and cannot be seen from here"
+    if not dry_run:
+        raise InputError(f"error: {text}; nothing is deleted. Collect where they can, or give --alone.")
+    print(f"would be refused without --alone: {text}")
 
 
 def _age(text: str) -> timedelta:

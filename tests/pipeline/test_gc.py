@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.cli import main
+from pipeline.errors import StorageError
 from pipeline.folder import RunFolder
 from pipeline.store import Store
+from pipeline.users import enrol
 
 DAY = 24 * 3600
 TABLE = pa.table({"item_id": ["a"]})
@@ -179,6 +182,65 @@ def test_a_bucket_is_collected_too(root, s3, made_run, capsys):
     assert len(list(store.backend.list())) == 2  # nothing is older than a day
     assert collect(root, "--store", s3, "--older", "0m", "--keep", "first") == 0
     assert store.held([key("used"), key("unused")], "evaluate") == {key("used")}
+
+
+@pytest.fixture
+def shared(root, tmp_path_factory, make_run):
+    """A store that the runs of `root` and those of somebody else use; gives the other's folder of runs and a result."""
+    other = tmp_path_factory.mktemp("other") / "runs"
+    store = Store(root / "store")
+    for runs in (root / "runs", other):
+        enrol(store, runs)
+    folder = make_run("theirs", n=2, methods=("gradcam", "random")).rename(other / "theirs")
+    (folder / "run_key").write_text("theirs")
+    RunFolder(folder).write_results({"evaluate": [key("theirs")]})
+    paths = [root / "store" / store.put(key(name), TABLE, "evaluate").name for name in ("theirs", "nobody's")]
+    for path in paths:
+        age(path, 90)
+    age(other, 90)
+    return other, *paths
+
+
+def test_what_runs_in_another_folder_refer_to_stays(root, shared, capsys):
+    other, theirs, nobodys = shared
+    assert collect(root, "--older", "30d") == 0
+    assert (theirs.exists(), nobodys.exists()) == (True, False)
+    assert (other / "theirs").exists()
+    assert "results: 1 of 2 deleted" in capsys.readouterr().out
+
+
+def test_nothing_goes_where_others_cannot_be_seen(root, shared, capsys):
+    other, theirs, nobodys = shared
+    other.rename(other.with_name("gone"))
+    assert collect(root) == 4
+    assert f"runs in {other} ({socket.gethostname()}) may refer to these results" in capsys.readouterr().err
+    assert collect(root, "--dry-run") == 0
+    assert "would be refused without --alone" in capsys.readouterr().out
+    assert (theirs.exists(), nobodys.exists()) == (True, True)
+    assert collect(root, "--alone") == 0
+    assert (theirs.exists(), nobodys.exists()) == (False, False)
+
+
+def test_a_folder_of_runs_is_known_from_another_machine_and_after_it_moved(root, result, made_run, monkeypatch):
+    store = Store(root / "store")
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    enrol(store, root / "runs")
+    monkeypatch.undo()
+    (root / "new").mkdir()
+    (root / "runs").rename(root / "new" / "runs")
+    unused = result("unused", 9)
+    assert collect(root / "new", "--store", str(root / "store")) == 0
+    assert not unused.exists()
+
+
+def test_a_store_that_is_only_read_serves_all_the_same(root, monkeypatch, caplog):
+    def full(name, data, facts):
+        raise StorageError("read-only")
+
+    store = Store(root / "store")
+    monkeypatch.setattr(store.backend, "write_once", full)
+    enrol(store, root / "runs")
+    assert f"does not know that {root / 'runs'} refers to it: read-only" in caplog.text
 
 
 def test_nothing_to_collect(tmp_path, capsys):

@@ -19,6 +19,7 @@ from pipeline.execution import make_progress
 from pipeline.run import run
 from pipeline.schemas import RUN_TABLES, SHARDS
 from pipeline.store import Store
+from pipeline.users import users_of
 from pipeline.validate import load_config
 
 PLAIN = ["attribution.m.method=gradcam", "evaluation.controls=[]"]
@@ -58,6 +59,8 @@ def test_every_table_is_there_with_its_columns(base):
     assert set(tables["metrics"]["metric"].to_pylist()) == {"aopc", "log_odds", "comprehensiveness", "sufficiency"}
     assert {row["against"] for row in tables["metrics"].to_pylist()} == {None, "random"}
     assert (result.folder / "report.html").stat().st_size > 10_000
+    (user,) = users_of(Store(load_config(base).paths.store))
+    assert (user.folder, user.is_here()) == (str(result.folder.parent), True)
     shards = pq.read_table(result.folder / "shards.parquet")
     assert shards.schema.equals(SHARDS)
     assert set(shards["stage"].to_pylist()) == {"load_model", "identify_heads", "attribute", "evaluate"}
