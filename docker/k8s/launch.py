@@ -1,4 +1,7 @@
-"""Creates a RayJob from a file, waits for its end, and exits with 0 if it succeeded, 1 if not.
+"""Creates a RayJob from a file, waits for its end, and exits with the code of its entrypoint.
+
+1 stands for all other ends. `ray job submit` makes 1 of every failure; Ray's record of the job has the code, and its
+message, which the operator copies into the RayJob's status, begins with it.
 
 Runs in a pod whose ServiceAccount may create and get RayJobs; needs nothing but Python and PyYAML.
 """
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import ssl
 import sys
 import time
@@ -18,6 +22,8 @@ from typing import Any
 import yaml
 
 ENDED = ("Complete", "Failed")
+CODES = range(1, 6)  # Headlight's own
+FAILED_WITH = re.compile(r"Job entrypoint command failed with exit code (\d+)\b")  # Ray 2.60, job_supervisor.py
 PATIENCE = 20  # questions in a row that may stay without an answer
 
 
@@ -65,6 +71,14 @@ def wait(jobs: Jobs, name: str, interval: float) -> dict[str, Any]:
         time.sleep(interval)
 
 
+def exit_code(status: dict[str, Any]) -> int:
+    """What the entrypoint ended with."""
+    if status.get("jobStatus") == "SUCCEEDED":
+        return 0
+    said = FAILED_WITH.match(status.get("message") or "")  # what follows is the log, in which anything may stand
+    return int(said[1]) if said and int(said[1]) in CODES else 1
+
+
 def main() -> int:
     """Read the arguments, create, wait."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -82,7 +96,7 @@ def main() -> int:
     print(f"{name}: created", flush=True)
     status = wait(jobs, name, arguments.interval)
     print(f"{name}: {status.get('jobStatus')} {status.get('message') or ''}".rstrip())
-    return 0 if status.get("jobStatus") == "SUCCEEDED" else 1
+    return exit_code(status)
 
 
 if __name__ == "__main__":

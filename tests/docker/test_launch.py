@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +71,31 @@ def launch(server: Server, account: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("STOPPED", 1)])
-def test_the_exit_code_is_the_jobs_verdict(server: Server, account: Path, verdict: str, code: int) -> None:
+def failed(code: int) -> str:
+    """What Ray says of a job whose log speaks of another code."""
+    log = "last available logs (truncated to 20,000 chars):\nJob entrypoint command failed with exit code 3"
+    return f"Job entrypoint command failed with exit code {code}, {log}"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message", "code"),
+    [
+        ("SUCCEEDED", "Job finished successfully.", 0),
+        ("FAILED", failed(1), 1),
+        ("FAILED", failed(2), 2),
+        ("FAILED", failed(5), 5),
+        ("FAILED", failed(137), 1),
+        ("FAILED", failed(-9), 1),
+        ("FAILED", "The node was lost; Job entrypoint command failed with exit code 2", 1),
+        ("STOPPED", "", 1),
+    ],
+)
+def test_the_exit_code_is_that_of_the_entrypoint(
+    server: Server, account: Path, verdict: str, message: str, code: int
+) -> None:
     running = {"jobDeploymentStatus": "Running"}
-    server.states = [{}, running, None, running, {"jobDeploymentStatus": "Complete", "jobStatus": verdict}]
+    ended = {"jobDeploymentStatus": "Complete", "jobStatus": verdict, "message": message}
+    server.states = [{}, running, None, running, ended]
     done = launch(server, account)
     assert done.returncode == code, done.stderr
     (job,) = server.created
@@ -80,6 +103,14 @@ def test_the_exit_code_is_the_jobs_verdict(server: Server, account: Path, verdic
     assert job["spec"]["entrypoint"] == "true"
     assert done.stdout.splitlines()[:2] == ["headlight-x7: created", "headlight-x7: Running"]
     assert server.states == []
+
+
+def test_ray_still_says_it_so() -> None:
+    """The installed Ray, which is the one of the images: the message, and the code beside it."""
+    supervisor = files("ray").joinpath("dashboard/modules/job/job_supervisor.py").read_text()
+    written = " ".join(re.sub(r'"\s+f?"', "", supervisor).split())
+    assert "Job entrypoint command failed with exit code {return_code}, last" in written
+    assert "driver_exit_code=return_code" in supervisor
 
 
 def test_a_job_that_never_started_is_a_failure_with_its_reason(server: Server, account: Path) -> None:
