@@ -39,5 +39,7 @@ def convert(arguments: argparse.Namespace) -> int:
     found, converted = convert_model(arguments.model, out, arguments.revision)
     for each in converted:
         print(f"{each.source}  sha256 {each.source_sha256}\n  -> {each.target}  sha256 {each.target_sha256}")
+        if each.network:
+            print(f"  note: the process that read it was not cut off from the network: {each.network}")
     print(f"{found.architecture} in {out}; the hashes are in {out / RECORD}. Use it: model=local model.path={out}")
     return 0

@@ -34,6 +34,7 @@ class Converted:
     target: str
     target_sha256: str
     shared: list[list[str]]  # names that lay in the same memory, and are written out each
+    network: str | None  # why the process that read it could reach the network; None: it could not
 
 
 def convert(model: str, out: Path, revision: str | None = None) -> tuple[ResolvedModel, list[Converted]]:
@@ -87,15 +88,15 @@ def _weight_map(source: Location) -> dict[str, str]:
 
 def _convert(source: Location, name: str, made: Path) -> Converted:
     pickled, target = source.folder / name, made / _target(name)
-    shared = _unpickle(source, pickled.resolve(), target)
-    return Converted(name, sha256(pickled), target.name, sha256(target), shared)
+    said = _unpickle(source, pickled.resolve(), target)
+    return Converted(name, sha256(pickled), target.name, sha256(target), **said)
 
 
 def _target(name: str) -> str:
     return name.replace("pytorch_model", "model").removesuffix(".bin") + ".safetensors"
 
 
-def _unpickle(source: Location, pickled: Path, target: Path) -> list[list[str]]:
+def _unpickle(source: Location, pickled: Path, target: Path) -> dict[str, Any]:
     command = [sys.executable, "-I", str(Path(__file__).with_name("unpickle.py")), str(pickled), target.name]
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     done = subprocess.run(
@@ -104,8 +105,8 @@ def _unpickle(source: Location, pickled: Path, target: Path) -> list[list[str]]:
     if done.returncode:
         cause = (done.stderr.strip().splitlines() or [f"the process that read it ended with {done.returncode}"])[-1]
         raise InputError(f"error: {source.where}: {pickled.name} is not converted, nothing of it was run: {cause}")
-    groups: list[list[str]] = json.loads(done.stdout)
-    return groups
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
 
 
 def _copy(source: Location, files: Sequence[str], made: Path) -> None:

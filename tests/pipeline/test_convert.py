@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import pickle
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -18,7 +20,7 @@ from tiny_models import save_tiny
 from attribution import Explainer
 from pipeline.cli import main
 from pipeline.config import ModelConfig
-from pipeline.models import resolve_model
+from pipeline.models import convert, resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,7 @@ def test_a_converted_model_has_the_same_weights_and_can_be_explained(
         assert file["target_sha256"] == sha256(made / file["target"])
         assert file["source_sha256"] in printed
         assert file["target_sha256"] in printed
+    assert all(file["network"] is None or "was not cut off" in printed for file in record["files"])
     assert [len(names) for file in record["files"] for names in file["shared"]] == ([2] if save is in_one else [])
     assert resolve_model(ModelConfig(source="local", path=str(made)), tmp_path).task == "classification"
     assert Explainer.from_pretrained(made).explain(["the film was good ."], method="gradcam")
@@ -130,6 +133,44 @@ def test_the_reading_process_gets_no_secrets(original, tmp_path, monkeypatch):
     assert main(["convert", str(folder), "--out", str(tmp_path / "new")]) == 4
     assert "-I" in seen["command"]
     assert seen["env"].keys() <= {"PATH", "LD_LIBRARY_PATH", "LANG"}
+
+
+CONNECT = """
+import socket, sys
+sys.path.insert(0, {folder!r})
+import unpickle
+reason = unpickle.cut_off()
+assert "torch" not in sys.modules, "its threads would stay in the network"
+print(reason or "cut off")
+socket.create_connection(("127.0.0.1", {port}), timeout=10)
+print("connected")
+"""
+
+
+def test_the_reading_process_has_no_network():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = CONNECT.format(folder=str(Path(convert.__file__).parent), port=server.getsockname()[1])
+        done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    reason, _, rest = done.stdout.partition("\n")
+    if reason != "cut off":
+        pytest.skip(f"this system has no network namespaces for us: {reason}")
+    assert rest == ""
+    assert "Network is unreachable" in done.stderr
+
+
+def test_where_it_has_one_the_output_says_so(original, tmp_path, monkeypatch, capsys):
+    def run(command, cwd, **settings):
+        done = real(command, cwd=cwd, **settings)
+        said = json.loads(done.stdout) | {"network": "Operation not permitted"}
+        return subprocess.CompletedProcess(command, 0, json.dumps(said), "")
+
+    real = subprocess.run
+    monkeypatch.setattr(subprocess, "run", run)
+    folder = pickled(original, tmp_path / "old", in_one)
+    assert main(["convert", str(folder), "--out", str(tmp_path / "new")]) == 0
+    assert "not cut off from the network: Operation not permitted" in capsys.readouterr().out
+    record = json.loads((tmp_path / "new" / "conversion.json").read_text())
+    assert record["files"][0]["network"] == "Operation not permitted"
 
 
 def point_outside(weights, folder):
