@@ -14,7 +14,7 @@ from executor_cost import loop, must_succeed, saved_model, tasks_of, timed, writ
 from timing import Ratio
 
 from pipeline.config import ClusterConfig
-from pipeline.execution import Executor, Task, create_executor, in_order
+from pipeline.execution import Executor, Site, Task, check_cluster, create_executor, in_order
 from pipeline.store import Store
 from pipeline.worker import ModelRef, StageWorker, WorkerSettings
 
@@ -28,14 +28,14 @@ def costs() -> Iterator[Ratio]:
         root = Path(folder)
         model, settings = saved_model(root / "model"), WorkerSettings(str(root / "store"))
         write_examples(Store(root / "store"))
-        with create_executor(settings, _ray(2)) as ray, bare_processes(settings, 2) as bare:
+        with create_executor(settings, _site(2)) as ray, bare_processes(settings, 2) as bare:
             yield _in_turns("two ray workers", ray, "two bare processes", bare, model, 1 / 0.9, SHORT)
-        with create_executor(settings, _ray(1)) as ray, create_executor(settings, LOCAL) as local:
+        with create_executor(settings, _site(1)) as ray, create_executor(settings, check_cluster(LOCAL)) as local:
             yield _in_turns("one ray worker", ray, "local executor", Through(local), model, 1.05, LONG)
 
 
-def _ray(workers: int) -> ClusterConfig:
-    return ClusterConfig(executor="ray", workers=workers, threads=1)
+def _site(workers: int) -> Site:
+    return check_cluster(ClusterConfig(executor="ray", workers=workers, threads=1))
 
 
 class Through:

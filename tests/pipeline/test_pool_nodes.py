@@ -138,7 +138,8 @@ def test_a_killed_node_costs_only_time(cluster):
         executor.run(naps(40), diary)
     assert len(diary.outcomes) == 40
     assert extra.node_id in diary.nodes()[:6]
-    assert extra.node_id not in diary.nodes()[7:]
+    under_way = 3  # when the node goes; what it has answered by then is as good as any
+    assert extra.node_id not in diary.nodes()[6 + under_way :]
     assert max(outcome.attempts for outcome in diary.outcomes) <= 2
     assert diary.longest_gap() < LONGEST_GAP_S
 
