@@ -121,11 +121,11 @@ class RecordedRun:
         """The stages in order; an interrupt leaves the store as it is, and the next run goes on from there."""
         config, facts = self.experiment.config, self.experiment.facts
         self.experiment.check()
-        enrol(self.experiment.ledger.store, Path(config.paths.runs))
         yield from self.experiment.before_explaining()
         facts.started()
         self.tracker.start()
         folder = claim_folder(Path(config.paths.runs), config.name, run_key(config))
+        enrol(self.experiment.ledger.store, Path(config.paths.runs))
         yield from self.experiment.explaining()
         self._write(folder)
         build_report(folder.path, texts=config.report.texts, examples=config.report.examples)
