@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.compose import raise_all
 from pipeline.config import ONLY_WITH, Config
+from pipeline.groups import packaged_groups
 from pipeline.overrides import Problem
 from pipeline.sweep.expand import expand
 from pipeline.validate import FILES, FOLDERS, load_cell
@@ -79,7 +80,8 @@ def _on_the_cluster(overrides: Iterable[str]) -> list[str]:
 def _configs(overrides: Sequence[str], config_dir: str | Path | None, multirun: bool) -> list[Config]:
     if multirun:
         return [cell.config for cell in expand(overrides, config_dir, ignore=_is_elsewhere) if not cell.skipped]
-    config, problems = load_cell(overrides, config_dir)
+    with packaged_groups(config_dir) as groups:
+        config, problems = load_cell(groups, overrides)
     raise_all([problem for problem in problems if not _is_elsewhere(config, problem)])
     return [config]
 

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
-from hydra import compose, initialize_config_module
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from yaml import YAMLError
 
 from attribution.errors import InputError
-from pipeline.config import ONLY_WITH, Config, register
+from pipeline.config import ONLY_WITH, Config
+from pipeline.groups import Groups, packaged_groups
 from pipeline.keys import digest
 from pipeline.naming import dataset_name
-from pipeline.overrides import (
-    Problem,
-    apply_override,
-    did_you_mean,
-    nodes,
-    open_mappings,
-    read_override,
-    spell_out_methods,
-)
+from pipeline.overrides import Problem, apply_override, did_you_mean, nodes, read_override
 from pipeline.redact import redacted_tree, secret_in
 
 ENVIRONMENT = {
@@ -75,10 +62,15 @@ def raise_all(problems: Sequence[Problem]) -> None:
 
 def compose_all(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Composition:
     """Compose as much as can be composed, and collect what cannot."""
-    problems = check_config_dir(config_dir)
-    with packaged_groups(None if problems else config_dir) as groups:
-        choices, values = _sort(overrides, groups, problems)
-        tree = _compose_groups(groups, choices, problems)
+    with packaged_groups(config_dir) as groups:
+        return compose_cell(groups, overrides)
+
+
+def compose_cell(groups: Groups, overrides: Sequence[str]) -> Composition:
+    """The same from groups that many compositions share."""
+    problems = list(groups.problems)
+    choices, values = _sort(overrides, groups, problems)
+    tree = _compose_groups(groups, choices, problems)
     problems += [problem for value in values if (problem := apply_override(tree, value))]
     problems += [*_unresolved(tree), *_revealing(tree)]
     return Composition(_typed(tree), problems, [value.key_or_group for value in values])
@@ -102,70 +94,14 @@ def config_yaml(config: Config) -> str:
 # --- groups ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Groups:
-    """The groups Hydra finds in the packaged `conf` and in the user's folder."""
-
-    loader: ConfigLoader
-    search_path: list[str]
-
-    def names(self) -> list[str]:
-        """Names of the groups."""
-        return [name for name in self._list("", ObjectType.GROUP) if name != "hydra"]
-
-    def options(self, group: str) -> list[str]:
-        """Options of a group, those in subfolders too; schemas and fragments (`_name`) are left out."""
-        options = [name for name in self._list(group, ObjectType.CONFIG) if not name.startswith(("_", "base_"))]
-        for folder in self._list(group, ObjectType.GROUP):
-            options += [f"{folder}/{name}" for name in self.options(f"{group}/{folder}")]
-        return options
-
-    def compose(self, choices: Mapping[str, str]) -> DictConfig:
-        """The configuration these choices make, before any value is changed."""
-        return compose("config", [*self.search_path, *(f"{group}={option}" for group, option in choices.items())])
-
-    def _list(self, group: str, kind: ObjectType) -> list[str]:
-        return self.loader.get_group_options(group, kind, config_name="config", overrides=self.search_path)
-
-
-@contextmanager
-def packaged_groups(config_dir: str | Path | None = None) -> Iterator[Groups]:
-    """Hydra with the packaged `conf` and, behind it, the user's folder on its search path."""
-    register()
-    with initialize_config_module("conf", version_base="1.3"):
-        yield Groups(GlobalHydra.instance().config_loader(), _search_path(config_dir))
-
-
-def _search_path(config_dir: str | Path | None) -> list[str]:
-    if config_dir is None:
-        return []
-    path = str(Path(config_dir).resolve()).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"hydra.searchpath=['file://{path}']"]
-
-
-def check_config_dir(config_dir: str | Path | None) -> list[Problem]:
-    """A folder that is missing, or a file in it that would never be read because the package has one of that name."""
-    if config_dir is None:
-        return []
-    if not Path(config_dir).is_dir():
-        return [Problem("--config-dir", f"--config-dir {config_dir} is not a folder.")]
-    names = [path.relative_to(config_dir).as_posix() for path in sorted(Path(config_dir).rglob("*.yaml"))]
-    packaged = files("conf")
-    return [
-        Problem("--config-dir", f"--config-dir {config_dir}: {name} has the name of a built-in option. Rename it.")
-        for name in names
-        if packaged.joinpath(name).is_file()
-    ]
-
-
 def _sort(overrides: Sequence[str], groups: Groups, problems: list[Problem]) -> tuple[dict[str, str], list[Override]]:
     """Overrides as choices of options and as values; those that cannot be read become problems."""
-    choices, values, names = dict[str, str](), list[Override](), groups.names()
+    choices, values = dict[str, str](), list[Override]()
     for line in overrides:
         override = read_override(line)
         if isinstance(override, Problem):
             problems.append(override)
-        elif override.key_or_group not in names:
+        elif override.key_or_group not in groups.names:
             values.append(override)
         elif problem := _bad_choice(override, groups):
             problems.append(problem)
@@ -188,13 +124,10 @@ def _bad_choice(override: Override, groups: Groups) -> Problem | None:
 
 def _compose_groups(groups: Groups, choices: Mapping[str, str], problems: list[Problem]) -> DictConfig:
     try:
-        tree = groups.compose(choices)
+        return groups.compose(choices)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         problems += [Problem(group, _yaml_problem(group, option, error)) for group, option in choices.items()][-1:]
-        tree = groups.compose({})
-    open_mappings(tree)
-    spell_out_methods(tree.attribution)
-    return tree
+        return groups.compose({})
 
 
 def _yaml_problem(group: str, option: str, error: BaseException) -> str:
@@ -208,7 +141,7 @@ def _yaml_problem(group: str, option: str, error: BaseException) -> str:
 def _unresolved(tree: DictConfig) -> list[Problem]:
     """Values that stand for something that is not there, one problem for each environment variable that is not set."""
     keys: dict[str, list[str]] = {}
-    for key, node in list(nodes(tree)):
+    for key, node in _reading(tree):
         try:
             _resolved(tree, key)
         except InterpolationResolutionError as error:
@@ -220,10 +153,18 @@ def _unresolved(tree: DictConfig) -> list[Problem]:
 
 def _revealing(tree: DictConfig) -> Iterator[Problem]:
     """Values that read secrets: a configuration is written down, and its names go to servers, the Hub's among them."""
-    for key, node in nodes(tree):
-        reads = "${" in str(node._value()) and not (isinstance(node, DictConfig) and not node._is_interpolation())
-        if reads and key != "tracking.uri" and (name := secret_in(str(_resolved(tree, key)))):
+    for key, _ in _reading(tree):
+        if key != "tracking.uri" and (name := secret_in(str(_resolved(tree, key)))):
             yield Problem(key, f"{key} reads the environment variable {name}, which looks like a secret.")
+
+
+def _reading(tree: DictConfig) -> list[tuple[str, Node]]:
+    """Values that stand for others; the keys of a group are values of their own."""
+    return [
+        (key, node)
+        for key, node in nodes(tree)
+        if "${" in str(node._value()) and not (isinstance(node, DictConfig) and not node._is_interpolation())
+    ]
 
 
 def _resolved(tree: DictConfig, key: str) -> Any:

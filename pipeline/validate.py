@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from attribution.errors import InputError
-from pipeline.compose import CHECKPOINT, compose_all, raise_all
+from pipeline.compose import CHECKPOINT, compose_cell, raise_all
 from pipeline.config import ONLY_WITH, Config
+from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
 from pipeline.overrides import Problem
 from pipeline.validate_methods import check_attribution, check_evaluation
@@ -106,16 +107,17 @@ CLASSIFICATION = (
 
 def load_config(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
     """Compose and validate. Raises InputError with one line for every problem of either kind."""
-    config, problems = load_cell(overrides, config_dir)
+    with packaged_groups(config_dir) as groups:
+        config, problems = load_cell(groups, overrides)
     raise_all(problems)
     if config.sweep.params:
         raise InputError("conf error: sweep.params has several values for its keys; `headlight run -m` runs each.")
     return config
 
 
-def load_cell(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> tuple[Config, list[Problem]]:
+def load_cell(groups: Groups, overrides: Sequence[str]) -> tuple[Config, list[Problem]]:
     """A configuration and all its problems, which nobody has raised yet."""
-    composition = compose_all(overrides, config_dir)
+    composition = compose_cell(groups, overrides)
     found = [*find_problems(composition.config), *unused(composition.config, composition.given)]
     return composition.config, [*composition.problems, *(p for p in found if not composition.concerns(p.key))]
 

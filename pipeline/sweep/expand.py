@@ -12,8 +12,9 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override, ValueType
 
-from pipeline.compose import packaged_groups, raise_all
+from pipeline.compose import raise_all
 from pipeline.config import Config
+from pipeline.groups import Groups, packaged_groups
 from pipeline.overrides import Problem, read_sweep
 from pipeline.validate import load_cell
 
@@ -48,39 +49,36 @@ def expand(
     ignore: Callable[[Config, Problem], bool] = lambda config, problem: False,
 ) -> list[Cell]:
     """The product of all values, the last override changing fastest. Raises InputError with the problems of all."""
-    axes, problems = _axes(overrides, config_dir)
-    cells = []
-    for combination in itertools.product(*axes):
-        lines = [line for line, _ in combination]
-        choices = {key: value for _, choice in combination for key, value in choice.items()}
-        cell, wrong = _cell(lines, choices, config_dir)
-        cells.append(cell)
-        problems += [problem for problem in wrong if not ignore(cell.config, problem)]
+    with packaged_groups(config_dir) as groups:
+        axes, problems = _axes(overrides, groups)
+        found = [_cell(combination, groups) for combination in itertools.product(*axes)]
+    problems += [problem for cell, wrong in found for problem in wrong if not ignore(cell.config, problem)]
     raise_all(problems)
-    return cells
+    return [cell for cell, _ in found]
 
 
-Axis = list[tuple[str, dict[str, str]]]  # an override with one value, and what it says of the cell
+Choice = tuple[str, dict[str, str]]  # an override with one value, and what it says of the cell
+Axis = list[Choice]
 
 
-def _axes(overrides: Sequence[str], config_dir: str | Path | None) -> tuple[list[Axis], list[Problem]]:
+def _axes(overrides: Sequence[str], groups: Groups) -> tuple[list[Axis], list[Problem]]:
     problems: list[Problem] = []
     read = {line: read_sweep(line) for line in overrides}
-    axes = [_axis(line, override, config_dir, problems) for line, override in read.items()]
+    axes = [_axis(line, override, groups, problems) for line, override in read.items()]
     given = {override.key_or_group for override in read.values() if isinstance(override, Override)}
-    for key, values in _params([axis[0][0] for axis in axes if len(axis) == 1], config_dir).items():
+    for key, values in _params([axis[0][0] for axis in axes if len(axis) == 1], groups).items():
         if key not in given:
-            axes.append(_axis(f"{key}={values}", read_sweep(f"{key}={values}"), config_dir, problems))
+            axes.append(_axis(f"{key}={values}", read_sweep(f"{key}={values}"), groups, problems))
     return axes, problems
 
 
-def _params(fixed: Sequence[str], config_dir: str | Path | None) -> dict[str, str]:
+def _params(fixed: Sequence[str], groups: Groups) -> dict[str, str]:
     """`sweep.params` of the configuration that all cells share."""
-    config, _ = load_cell(fixed, config_dir)
+    config, _ = load_cell(groups, fixed)
     return dict(config.sweep.params)
 
 
-def _axis(line: str, override: Override | Problem, config_dir: str | Path | None, problems: list[Problem]) -> Axis:
+def _axis(line: str, override: Override | Problem, groups: Groups, problems: list[Problem]) -> Axis:
     if isinstance(override, Problem):
         problems.append(override)
         return [(line, {})]
@@ -89,15 +87,14 @@ def _axis(line: str, override: Override | Problem, config_dir: str | Path | None
     key = str(override.key_or_group)
     if key.split(".")[0] in SHARED:
         problems.append(Problem(key, f"{line}: all runs of a sweep share {key.split('.')[0]}; give it one value."))
-    return [(f"{override.get_key_element()}={value}", {key: _plain(value)}) for value in _values(override, config_dir)]
+    return [(f"{override.get_key_element()}={value}", {key: _plain(value)}) for value in _values(override, groups)]
 
 
-def _values(override: Override, config_dir: str | Path | None) -> Iterator[str]:
+def _values(override: Override, groups: Groups) -> Iterator[str]:
     """The values as overrides write them; `glob(...)` stands for options of the group."""
     if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         glob: Any = override.value()
-        with packaged_groups(config_dir) as groups:
-            return iter(glob.filter(groups.options(override.key_or_group)))
+        return iter(glob.filter(groups.options(override.key_or_group)))
     return iter(override.sweep_string_iterator())
 
 
@@ -105,8 +102,10 @@ def _plain(value: str) -> str:
     return value[1:-1] if re.fullmatch(r"'[^']*'|\"[^\"]*\"", value) else value
 
 
-def _cell(lines: list[str], choices: dict[str, str], config_dir: str | Path | None) -> tuple[Cell, list[Problem]]:
-    config, problems = load_cell(lines, config_dir)
+def _cell(combination: Sequence[Choice], groups: Groups) -> tuple[Cell, list[Problem]]:
+    lines = [line for line, _ in combination]
+    choices = {key: value for _, choice in combination for key, value in choice.items()}
+    config, problems = load_cell(groups, lines)
     impossible = [problem.text for problem in problems if problem.key == SKIPS]
     skipped = _excluded(config, choices) or next(iter(impossible), None)
     cell = Cell(choices, tuple(lines), config, skipped)

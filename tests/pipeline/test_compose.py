@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from attribution.errors import InputError
-from pipeline.compose import compose_all, compose_config, config_dict, config_yaml, packaged_groups
+from pipeline.compose import compose_all, compose_config, config_dict, config_yaml
 from pipeline.config import Config
+from pipeline.groups import packaged_groups
 
 with packaged_groups() as groups:
-    OPTIONS = {group: groups.options(group) for group in groups.names()}
+    OPTIONS = {group: groups.options(group) for group in groups.names}
 EXPERIMENTS = OPTIONS["experiment"]
 # the i-th option of every group together, so that each stands in one of few compositions
 ROUNDS = list(zip_longest(*([f"{g}={option}" for option in OPTIONS[g]] for g in sorted({*OPTIONS} - {"experiment"}))))

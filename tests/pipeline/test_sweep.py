@@ -12,6 +12,7 @@ from tiny_models import save_tiny
 
 from attribution.errors import InputError
 from pipeline.cli import main
+from pipeline.compose import compose_config, config_dict
 from pipeline.driver import Stopped
 from pipeline.sweep.expand import expand
 from pipeline.sweep.run import run_sweep
@@ -52,6 +53,22 @@ def test_cells_are_the_product_in_hydras_order(base):
     assert [cell.config.seed for cell in cells] == [1, 1, 2, 2]
     assert cells[1].config.name == "grid.seed-1.operator-delete"
     assert cells[1].overrides[-2:] == ("seed=1", "evaluation.operator=delete")
+
+
+def test_cells_with_the_same_options_are_composed_once(base, monkeypatch):
+    from pipeline import groups
+
+    composed, compose = [], groups.compose
+    monkeypatch.setattr(groups, "compose", lambda name, lines: composed.append(lines) or compose(name, lines))
+    assert len(expand([*base[:-2], "heads=all,grammar", "seed=range(0,4)"])) == 8
+    assert len(composed) == 3  # both options, and what the cells share
+
+
+def test_a_cell_is_what_its_overrides_make_alone(base):
+    cells = expand([*base, "attribution.m.method=gradcam,attcat", "~attribution.random", "evaluation.controls=[]"])
+    for cell in cells:
+        alone = config_dict(compose_config(cell.overrides))
+        assert config_dict(cell.config) == alone | {"name": cell.config.name}
 
 
 def test_ranges_globs_and_lists(base):
