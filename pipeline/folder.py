@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,15 @@ def claim_folder(runs: Path, name: str, run_key: str) -> RunFolder:
         return RunFolder(next(path for path in _candidates(runs, name) if _claimed(path, run_key)))
 
 
+def find_folder(runs: Path, name: str, run_key: str) -> Path | None:
+    """The folder that `claim_folder` would give where it is there already; nothing is made."""
+    there = itertools.takewhile(Path.exists, _candidates(runs, name))
+    return next((path for path in there if _key(path) == run_key), None)
+
+
 def _candidates(runs: Path, name: str) -> Iterator[Path]:
     yield runs / name
-    yield from (runs / f"{name}-{number}" for number in count(2))
+    yield from (runs / f"{name}-{number}" for number in itertools.count(2))
 
 
 def _claimed(path: Path, run_key: str) -> bool:

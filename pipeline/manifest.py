@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,12 @@ RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
     *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score"),
 )
+
+
+@cache
+def code_digest(modules: tuple[str, ...]) -> str:
+    """Digest of code, read once: what a process runs does not change."""
+    return source_digest(modules)
 
 
 @dataclass
@@ -123,7 +130,7 @@ def manifest_of(
         },
         "environment": {
             "versions": {"python": platform.python_version(), **versions()},
-            "code": source_digest(RESULT_CODE),
+            "code": code_digest(RESULT_CODE),
             "device": device,
             "hardware": ", ".join(sorted(facts.hardware)) or None,
             "threads": worker_threads(config.cluster),

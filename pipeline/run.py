@@ -11,6 +11,7 @@ from pathlib import Path
 
 from attribution.methods.registry import METHODS
 from pipeline.budget import Budget
+from pipeline.complete import as_reused, complete_folder, mark_complete, signature
 from pipeline.compose import config_yaml, run_key
 from pipeline.config import Config
 from pipeline.driver import Driver, Flow, Steps
@@ -31,6 +32,7 @@ from pipeline.experiment import Experiment
 from pipeline.folder import RunFolder, claim_folder
 from pipeline.manifest import manifest_of
 from pipeline.report import build_report
+from pipeline.runs import Run
 from pipeline.schedule import Ledger, StagePlan
 from pipeline.schemas import RUN_TABLES
 from pipeline.score import metrics_table, values_table
@@ -115,13 +117,19 @@ class RecordedRun:
     overrides: list[str]
     tracker: Tracker
     pool: Pool
+    resumes: bool = False  # whether a folder that is complete is left as it is
     result: RunResult | None = None
+    done_before: bool = False
 
     def steps(self) -> Steps:
         """The stages in order; an interrupt leaves the store as it is, and the next run goes on from there."""
         config, facts = self.experiment.config, self.experiment.facts
         self.experiment.check()
         enrol(self.experiment.ledger.store, Path(config.paths.runs))
+        shown = signature(self.experiment, self.tracker)
+        if self.resumes and (found := complete_folder(self.experiment, self.tracker, shown)):
+            self._take_over(found)
+            return
         yield from self.experiment.before_explaining()
         facts.started()
         self.tracker.start()
@@ -130,6 +138,8 @@ class RecordedRun:
         self._write(folder)
         build_report(folder.path, texts=config.report.texts, examples=config.report.examples)
         self.tracker.log(folder.path, texts=config.report.texts == "full")
+        if not facts.failures:
+            mark_complete(folder.path, shown)
         self.result = RunResult(folder.path, FAILED if facts.failures else DONE)
 
     def note(self, outcome: Outcome, task: Task) -> None:
@@ -149,6 +159,10 @@ class RecordedRun:
             print(f"mlflow: {address}")
         sys.stdout.flush()
         return self.result
+
+    def _take_over(self, folder: Path) -> None:
+        self.experiment.facts.reuse = as_reused(Run(folder).manifest["reuse"])
+        self.result, self.done_before = RunResult(folder, DONE), True
 
     def _write(self, folder: RunFolder) -> None:
         started = time.perf_counter()

@@ -21,8 +21,12 @@ class Status(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
+    DONE_BEFORE = "done before"
     FAILED = "failed"
     SKIPPED = "skipped"
+
+
+FINISHED = (Status.DONE, Status.DONE_BEFORE)
 
 
 @dataclass
@@ -73,5 +77,6 @@ class Job:
     def _ended(self) -> None:
         assert self.run is not None
         failures = self.run.experiment.facts.failures
-        self.status = Status.FAILED if failures else Status.DONE
+        finished = Status.DONE_BEFORE if self.run.done_before else Status.DONE
+        self.status = Status.FAILED if failures else finished
         self.error = str(failures[0]["error"]) if failures else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.files import write_atomically
 from pipeline.report.html import Child, Safe, join, tag
 from pipeline.report.page import document
+from pipeline.sweep.job import FINISHED
 from pipeline.sweep.record import SweepFolder
 from pipeline.sweep.table import Pivot, Record, pivot, sweep_rows
 
@@ -26,7 +27,7 @@ def render(sweep: SweepFolder) -> str:
     """The page."""
     name = str(sweep.record["name"])
     jobs = sweep.jobs
-    done = sum(job["status"] == "done" for job in jobs)
+    done = sum(job["status"] in FINISHED for job in jobs)
     header = tag(
         "header",
         tag("p", "Headlight sweep", class_="eyebrow"),

@@ -107,7 +107,7 @@ class _Sweep:
     ) -> RecordedRun:
         experiment = Experiment(cell.config, ledger, self.site, say, prepared)
         record = tracker.job(run_key=run_key(cell.config), name=cell.config.name)
-        return RecordedRun(experiment, list(cell.overrides), record, pool)
+        return RecordedRun(experiment, list(cell.overrides), record, pool, resumes=True)
 
     def _about(self) -> dict[str, Any]:
         about = {"name": self.name, "sweep_id": self.key, "overrides": self.overrides}
@@ -129,7 +129,7 @@ class _Sweep:
     def _log(self, written: SweepFolder, tracker: SweepTracker, jobs: Sequence[Job]) -> None:
         swept = {key: None for job in jobs for key in job.cell.choices}
         params = {key: ",".join(dict.fromkeys(job.cell.choices.get(key, "") for job in jobs)) for key in swept}
-        numbers = {f"jobs_{status}": float(sum(job.status is status for job in jobs)) for status in Status}
+        numbers = {f"jobs_{status.name.lower()}": float(sum(job.status is status for job in jobs)) for status in Status}
         failed = any(job.status is Status.FAILED for job in jobs)
         tracker.log(written.folder, params=params, numbers=numbers, table=sweep_rows(written), failed=failed)
 

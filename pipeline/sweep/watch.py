@@ -18,7 +18,7 @@ from pipeline.driver import Flow
 from pipeline.execution import Task
 from pipeline.execution.progress import LINE_EVERY_S, clock_time
 from pipeline.schedule import StagePlan
-from pipeline.sweep.job import Job, Status
+from pipeline.sweep.job import FINISHED, Job, Status
 from pipeline.terminal import shown, unguarded
 
 SHOWN = 30  # rows of the live table; a longer sweep shows what runs and what failed
@@ -57,10 +57,17 @@ class SweepWatch:
     def tell(self) -> None:
         """A line for each job that has ended since."""
         for index, job in enumerate(self._jobs):
-            if job.status in (Status.DONE, Status.FAILED) and index not in self._told:
+            if job.status in (*FINISHED, Status.FAILED) and index not in self._told:
                 self._told.add(index)
-                error = f": {job.error}" if job.error else ""
-                self._write(f"{job.status} {job.cell.label} in {clock_time(job.seconds)}{error}")
+                self._write(told(job))
+
+
+def told(job: Job) -> str:
+    """How a job ended: `done seed=1 in 0:05`."""
+    if job.status is Status.DONE_BEFORE:
+        return f"{job.status}: {job.cell.label}"
+    error = f": {job.error}" if job.error else ""
+    return f"{job.status} {job.cell.label} in {clock_time(job.seconds)}{error}"
 
 
 @contextmanager

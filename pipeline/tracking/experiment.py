@@ -41,6 +41,11 @@ class Experiment:
         about = {"mlflow.source.name": "headlight run", "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
         return str(self.client.create_run(self.id, started_ms, about | tags, name).info.run_id)
 
+    def has_ended(self, run_id: str) -> bool:
+        """Whether the experiment has this run as finished, and nobody deleted it."""
+        found = self.client.search_runs([self.id], f"attributes.run_id = {_quoted(run_id)}", max_results=1)
+        return bool(found) and found[0].info.status == "FINISHED"
+
     def reopen(self, run_id: str) -> None:
         """RUNNING and not ended. The client would keep the end of an earlier attempt; its store takes 0 for none."""
         from mlflow.entities import RunStatus

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from attribution.errors import HeadlightError
 from pipeline.config import TrackingConfig
 from pipeline.folder import write_json
 from pipeline.runs import MANIFEST, Run
@@ -74,6 +75,27 @@ class Tracker(Record):
             contents = self._contents(folder, texts)
             self._deliver(lambda experiment: self._send(experiment, contents), 0 if self.sweep else self.config.wait_s)
         self._note(folder, self.record())
+
+    def take_over(self, folder: Path) -> bool:
+        """Whether the record of a finished folder is where it is to be, and nothing is to be sent but what waits."""
+        if self.config.store == "none":
+            return True
+        kept = Run(folder).manifest.get("tracking") or {}
+        if kept.get("waiting"):
+            self.folder = folder if self._connection is None else None  # `headlight sync` of the sweep sends it
+            return self._connection is None
+        if self._connection is not None and not self._has_ended(kept.get("run_id")):
+            return False
+        self.run_id, self.ended = kept.get("run_id"), True
+        return True
+
+    def _has_ended(self, run_id: str | None) -> bool:
+        ended: list[bool] = []
+        try:
+            self._in_session(lambda experiment: ended.append(run_id is not None and experiment.has_ended(run_id)))
+        except HeadlightError:  # who writes the record again says what is wrong
+            return False
+        return ended == [True]
 
     def send(self, folder: Path, *, texts: bool = True) -> None:
         """The same for a run that has ended before; raises HeadlightError where it cannot be sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -199,16 +200,99 @@ def test_tables_of_a_sweep_and_of_a_run(base, capsys):
     assert "--metric aopcc is not in these runs. Choose one of aopc" in capsys.readouterr().err
 
 
-def test_mlflow_has_two_levels(base):
+def runs_of(database):
     from mlflow import MlflowClient
 
+    client = MlflowClient(f"sqlite:///{database.absolute()}")
+    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+
+
+def test_mlflow_has_two_levels(base):
     overrides = [line for line in base if not line.startswith("tracking")]
     result = run_sweep([*overrides, "evaluation.operator=mask,unk"])
     assert result.exit_code == 0
-    client = MlflowClient(f"sqlite:///{Path('outputs').absolute()}/mlflow.db")
-    [experiment] = [e for e in client.search_experiments() if e.name != "Default"]
-    runs = client.search_runs([experiment.experiment_id])
+    runs = runs_of(Path("outputs/mlflow.db"))
     parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
     [top] = [run_id for run_id, parent in parents.items() if parent is None]
     assert sorted(filter(None, parents.values())) == [top, top]
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+# --- what was done before -------------------------------------------------------------------------------------------
+
+
+def written(result):
+    """When each file of each run was last written, to the nanosecond."""
+    folders = [result.folder / job["folder"] for job in record(result)["jobs"]]
+    return {path.resolve(): path.stat().st_mtime_ns for folder in folders for path in folder.iterdir()}
+
+
+def test_a_sweep_that_goes_on_leaves_what_is_complete(base, capsys):
+    first = run_sweep([*base, "seed=1,2"])
+    before = written(first)
+    again = run_sweep([*base, "seed=1,2,3"])
+    jobs = record(again)["jobs"]
+    assert [job["status"] for job in jobs] == ["done before", "done before", "done"]
+    assert {path: time for path, time in written(again).items() if path in before} == before
+    assert "done before: seed=1" in capsys.readouterr().err.splitlines()
+    assert [jobs[0]["reuse"]["attribute"][count] for count in ("computed", "reused")] == [0, 12]
+    assert "3 of 3 runs are done" in (again.folder / "report.html").read_text()
+    assert again.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "report.html").unlink(),
+        lambda folder: (folder / "results.txt").unlink(),
+        lambda folder: (folder / "values.parquet").unlink(),
+        lambda folder: (folder / "metrics.parquet").write_bytes(b"PAR1"),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+    ],
+)
+def test_what_is_missing_or_damaged_is_written_again(base, damage):
+    first = run_sweep([*base, "seed=1,2"])
+    folder = first.folder / record(first)["jobs"][0]["folder"]
+    whole = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+    damage(folder)
+    again = run_sweep([*base, "seed=1,2"])
+    assert [job["status"] for job in record(again)["jobs"]] == ["done", "done before"]
+    assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == whole
+    assert (folder / "report.html").exists()
+
+
+def test_other_data_or_another_report_is_written_again(base, tmp_path):
+    run_sweep([*base, "seed=1,2"])
+    again = run_sweep([*base, "seed=1,2", "report.texts=none"])
+    assert [job["status"] for job in record(again)["jobs"]] == ["done", "done"]
+    data = tmp_path / "reviews.tsv"
+    data.write_text(data.read_text().replace("never dull", "never bad"))
+    changed = run_sweep([*base, "seed=1,2", "report.texts=none"])
+    assert [job["status"] for job in record(changed)["jobs"]] == ["done", "done"]
+    assert run_sweep([*base, "seed=1,2", "report.texts=none", "budget.worker_hours=1"]).exit_code == 0
+    assert [job["status"] for job in record(changed)["jobs"]] == ["done before", "done before"]
+
+
+def test_a_record_that_mlflow_lost_is_written_again(base, mlflow_database):
+    from mlflow import MlflowClient
+
+    Path("outputs").mkdir()
+    shutil.copy(mlflow_database, "outputs/mlflow.db")
+    tracked = [*(line for line in base if not line.startswith("tracking")), "seed=1,2"]
+    first = run_sweep(tracked)
+    assert [job["status"] for job in record(run_sweep(tracked))["jobs"]] == ["done before"] * 2
+    lost = json.loads((first.folder / record(first)["jobs"][0]["folder"] / "manifest.json").read_text())
+    MlflowClient(lost["tracking"]["uri"]).delete_run(lost["tracking"]["run_id"])
+    assert [job["status"] for job in record(run_sweep(tracked))["jobs"]] == ["done", "done before"]
+    ended = {run.info.run_name: run.info.status for run in runs_of(Path("outputs/mlflow.db"))}
+    assert ended == dict.fromkeys(("template", "grid", "grid.seed-1", "grid.seed-2"), "FINISHED")
+
+
+def test_a_record_that_waits_goes_on_waiting(base):
+    offline = [line for line in base if not line.startswith("tracking")] + ["tracking=offline"]
+    run_sweep([*offline, "seed=1,2"])
+    again = run_sweep([*offline, "seed=1,2"])
+    assert [job["status"] for job in record(again)["jobs"]] == ["done before"] * 2
+    assert len(json.loads((again.folder / "tracking.json").read_text())["jobs"]) == 2
+    sent = run_sweep([*offline[:-1], "tracking=sqlite", "seed=1,2"])
+    assert [job["status"] for job in record(sent)["jobs"]] == ["done"] * 2
