@@ -6,6 +6,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -15,7 +16,7 @@ from pipeline.errors import reason_to_stop
 from pipeline.execution import Executor, Outcome, Task
 from pipeline.schedule import Ledger, StagePlan
 
-Steps = Generator[StagePlan, None, None]
+ASIDES = 4  # runs whose tables may be held for what is done aside, before another run is begun
 DRAINING = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they end a job
 
 
@@ -23,11 +24,25 @@ class Stopped(KeyboardInterrupt):
     """The driver was asked to stop; the same command goes on from there."""
 
 
+@dataclass(frozen=True)
+class Aside:
+    """Work for no worker, done in a thread of the driver's while the queue goes on; one such work at a time."""
+
+    work: Callable[[], None]
+
+
+Step = StagePlan | Aside
+Steps = Generator[Step, None, None]
+
+
 class Flow(Protocol):
     """A run as the driver sees it."""
 
     def steps(self) -> Steps:
-        """Stage after stage; each plan's tasks are done before the next is asked for."""
+        """Step after step; each plan's tasks, or the work aside, are done before the next is asked for.
+
+        An exception of the work is raised where it was given.
+        """
 
     def note(self, outcome: Outcome, task: Task) -> None:
         """Take notice of what became of a task that this run needs."""
@@ -46,18 +61,25 @@ class Watcher(Protocol):
         """All its tasks are."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Active:
     flow: Flow
-    steps: Iterator[StagePlan]
+    steps: Steps
     plan: StagePlan | None = None
     waiting: set[str] = field(default_factory=set)  # ids of the tasks its stage needs
+
+    def proceed(self, error: BaseException | None = None) -> Step | None:
+        """The next step, with `error` raised where the run stands; None where there is none."""
+        try:
+            return next(self.steps) if error is None else self.steps.throw(error)
+        except StopIteration:
+            return None
 
 
 class Driver:
     """Takes runs through their stages. The next run is begun when the queue is empty; equal tasks are done once.
 
-    A driver that is stopped still ends the runs that have nothing left to compute.
+    A driver that is stopped still ends the runs that have nothing left to compute, and what they do aside.
     """
 
     def __init__(
@@ -75,13 +97,18 @@ class Driver:
         self._queue: deque[Task] = deque()
         self._tasks: dict[str, Task] = {}  # queued or under way
         self._active: list[_Active] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="aside")
+        self._aside: dict[Future[None], _Active] = {}
         self._executor: Executor | None = None
         self._stopping: str | None = None
 
     def run(self) -> None:
         """Take every run to its end. Raises `Stopped` where it was stopped before that."""
         with self._signals(), self._settled():
-            while (task := self._next()) is not None:
+            while (task := self._next()) is not None or self._aside:
+                if task is None:
+                    wait(self._aside, return_when=FIRST_COMPLETED)
+                    continue
                 self._queue.appendleft(task)
                 if self._executor is None:
                     self._executor = self._start()
@@ -97,26 +124,34 @@ class Driver:
             self._executor.drain()
 
     def _next(self) -> Task | None:
+        for future in [future for future in self._aside if future.done()]:
+            self._resume(self._aside.pop(future), future.exception())
         while self._stopping is None and not self._queue and self._may_begin():
             flow = next(self._flows, None)
             if flow is None:
                 break
-            self._resume(_Active(flow, flow.steps()))
+            self._active.append(active := _Active(flow, flow.steps()))
+            self._resume(active)
         return self._queue.popleft() if self._queue and self._stopping is None else None
 
     def _may_begin(self) -> bool:
-        return self._max_parallel is None or len(self._active) < self._max_parallel
+        wanted = self._max_parallel is None or len(self._active) < self._max_parallel
+        return wanted and len(self._aside) < ASIDES
 
-    def _resume(self, active: _Active) -> None:
-        """On to the next stage of a run that has something to wait for."""
-        self._active.append(active)
-        while (plan := next(active.steps, None)) is not None:
-            self._watcher.begin(active.flow, plan)
-            if plan.tasks or plan.awaited:
-                self._submit(active, plan)
+    def _resume(self, active: _Active, error: BaseException | None = None) -> None:
+        """On to the next step of a run that has something to wait for; `error` is what became of the last."""
+        step = active.proceed(error)
+        while isinstance(step, StagePlan):
+            self._watcher.begin(active.flow, step)
+            if step.tasks or step.awaited:
+                self._submit(active, step)
                 return
-            self._watcher.end(active.flow, plan)
-        self._active.remove(active)
+            self._watcher.end(active.flow, step)
+            step = active.proceed()
+        if step is None:
+            self._active.remove(active)
+        else:
+            self._aside[self._thread.submit(step.work)] = active
 
     def _submit(self, active: _Active, plan: StagePlan) -> None:
         active.plan, active.waiting = plan, {task.id for task in (*plan.tasks, *plan.awaited)}
@@ -135,16 +170,16 @@ class Driver:
             self._watcher.advance(active.flow, task)
             active.waiting.discard(task.id)
             if not active.waiting and active.plan is not None:
-                self._active.remove(active)
                 self._watcher.end(active.flow, active.plan)
                 self._resume(active)
 
     @contextmanager
     def _settled(self) -> Iterator[None]:
-        """Whatever happens, no task is left that somebody might wait for."""
+        """Whatever happens, no task is left that somebody might wait for, and what is under way aside is ended."""
         try:
             yield
         finally:
+            self._thread.shutdown(cancel_futures=True)
             for task in self._tasks.values():
                 self._ledger.settle(task)
 

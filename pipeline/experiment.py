@@ -14,6 +14,7 @@ from attribution.errors import HeadlightError, InputError
 from attribution.heads import HeadScores
 from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
+from pipeline.driver import Aside
 from pipeline.execution import Site
 from pipeline.head_search import found_heads
 from pipeline.heads import given_heads, resolved_methods
@@ -72,8 +73,11 @@ class Experiment:
         self._take_predictions((yield from self._whole(self.predicting)))
         self._take_heads((yield from self._whole(self.finding)))
 
-    def explaining(self) -> Iterator[StagePlan]:
-        """Attributions and curves; again for what turns out damaged on being read, or without a poison example."""
+    def explaining(self, finish: Callable[[], None]) -> Iterator[StagePlan | Aside]:
+        """Attributions and curves, then `finish`, when their tables are there.
+
+        Again for what turns out damaged on being read, or without a poison example.
+        """
         repairs = 0
         while repairs < REPAIRS:
             self._store_examples()
@@ -85,7 +89,9 @@ class Experiment:
             yield from self._timed(self._possible(curves))
             if self._leave_out_poison():
                 continue
-            if not self._collect(scores, curves):
+            absent: list[str] = []
+            yield Aside(partial(self._end, scores, curves, absent, finish))
+            if not absent:
                 return
             repairs += 1
         raise self._damaged()
@@ -198,6 +204,13 @@ class Experiment:
             for line in self.heads.describe():
                 self.say(line)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)
+
+    def _end(self, scores: StagePlan, curves: StagePlan, absent: list[str], finish: Callable[[], None]) -> None:
+        """Read the tables, finish and let go of them; what is missing is noted in `absent` instead."""
+        absent += self._collect(scores, curves)
+        if not absent:
+            finish()
+        del self.attributions, self.curves
 
     def _collect(self, scores: StagePlan, curves: StagePlan) -> list[str]:
         """Read the tables of the run; returns the keys of results that should be there and are not."""

@@ -134,12 +134,7 @@ class RecordedRun:
         facts.started()
         self.tracker.start()
         folder = claim_folder(Path(config.paths.runs), config.name, run_key(config))
-        yield from self.experiment.explaining()
-        self._write(folder)
-        build_report(folder.path, texts=config.report.texts, examples=config.report.examples)
-        self.tracker.log(folder.path, texts=config.report.texts == "full")
-        if not facts.failures:
-            mark_complete(folder.path, shown)
+        yield from self.experiment.explaining(lambda: self._leave(folder, shown))
         self.result = RunResult(folder.path, FAILED if facts.failures else DONE)
 
     def note(self, outcome: Outcome, task: Task) -> None:
@@ -159,6 +154,15 @@ class RecordedRun:
             print(f"mlflow: {address}")
         sys.stdout.flush()
         return self.result
+
+    def _leave(self, folder: RunFolder, shown: str) -> None:
+        """Write tables, report and record."""
+        report = self.experiment.config.report
+        self._write(folder)
+        build_report(folder.path, texts=report.texts, examples=report.examples)
+        self.tracker.log(folder.path, texts=report.texts == "full")
+        if not self.experiment.facts.failures:
+            mark_complete(folder.path, shown)
 
     def _take_over(self, folder: Path) -> None:
         self.experiment.facts.reuse = as_reused(Run(folder).manifest["reuse"])

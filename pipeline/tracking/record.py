@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -43,6 +44,7 @@ class Record(ABC):
         self.folder: Path | None = None
         self.started_ms = now_ms()
         self._connection: Connection | None = None
+        self._opening = threading.Lock()
         self._pause_s = 0.0  # how long nobody is asked after a failure
 
     @abstractmethod
@@ -121,9 +123,10 @@ class Record(ABC):
                 use(experiment)
 
     def _opened(self, experiment: Experiment) -> str:
-        if self.run_id is None:
-            self.run_id = self._open(experiment)
-        return self.run_id
+        with self._opening:  # one job of a sweep may begin while another is recorded
+            if self.run_id is None:
+                self.run_id = self._open(experiment)
+            return self.run_id
 
     def _link(self) -> str | None:
         if self.destination is None or self.experiment_id is None:

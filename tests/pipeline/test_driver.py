@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pyarrow as pa
 import pytest
 
-from pipeline.driver import Driver, Stopped
+from pipeline.driver import ASIDES, Aside, Driver, Stopped
 from pipeline.execution import Task
 from pipeline.execution.local import LocalExecutor
 from pipeline.schedule import Ledger, plan_whole
@@ -32,7 +33,7 @@ class Writer:
 
 
 class Plain:
-    """A run of stages that are lists of task names."""
+    """A run of stages that are lists of task names, or work to be done aside."""
 
     def __init__(self, ledger, *stages):
         self.ledger, self.stages = ledger, stages
@@ -40,6 +41,9 @@ class Plain:
 
     def steps(self):
         for names in self.stages:
+            if callable(names):
+                yield Aside(names)
+                continue
             plan = plan_whole(self.ledger, "stage", [Task(name, "stage", {}, results=(name,)) for name in names])
             self.plans.append((plan.computed, plan.reused))
             yield plan
@@ -154,3 +158,105 @@ def test_a_run_with_nothing_left_to_compute_is_not_stopped(ledger):
     flow = Plain(ledger, ["a"], [])
     drive(ledger, flow, after_outcome=lambda outcome: "the budget is spent")
     assert flow.ended
+
+
+# --- aside ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_queue_goes_on_while_a_run_is_finished_aside(ledger):
+    order = []
+
+    def finish():
+        assert reached.wait(60), "the next run waited for this one"
+        order.append("finished")
+
+    def reach():
+        order.append("next run")
+        reached.set()
+
+    reached = threading.Event()
+    first, second = Plain(ledger, ["a"], finish, ["c"]), Plain(ledger, ["b"])
+    second.note = lambda outcome, task: reach()
+    assert drive(ledger, first, second) == ["a", "b", "c"]
+    assert order == ["next run", "finished"]
+    assert first.ended
+
+
+def test_an_error_aside_is_that_of_its_run(ledger):
+    class Careful(Plain):
+        def steps(self):
+            try:
+                yield from super().steps()
+            except ValueError as error:
+                self.error = str(error)
+
+    def fail():
+        raise ValueError("no room")
+
+    careful, other = Careful(ledger, ["a"], fail, ["never"]), Plain(ledger, ["b"])
+    assert drive(ledger, careful, other) == ["a", "b"]
+    assert careful.error == "no room"
+    assert other.ended
+    with pytest.raises(ValueError, match="no room"):
+        drive(ledger, Plain(ledger, fail))
+
+
+def test_a_driver_that_is_stopped_ends_what_is_aside(ledger):
+    draining, done = threading.Event(), []
+
+    def finish():
+        assert draining.wait(60)
+        done.append("finished")
+
+    stopped = Plain(ledger, ["signal", "never"])
+    stopped.note = lambda outcome, task: draining.set()
+    first = Plain(ledger, ["a"], finish)
+    with pytest.raises(Stopped, match="SIGUSR1"):
+        drive(ledger, first, stopped)
+    assert done == ["finished"]
+    assert first.ended
+
+
+def test_an_interrupt_waits_for_what_is_under_way_aside(ledger):
+    begun, done = threading.Event(), []
+
+    def finish():
+        begun.set()
+        assert interrupted.wait(60)
+        done.append("finished")
+
+    def interrupt(outcome, task):
+        assert begun.wait(60)
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    interrupted, hurried = threading.Event(), Plain(ledger, ["b"])
+    hurried.note = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        drive(ledger, Plain(ledger, ["a"], finish), hurried)
+    assert done == ["finished"]
+
+
+def test_few_runs_wait_to_be_finished(ledger):
+    """Each holds its tables, so that the next begins when one of them is done."""
+    held, most = [], []
+
+    def begin(number):
+        def finish():
+            assert go_on.wait(60)
+            held.remove(number)
+
+        class Counted(Plain):
+            def steps(self):
+                held.append(number)
+                most.append(len(held))
+                if len(held) == ASIDES:
+                    go_on.set()
+                yield from super().steps()
+
+        return Counted(ledger, finish)
+
+    go_on = threading.Event()
+    drive(ledger, *(begin(number) for number in range(3 * ASIDES)))
+    assert max(most) == ASIDES
+    assert not held
