@@ -1,16 +1,21 @@
-"""`make bench`: cost ratios on one thread, each against something measured in the same process, turn by turn."""
+"""`make bench`: cost ratios on one thread, each against something measured in the same process, turn by turn; and what
+a sweep does once for all its runs.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in workers
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import attribution_cost
 import executor_cost
 import listing_cost
 import scaling_cost
+import sweep_sharing
 import torch
 
 PARTS = {
@@ -18,6 +23,7 @@ PARTS = {
     "executors": executor_cost.costs,
     "scaling": scaling_cost.costs,
     "listing": listing_cost.costs,
+    "sweep": sweep_sharing.counts,
 }
 
 

@@ -17,6 +17,7 @@ from pipeline.compose import compose_config, config_dict
 from pipeline.driver import Stopped
 from pipeline.sweep.expand import expand
 from pipeline.sweep.run import run_sweep
+from pipeline.worker import ModelRef
 
 PLAIN = ["attribution.m.method=gradcam", "attribution.random.method=random", "evaluation.bootstrap_samples=100"]
 
@@ -118,6 +119,22 @@ def test_what_runs_share_is_computed_once(base):
     assert sum(computed(job)["load_model"] for job in jobs) == computed(jobs[0])["load_model"] > 0
     assert sum(computed(job)["attribute"] for job in jobs) == computed(jobs[0])["attribute"] > 0
     assert [computed(job)["evaluate"] > 0 for job in jobs] == [True, False, True, False]
+
+
+def test_attribution_configurations_share_model_predictions_and_heads(base, monkeypatch):
+    loaded, load = [], ModelRef.load
+    monkeypatch.setattr(ModelRef, "load", lambda ref: loaded.append(ref.folder) or load(ref))
+    masks = ",".join(f'"corrupted(0.5, {seed})"' for seed in range(6))
+    own = ["heads=grammar", "attribution.own.method=mask_lrp", f"attribution.own.head_mask={masks}"]
+    jobs = record(run_sweep([*base, *own]))["jobs"]
+    assert [job["status"] for job in jobs] == ["done"] * 6
+    totals = {stage: sum(computed(job)[stage] for job in jobs) for stage in computed(jobs[0])}
+    batches = computed(jobs[0])["load_model"]
+    assert totals["load_model"] == batches > 0
+    assert totals["identify_heads"] == computed(jobs[0])["identify_heads"] > 0
+    assert totals["attribute"] <= (2 + 6) * batches  # alone it would be 3 * 6
+    assert [computed(job)["attribute"] <= batches for job in jobs] == [False, *[True] * 5]
+    assert len(loaded) == 1
 
 
 def test_a_run_of_a_sweep_has_the_bytes_of_the_run_alone(base, tmp_path):
