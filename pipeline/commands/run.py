@@ -58,10 +58,11 @@ def _add(commands: Any, name: str, summary: str, examples: str, command: Any) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Compose, validate, run; several of them with -m."""
+    parallel = _parallel(arguments)
     if arguments.multirun:
         from pipeline.sweep.run import run_sweep
 
-        return int(run_sweep(arguments.overrides, arguments.config_dir, _parallel(arguments)).exit_code)
+        return int(run_sweep(arguments.overrides, arguments.config_dir, parallel).exit_code)
     config = _config(arguments)
     from pipeline.run import run as run_experiment
 
@@ -87,6 +88,8 @@ def _parallel(arguments: argparse.Namespace) -> int | None:
     from attribution.errors import InputError
 
     wanted: int | None = arguments.max_parallel
+    if wanted is not None and not arguments.multirun:
+        raise InputError(f"error: --max-parallel {wanted} is for the runs of a sweep; add -m.")
     if wanted is not None and wanted < 1:
         raise InputError(f"error: --max-parallel {wanted} must be at least 1.")
     return wanted

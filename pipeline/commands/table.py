@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ EXAMPLES = """examples:
   headlight table last                                        the latest sweep: methods x data sets
   headlight table grid --rows method --cols model --metric log_odds
   headlight table outputs/runs/sst2 --cols metric             one run: methods x metrics
+  headlight table grid --rows model --cols dataset --method mask_lrp
   headlight table grid --cols evaluation.operator --format latex
 
-Rows and columns are method, metric, model, dataset, or any key that the sweep varied. Where several runs fall into one
-cell, it holds their mean and standard deviation.
+Rows and columns are method, metric, model, dataset, run, or any key that the sweep varied. Where several runs or
+methods fall into one cell, it holds their mean and standard deviation, and says of how many. What the table shows is
+said on standard error.
 """
 
 
@@ -30,6 +33,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--rows", default="method", metavar="KEY", help="default: method")
     parser.add_argument("--cols", metavar="KEY", help="default: dataset, or metric for one run")
     parser.add_argument("--metric", metavar="ID", help="default: the leading metric")
+    parser.add_argument("--method", metavar="LABEL", help="default: all of them")
     parser.add_argument("--format", choices=("md", "csv", "latex"), default="md")
     parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
     parser.set_defaults(command=table)
@@ -39,7 +43,7 @@ def table(arguments: argparse.Namespace) -> int:
     """Print the table."""
     from pipeline.runs import Run, resolve_run
     from pipeline.sweep.record import find_sweep
-    from pipeline.sweep.table import WRITERS, pivot, run_rows, sweep_rows
+    from pipeline.sweep.table import WRITERS, only, pivot, run_rows, sweep_rows
 
     sweep = find_sweep(arguments.sweep, arguments.root / "sweeps")
     if sweep is None:
@@ -47,5 +51,7 @@ def table(arguments: argparse.Namespace) -> int:
     else:
         records = sweep_rows(sweep)
     columns = arguments.cols or ("metric" if sweep is None else "dataset")
-    print(WRITERS[arguments.format](pivot(records, arguments.rows, columns, arguments.metric)))
+    shown = pivot(only(records, arguments.method), arguments.rows, columns, arguments.metric)
+    print(shown.title, file=sys.stderr)
+    print(WRITERS[arguments.format](shown))
     return 0

@@ -114,7 +114,19 @@ def _cell(combination: Sequence[Choice], groups: Groups) -> tuple[Cell, list[Pro
 
 
 def _excluded(config: Config, choices: Mapping[str, str]) -> str | None:
-    for entry in config.sweep.exclude:
-        if entry and all(fnmatchcase(choices.get(key, ""), str(pattern)) for key, pattern in entry.items()):
-            return "sweep.exclude: " + " ".join(f"{key}={pattern}" for key, pattern in entry.items())
-    return None
+    return next((_described(entry) for entry in config.sweep.exclude if _matches(entry, choices)), None)
+
+
+def _matches(entry: Any, choices: Mapping[str, str]) -> bool:
+    patterns = entry if isinstance(entry, Mapping) else {}  # what is no mapping is a problem that is raised later
+    return bool(patterns) and all(fnmatchcase(choices.get(key, ""), str(patterns[key])) for key in patterns)
+
+
+def _described(entry: Mapping[str, Any]) -> str:
+    return "sweep.exclude: " + " ".join(f"{key}={pattern}" for key, pattern in entry.items())
+
+
+def idle_exclusions(cells: Sequence[Cell]) -> list[str]:
+    """The entries of `sweep.exclude` that no cell matches: a slip of the pen, or of an experiment that sweeps more."""
+    entries = cells[0].config.sweep.exclude
+    return [_described(entry) for entry in entries if not any(_matches(entry, cell.choices) for cell in cells)]

@@ -32,6 +32,7 @@ def _entry(folder: Path, job: Job) -> dict[str, Any]:
         "overrides": list(job.cell.overrides),
         "status": str(job.status),
         "error": job.error,
+        "traceback": job.trace,
         "folder": os.path.relpath(result.folder, folder) if result else None,
         "seconds": round(job.seconds, 3),
         "reuse": job.run.experiment.facts.reuse if job.run else {},

@@ -22,16 +22,17 @@ from pipeline.keys import digest
 from pipeline.prepare import Prepared, prepare
 from pipeline.run import DONE, FAILED, Pool, RecordedRun, open_store, require_cluster
 from pipeline.schedule import Ledger
-from pipeline.sweep.expand import Cell, expand
+from pipeline.sweep.expand import Cell, expand, idle_exclusions
 from pipeline.sweep.job import Job, Status
 from pipeline.sweep.page import write_page
 from pipeline.sweep.record import SweepFolder, find_sweep, write_record
 from pipeline.sweep.table import sweep_rows
-from pipeline.sweep.watch import SweepWatch, watching
+from pipeline.sweep.watch import SweepWatch, summary, watching
 from pipeline.tracking import SweepTracker
 from pipeline.worker import Recent
 
 NAME = "sweep"  # of a sweep whose configuration has the default name
+LISTED = 5  # cells skipped for one reason that are listed one by one
 KEPT = 4  # prepared data sets that are kept for the next runs
 
 
@@ -50,15 +51,25 @@ def run_sweep(
     cells = expand(overrides, config_dir)
     configs = [cell.config for cell in cells if not cell.skipped]
     if not configs:
-        raise InputError("conf error: sweep: every cell is skipped:\n" + "\n".join(_skipped(cells)))
+        lines = ["every cell is skipped.", *_skipped(cells)]
+        raise InputError("\n".join(f"conf error: sweep: {line}" for line in lines))
     site = require_cluster(configs, make_progress())
-    for line in _skipped(cells):
+    for line in [*_skipped(cells), *(f"{entry} matches no cell" for entry in idle_exclusions(cells))]:
         print(line, file=sys.stderr)
     return _Sweep(cells, configs[0], list(overrides), site).execute(max_parallel)
 
 
 def _skipped(cells: Sequence[Cell]) -> list[str]:
-    return [f"skipped: {cell.label}: {cell.skipped}" for cell in cells if cell.skipped]
+    """A line for each cell that is not run, or for each reason where it has many cells."""
+    labels: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.skipped:
+            labels.setdefault(cell.skipped, []).append(cell.label)
+    return [
+        f"skipped: {label}: {reason}"
+        for reason, those in labels.items()
+        for label in (those if len(those) <= LISTED else [f"{len(those)} cells"])
+    ]
 
 
 class _Sweep:
@@ -70,7 +81,7 @@ class _Sweep:
         self.created = _now()
 
     def execute(self, max_parallel: int | None) -> SweepResult:
-        """Drive the jobs; the record is written after each of them."""
+        """Drive the jobs, and write down what became of them."""
         ledger = Ledger(open_store(self.config))
         tracking = SweepTracker(self.config.tracking, root=self.root, sweep_id=self.key, name=self.name)
         with ExitStack() as stack:
@@ -79,12 +90,12 @@ class _Sweep:
             tracker.start()
             folder = claim_folder(self.root / "sweeps", self.name, self.key).path
             jobs: list[Job] = []
-            watch = stack.enter_context(watching(jobs))
-            jobs += self._jobs(ledger, tracker, pool, watch)
             budget = Budget(self.config.budget, pool)
             try:
-                flows = (job for job in jobs if job.run)
-                Driver(flows, ledger, watch, pool.start, budget.spend, max_parallel).run()
+                with watching(jobs) as watch:
+                    jobs += self._jobs(ledger, tracker, pool, watch)
+                    flows = (job for job in jobs if job.run)
+                    Driver(flows, ledger, watch, pool.start, budget.spend, max_parallel).run()
             finally:
                 write_record(folder, self._about(), jobs)
             return self._finish(folder, jobs, tracker)
@@ -119,6 +130,7 @@ class _Sweep:
         page = write_page(written)
         failed = [job for job in jobs if job.status is Status.FAILED]
         self._log(written, tracker, jobs)
+        print(summary(jobs), file=sys.stderr)
         print(f"report: {page}")
         if address := tracker.address():
             print(f"mlflow: {address}")

@@ -15,24 +15,29 @@ from pipeline.runs import Run
 from pipeline.standing import higher_is_better, leading_metric
 from pipeline.sweep.record import SweepFolder
 
-Record = dict[str, Any]  # method, metric, value, low, high, n, model, dataset, and what was swept
+Record = dict[str, Any]  # run, method, metric, value, low, high, n, model, dataset, and what was swept
 FORMATS = ("md", "csv", "latex")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of a table: one run's mean with its interval, or the mean over several runs with their deviation."""
+    """A cell of a table: one mean with its interval, or that of several runs or methods with their deviation."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    deviation: float | None = None
     runs: int = 1
+    methods: int = 1
 
     @property
     def text(self) -> str:
         """`0.540 [0.522, 0.558]`, or `0.540 ± 0.010 (3 runs)`."""
-        if self.runs > 1:
-            return f"{self.value:.3f} ± {self.high or 0:.3f} ({self.runs} runs)"
+        if self.deviation is not None:
+            counts = [
+                f"{count} {noun}" for count, noun in ((self.methods, "methods"), (self.runs, "runs")) if count > 1
+            ]
+            return f"{self.value:.3f} ± {self.deviation:.3f} ({' in '.join(counts)})"
         bounds = f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None and self.high is not None else ""
         return f"{self.value:.3f}{bounds}"
 
@@ -66,22 +71,30 @@ def sweep_rows(sweep: SweepFolder) -> list[Record]:
 
 def run_rows(run: Run) -> list[Record]:
     """A record for each method and metric of a run."""
-    about = {name: (run.manifest.get(name) or {}).get("name") for name in ("model", "dataset")}
+    about: Record = {"run": run.folder.name}
+    about |= {name: (run.manifest.get(name) or {}).get("name") for name in ("model", "dataset")}
     kept = ("method", "metric", "value", "low", "high", "n")
     rows = run.table("metrics").to_pylist()
     return [{**about, **{key: row[key] for key in kept}} for row in rows if row["against"] is None]
+
+
+def only(records: Sequence[Record], method: str | None) -> list[Record]:
+    """The records of one method, or all of them."""
+    if method is not None:
+        _require("--method", method, [record["method"] for record in records])
+    return [record for record in records if method in (None, record["method"])]
 
 
 def pivot(records: Sequence[Record], rows: str, columns: str, metric: str | None = None) -> Pivot:
     """The table of a metric, or of all metrics where these are its rows or columns."""
     for name in (rows, columns):
         _require("--rows/--cols", name, [key for record in records for key in record if key not in _NUMBERS])
-    chosen, title = list(records), f"all metrics, {rows} x {columns}"
+    chosen, title = list(records), f"all metrics, {rows} by {columns}"
     if "metric" not in (rows, columns):
         metrics = list(dict.fromkeys(record["metric"] for record in records))
         metric = metric or leading_metric(metrics)
         _require("--metric", str(metric), metrics)
-        chosen, title = [record for record in records if record["metric"] == metric], f"{metric}, {rows} x {columns}"
+        chosen, title = [record for record in records if record["metric"] == metric], f"{metric}, {rows} by {columns}"
     return _arranged(chosen, rows, columns, title)
 
 
@@ -106,13 +119,12 @@ def _arranged(records: Sequence[Record], rows: str, columns: str, title: str) ->
 
 
 def _entry(group: Sequence[Record]) -> Entry | None:
-    values = [record["value"] for record in group if record["value"] is not None and math.isfinite(record["value"])]
-    if not values:
-        return None
-    if len(values) > 1:
-        return Entry(fmean(values), None, stdev(values), len(values))
-    first = next(record for record in group if record["value"] == values[0])
-    return Entry(values[0], first["low"], first["high"])
+    finite = [record for record in group if record["value"] is not None and math.isfinite(record["value"])]
+    if len(finite) < 2:
+        return Entry(finite[0]["value"], finite[0]["low"], finite[0]["high"]) if finite else None
+    values = [record["value"] for record in finite]
+    runs, methods = (len({record[name] for record in finite}) for name in ("run", "method"))
+    return Entry(fmean(values), deviation=stdev(values), runs=runs, methods=methods)
 
 
 def _best(records: Sequence[Record], entries: Mapping[tuple[str, str], Entry], column: str, columns: str) -> str | None:
@@ -144,9 +156,10 @@ def comma_separated(table: Pivot) -> str:
     """One line for each entry with full numbers, for programs."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([table.corner, "column", "value", "low", "high", "runs"])
+    numbers = ("value", "low", "high", "deviation", "methods", "runs")
+    writer.writerow([table.corner, "column", *numbers])
     for (row, column), entry in table.entries.items():
-        writer.writerow([row, column, entry.value, entry.low, entry.high, entry.runs])
+        writer.writerow([row, column, *(getattr(entry, name) for name in numbers)])
     return out.getvalue().rstrip("\n")
 
 

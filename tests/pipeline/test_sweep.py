@@ -15,7 +15,7 @@ from attribution.errors import InputError
 from pipeline.cli import main
 from pipeline.compose import compose_config, config_dict
 from pipeline.driver import Stopped
-from pipeline.sweep.expand import expand
+from pipeline.sweep.expand import expand, idle_exclusions
 from pipeline.sweep.run import run_sweep
 from pipeline.worker import ModelRef
 
@@ -87,6 +87,13 @@ def test_excluded_cells_and_missing_checkpoints_are_skipped(base, model):
     assert cells[0].skipped is None
     assert cells[0].config.model.path == str(model)
     assert cells[1].skipped == "model.checkpoints has none for the data set second. It has some for first."
+
+
+def test_exclusions_that_exclude_nothing_are_said(base):
+    cells = expand([*base, "seed=1,2", "sweep.exclude=[{seed:2},{sede:1},{seed:7}]"])
+    assert idle_exclusions(cells) == ["sweep.exclude: sede=1", "sweep.exclude: seed=7"]
+    with pytest.raises(InputError, match="is not a list of cells"):
+        expand([*base, "seed=1,2", "sweep.exclude=[seed]"])
 
 
 def test_parameters_of_an_experiment_file(base, tmp_path):
@@ -163,8 +170,19 @@ def test_a_failed_run_stops_no_other_and_is_listed(base, tmp_path, capsys):
     assert [job["status"] for job in record(result)["jobs"]] == ["failed", "done"]
     out = capsys.readouterr()
     assert any(line.startswith("failed: dataset.path=") and "empty.tsv" in line for line in out.err.splitlines())
+    assert out.err.splitlines()[-2] == "sweep: 1 failed, 1 done"
     page = (result.folder / "report.html").read_text()
     assert "1 of 2 runs are done" in page
+
+
+def test_the_record_says_where_an_unexpected_error_came_from(base, monkeypatch):
+    def broken(folder, **options):
+        raise ZeroDivisionError("no report")
+
+    monkeypatch.setattr("pipeline.run.build_report", broken)
+    [job] = record(run_sweep([*base, "seed=1"]))["jobs"]
+    assert (job["status"], job["error"]) == ("failed", "ZeroDivisionError: no report")
+    assert "in broken" in job["traceback"]
 
 
 def test_a_sweep_that_is_stopped_goes_on(base, monkeypatch):
@@ -190,7 +208,14 @@ def test_a_spent_budget_stops_with_exit_5(base, capsys):
 def test_nothing_is_started_where_every_cell_is_skipped(base, capsys):
     assert main(["run", "-m", *base, "seed=1,2", "sweep.exclude=[{seed:'*'}]"]) == 4
     assert "every cell is skipped" in capsys.readouterr().err
+    assert main(["run", "-m", *base, "seed=range(0,9)", "sweep.exclude=[{seed:'*'}]"]) == 4
+    assert "conf error: sweep: skipped: 9 cells: sweep.exclude: seed=*" in capsys.readouterr().err.splitlines()
     assert not Path("outputs").exists()
+
+
+def test_a_limit_on_parallel_runs_is_for_sweeps(base, capsys):
+    assert main(["run", "--max-parallel", "2", *base]) == 4
+    assert "--max-parallel 2 is for the runs of a sweep; add -m." in capsys.readouterr().err
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -208,9 +233,17 @@ def test_tables_of_a_sweep_and_of_a_run(base, capsys):
     assert f"{own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]" in lines[2]
     assert main(["table", "grid", "--format", "csv"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0] == "method,column,value,low,high,runs"
+    assert table[0] == "method,column,value,low,high,deviation,methods,runs"
     assert table[1].startswith("m,reviews,")
-    assert table[1].endswith(",2")
+    assert table[1].endswith(",1,2")
+    assert main(["table", "grid", "--rows", "model", "--cols", "evaluation.operator"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("(2 methods)") == 2
+    assert shown.err == "aopc, model by evaluation.operator\n"
+    assert main(["table", "grid", "--rows", "dataset", "--cols", "metric"]) == 0
+    assert capsys.readouterr().out.count("(2 methods in 2 runs)") == 4
+    assert main(["table", "grid", "--rows", "model", "--cols", "evaluation.operator", "--method", "m"]) == 0
+    assert f"{own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]" in capsys.readouterr().out
     assert main(["table", "grid.operator-unk", "--format", "latex"]) == 0
     assert r"\begin{tabular}{lrrrr}" in capsys.readouterr().out
     assert main(["table", "grid", "--metric", "aopcc"]) == 4
