@@ -134,11 +134,11 @@ def check(driver: DriverProcess, peace: Peace) -> None:
 
 
 def gaps(hits: Sequence[Hit], times: Sequence[float]) -> list[tuple[Hit, float]]:
-    """The longest time without a result after each fault and before the next."""
+    """The longest time without a result between each fault and the next; what is left of it is the next one's."""
     ends = [*(hit.at for hit in hits[1:]), float("inf")]
     pairs = list(itertools.pairwise(times))
     return [
-        (hit, max((b - max(a, hit.at) for a, b in pairs if b > hit.at and a < end), default=0.0))
+        (hit, max((min(b, end) - max(a, hit.at) for a, b in pairs if b > hit.at and a < end), default=0.0))
         for hit, end in zip(hits, ends, strict=True)
     ]
 

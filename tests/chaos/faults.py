@@ -32,7 +32,7 @@ class Disturber:
         return FAULTS[fault](self)
 
     def wait_until_whole(self) -> None:
-        """Wait until the nodes that were lost are back, and have their workers if the driver has not ended."""
+        """Wait until the nodes that were lost are back, and their workers have started if the driver has not ended."""
         while self._returning:
             self._returning.pop().join()
         while not self.driver.is_done() and len(self._workers()) < self.cluster.size:
@@ -83,12 +83,12 @@ class Disturber:
         self._returning[-1].start()
 
     def _workers(self) -> list[tuple[int, int]]:
-        """(node, pid) of the workers that are up."""
+        """(node, pid) of the workers that have started."""
         return [
             (node, pid)
             for node in range(1, self.cluster.size + 1)
             for pid in self.cluster.pids(node)
-            if pid not in self._gone and _title(pid).startswith("ray::RayWorker")
+            if pid not in self._gone and _is_worker(_title(pid))
         ]
 
 
@@ -99,6 +99,11 @@ FAULTS: dict[str, Callable[[Disturber], str | None]] = {
     "driver": Disturber.kill_driver,
 }
 LONGEST_GAP_S = {"worker": 10.0, "node": 10.0, "partition": 20.0, "driver": 30.0}
+
+
+def _is_worker(title: str) -> bool:
+    """Ray names a process by what it does, and while it starts by the constructor."""
+    return title.startswith("ray::RayWorker") and not title.startswith("ray::RayWorker.__init__")
 
 
 def _title(pid: int) -> str:
