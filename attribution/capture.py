@@ -29,6 +29,7 @@ class Need(Flag):
     ATTENTION_GRADIENT = auto()
     TOP_ATTENTION_GRADIENT = auto()  # of the last layer alone
     HIDDEN_GRADIENT = auto()
+    EMBEDDING_GRADIENT = auto()  # at the word embeddings
     RELEVANCE = auto()  # at the attention of every layer
     TOP_RELEVANCE = auto()  # at the attention of the last layer alone
     INPUT_RELEVANCE = auto()  # at what enters the first block
@@ -36,7 +37,7 @@ class Need(Flag):
     AH_LN = auto()  # modified gradient at the word embeddings
 
 
-GRADIENTS = Need.ATTENTION_GRADIENT | Need.TOP_ATTENTION_GRADIENT | Need.HIDDEN_GRADIENT
+GRADIENTS = Need.ATTENTION_GRADIENT | Need.TOP_ATTENTION_GRADIENT | Need.HIDDEN_GRADIENT | Need.EMBEDDING_GRADIENT
 UNMASKED_RELEVANCE = Need.RELEVANCE | Need.TOP_RELEVANCE | Need.INPUT_RELEVANCE
 BACKWARDS = GRADIENTS | UNMASKED_RELEVANCE | Need.MASKED_RELEVANCE | Need.AH_LN
 
@@ -46,6 +47,7 @@ class Gradients(NamedTuple):
 
     attention: list[Tensor | None]  # L x [B, H, N, N]
     hidden: list[Tensor | None]  # L x [B, N, D], at what enters each block
+    embeddings: Tensor | None = None  # [B, N, E], at what the word embeddings give
 
 
 class Relevance(NamedTuple):
@@ -162,9 +164,11 @@ class Capture:
         """True gradients, all in one backward."""
         attention = _asked(self.trace.attention, self.needs, Need.ATTENTION_GRADIENT, Need.TOP_ATTENTION_GRADIENT)
         hidden = self.trace.hidden if Need.HIDDEN_GRADIENT in self.needs else []
-        found = self.trace.backward(GRADIENT, self.part.gradient, [*attention, *hidden])
+        words = [self.trace.embeddings] if Need.EMBEDDING_GRADIENT in self.needs else []
+        found = self.trace.backward(GRADIENT, self.part.gradient, [*attention, *hidden, *words])
         unasked: list[Tensor | None] = [None] * (len(self.trace.attention) - len(attention))
-        return Gradients(unasked + found[: len(attention)], found[len(attention) :])
+        below = found[len(attention) :]
+        return Gradients(unasked + found[: len(attention)], below[: len(hidden)], below[-1] if words else None)
 
     @cached_property
     def relevance(self) -> Relevance:
