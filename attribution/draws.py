@@ -31,14 +31,17 @@ def uniform(keys: Tensor, *axes: int | Tensor) -> Tensor:
 def normal(keys: Tensor, *axes: int | Tensor) -> Tensor:
     """Standard normal float64 [B, *axes], by Box and Muller."""
     radius = (-2 * (1 - uniform(_mix(keys + 1), *axes)).log()).sqrt()
-    return radius * (2 * math.pi * uniform(_mix(keys + 2), *axes)).cos()
+    angle = 2 * math.pi * uniform(_mix(keys + 2), *axes)
+    return radius * angle.cos()
 
 
 def ranks(keys: Tensor, members: Tensor, *axes: int | Tensor) -> Tensor:
     """Place of each member in a random order: [B, *axes, U] for `members` bool [B, U]; the others come last."""
     between = [1] * len(axes)
     outside = ~members.view(len(members), *between, -1)
-    return uniform(keys, *axes, members.shape[1]).masked_fill(outside, torch.inf).argsort(-1, stable=True).argsort(-1)
+    return (
+        uniform(keys, *axes, members.shape[1]).masked_fill(outside, torch.inf).argsort(dim=-1, stable=True).argsort(-1)
+    )
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -16,7 +16,13 @@ from attribution.model.inputs import Inputs
 if TYPE_CHECKING:
     from attribution.model.adapter import ModelAdapter
 
-OPERATORS = {"mask": "mask_id", "delete": None, "unk": "unk_id", "pad": "pad_id"}  # in order of preference
+OPERATORS = {  # in order of preference; operators with a token put it in place
+    "mask": "mask_id",
+    "delete": None,
+    "unk": "unk_id",
+    "pad": "pad_id",
+    "attention_mask_out": None,  # the token stays where it is, and no token attends to it
+}
 BUCKET_STEPS = ((32, 4), (128, 8), (256, 16))  # rows up to this length are padded to a multiple of this
 LONGEST_STEP = 32
 SHORT = 16  # the few very short rows would mostly be filler in a full pass
@@ -83,9 +89,12 @@ def available_operators(adapter: ModelAdapter) -> list[str]:
 def refusal(adapter: ModelAdapter, operator: str) -> str | None:
     """Why an operator does not work on this model; None where it does."""
     token = OPERATORS[operator]
-    if token is None:
+    if operator == "delete":
         moves = adapter.task == "question_answering"
         return "deleting tokens would move the positions that question answering explains" if moves else None
+    if token is None:
+        hides = adapter.causal or adapter.is_qa
+        return "it would hide the position that decoders and question answering are read at" if hides else None
     if getattr(adapter, token) is None:
         return f"the tokenizer has no {operator} token"
     if adapter.causal and getattr(adapter, token) == adapter.pad_id:
@@ -221,21 +230,33 @@ def _copies(adapter: ModelAdapter, base: Inputs, perturbation: Perturbation, mar
     operator = resolve_operator(adapter, perturbation.operator)
     rows, touched, token = perturbation.rows, perturbation.touched, OPERATORS[operator]
     extent = _extent(base.attention_mask)[rows]
-    keep = extent & ~touched if token is None else extent
-    lengths = keep.sum(1)
-    if not bool(lengths.all()):
-        raise InputError(f"operator={operator}: a text would have no token left; perturb fewer tokens")
     ids = base.input_ids[rows] if token is None else base.input_ids[rows].masked_fill(touched, getattr(adapter, token))
+    keep, ids = _without(adapter, extent, touched, ids) if operator == "delete" else (extent, ids)
+    lengths = keep.sum(1)
     fields = {"input_ids": _packed(ids, keep, _fill(adapter)["input_ids"])}
     for name in ("attention_mask", "token_type_ids"):
         if (value := getattr(base, name)) is not None:
             fields[name] = _packed(value[rows], keep, 0)
+    if operator == "attention_mask_out":
+        fields["attention_mask"] *= _packed((~touched).long(), keep, 0)
+        if not bool(fields["attention_mask"][:, 0].all()):
+            raise InputError(f"operator={operator}: the first token, which is read out, cannot be hidden")
     if base.position_ids is not None:  # numbered anew: the i-th token left gets the i-th position
         within = torch.arange(keep.shape[1], device=keep.device) < lengths[:, None]
         fields["position_ids"] = _packed(base.position_ids[rows], extent, 0) * within
     own = marks.to(rows.device).rows(rows)
     moved = own if own.positions is None else replace(own, positions=_moved(own.positions, keep))
     return _Copies(Inputs(**{name: value.int() for name, value in fields.items()}), lengths, moved)
+
+
+def _without(adapter: ModelAdapter, extent: Tensor, touched: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """What is kept where the touched are deleted, and the ids; for a decoder the empty text is its start token."""
+    keep = extent & ~touched
+    empty = ~keep.any(1, keepdim=True)
+    if bool(empty.any()) and adapter.start_id is None:
+        raise InputError("operator=delete: a text would have no token left; perturb fewer tokens")
+    first = extent & (extent.cumsum(1) == 1)
+    return keep | (empty & first), ids if adapter.start_id is None else ids.masked_fill(empty, adapter.start_id)
 
 
 def _extent(attention_mask: Tensor) -> Tensor:

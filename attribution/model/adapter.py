@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attribution.errors import InputError
 from attribution.model.attention import Taps, own_attention
 from attribution.model.families import family_of
-from attribution.model.inputs import Inputs
+from attribution.model.inputs import ABOUT_TEXT, Inputs
 
 HEADS = {"ForSequenceClassification": "classification", "ForQuestionAnswering": "question_answering"}
 
@@ -38,6 +38,7 @@ class ModelAdapter:
         self.pad_id = self._token("pad")
         self.mask_id = self._token("mask")
         self.unk_id = self._token("unk")
+        self.start_id = self._token("bos") if self.causal else None  # what a decoder reads where there is no text
         # An unknown or masked word is a word of the text: it may be explained and perturbed.
         special = set(getattr(tokenizer, "all_special_ids", [])) - {self.unk_id, self.mask_id}
         self._special_ids = torch.tensor(sorted(special), dtype=torch.long)
@@ -110,9 +111,7 @@ class ModelAdapter:
         return aligned.attention_mask.sum(1) - 1
 
     def _arguments(self, aligned: Inputs) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            name: value for name, value in aligned.present().items() if name != "special_tokens_mask"
-        }
+        arguments: dict[str, Any] = {name: value for name, value in aligned.present().items() if name not in ABOUT_TEXT}
         if self.family.positions_after_padding and aligned.position_ids is None:
             # Counted from the input ids otherwise, so that a token replaced by the pad id would move all that follow.
             first = self.model.config.pad_token_id + 1
