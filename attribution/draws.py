@@ -11,12 +11,11 @@ _ODD = 0x9E3779B97F4A7C1  # steps far apart between neighbouring counters
 _BITS = 53  # of a float64
 
 
-def example_keys(input_ids: Tensor, visible: Tensor, seed: int, stream: int = 0) -> Tensor:
-    """A key [B] of each row's visible tokens and their places, the seed, and which draw of a method it is for."""
+def example_keys(input_ids: Tensor, visible: Tensor, seed: int) -> Tensor:
+    """A key [B] of each row's visible tokens and their places, and of the seed."""
     position = torch.arange(input_ids.shape[1], device=input_ids.device)
     row = (_mix(input_ids * 1_000_003 + position) * visible).sum(1)
-    key = row + _mix(torch.full_like(row, seed))
-    return _mix(key + stream) if stream else key
+    return row + _mix(torch.full_like(row, seed))
 
 
 def uniform(keys: Tensor, *axes: int | Tensor) -> Tensor:
@@ -25,7 +24,7 @@ def uniform(keys: Tensor, *axes: int | Tensor) -> Tensor:
     for axis in axes:
         index = torch.arange(axis, device=keys.device) if isinstance(axis, int) else axis
         mixed = _mix(mixed[..., None] + index * _ODD)
-    return _shifted(mixed, 64 - _BITS).to(torch.float64) / 2**_BITS
+    return _shifted(mixed, 64 - _BITS).to(torch.float64) / float(1 << _BITS)
 
 
 def normal(keys: Tensor, *axes: int | Tensor) -> Tensor:

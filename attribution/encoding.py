@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from attribution.explanation import Explanation
 from attribution.model.adapter import ModelAdapter
 from attribution.model.inputs import Inputs
 from attribution.targets import TargetLike, parts
-from attribution.words import token_word_ids, words_of
+from attribution.words import join_fields, sentence_ids, token_word_ids, words_of
 
 LEVELS = ("token", "word")
 
@@ -57,12 +57,20 @@ def tokenize(adapter: ModelAdapter, texts: Sequence[str | tuple[str, str]], max_
     rows = [(pairs[i], encoding, int(n)) for i, (encoding, n) in enumerate(_lengths(encoded, inputs))]
     return Tokenized(
         pairs,
-        inputs,
+        _with_units(inputs, [(pair, encoding) for pair, encoding, _ in rows]),
         [encoding.tokens[:n] for _, encoding, n in rows],
         [_word_ids(pair, encoding)[:n] for pair, encoding, n in rows],
         [_fields(encoding)[:n] for _, encoding, n in rows],
         [encoding.offsets[:n] for _, encoding, n in rows],
     )
+
+
+def _with_units(inputs: Inputs, rows: Sequence[tuple[tuple[str, str | None], Encoding]]) -> Inputs:
+    """The batch with the word and sentence of each token over the whole input."""
+    fields = torch.tensor([_fields(encoding) for _, encoding in rows])
+    words = torch.tensor([_word_ids(pair, encoding) for pair, encoding in rows])
+    sentences = [sentence_ids(_fields(encoding), encoding.offsets, pair) for pair, encoding in rows]
+    return replace(inputs, word_ids=join_fields(words, fields), sentence_ids=torch.tensor(sentences))
 
 
 def _lengths(encoded: BatchEncoding, inputs: Inputs) -> Iterator[tuple[Encoding, int]]:

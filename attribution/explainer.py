@@ -19,7 +19,7 @@ from attribution.encoding import explanations_of, tokenize
 from attribution.errors import InputError
 from attribution.explanation import Explanation
 from attribution.methods import Method
-from attribution.methods.registry import check_parameters, method_of
+from attribution.methods.registry import canonical, check_parameters, method_of
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
 from attribution.relevance.node import AbsoluteWeights
@@ -91,13 +91,15 @@ class Explainer:
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         special_tokens_mask: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        sentence_ids: Tensor | None = None,
         output: str = "logit",
         **params: Any,
     ) -> Tensor:
         """Scores [B, N] of one method, [B, T, N] for several targets; padding, on either side, scores 0.
 
-        input_ids, attention_mask, token_type_ids, position_ids, special_tokens_mask: [B, N]. Dtype: float32, or the
-        model's if wider. target: see `Target`; None is the predicted class, or the predicted span.
+        input_ids and what belongs to them: [B, N], see `Inputs`; word_ids and sentence_ids for methods with `unit`.
+        Dtype: float32, or the model's if wider. target: see `Target`; None is the predicted class or span.
         """
         return self.scores_many(
             input_ids,
@@ -107,6 +109,8 @@ class Explainer:
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             special_tokens_mask=special_tokens_mask,
+            word_ids=word_ids,
+            sentence_ids=sentence_ids,
             output=output,
         )[method]
 
@@ -120,6 +124,8 @@ class Explainer:
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         special_tokens_mask: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        sentence_ids: Tensor | None = None,
         output: str = "logit",
     ) -> dict[str, Tensor]:
         """Scores of several methods from one shared capture, by label; see `scores`."""
@@ -131,6 +137,8 @@ class Explainer:
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             special_tokens_mask=special_tokens_mask,
+            word_ids=word_ids,
+            sentence_ids=sentence_ids,
             output=output,
         )
         return {label: each.scores for label, each in scored.items()}
@@ -145,6 +153,8 @@ class Explainer:
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         special_tokens_mask: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        sentence_ids: Tensor | None = None,
         output: str = "logit",
     ) -> dict[str, Scored]:
         """As `scores_many`, with what else the methods know of each example: facts by name, [B] or [B, T]."""
@@ -155,6 +165,8 @@ class Explainer:
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             special_tokens_mask=special_tokens_mask,
+            word_ids=word_ids,
+            sentence_ids=sentence_ids,
         )
         self._check(inputs)
         targets, several = self._targets(target)
@@ -176,7 +188,8 @@ class Explainer:
         batch = tokenize(self.adapter, texts, max_length)
         present: dict[str, Any] = dict(batch.inputs.present())
         scores = self.scores(**present, method=method, target=target, **params)
-        return explanations_of(self.adapter, batch, scores, method=method, params=params, target=target, level=level)
+        about: dict[str, Any] = {"method": canonical(method), "params": params, "target": target, "level": level}
+        return explanations_of(self.adapter, batch, scores, **about)
 
     def _targets(self, target: TargetLike | Sequence[TargetLike]) -> tuple[list[TargetLike], bool]:
         if isinstance(target, Tensor) and target.ndim == 2 and not self.adapter.is_qa:

@@ -93,7 +93,7 @@ def refusal(adapter: ModelAdapter, operator: str) -> str | None:
         moves = adapter.task == "question_answering"
         return "deleting tokens would move the positions that question answering explains" if moves else None
     if token is None:
-        hides = adapter.causal or adapter.is_qa
+        hides = adapter.causal or adapter.task == "question_answering"
         return "it would hide the position that decoders and question answering are read at" if hides else None
     if getattr(adapter, token) is None:
         return f"the tokenizer has no {operator} token"

@@ -15,6 +15,8 @@ from attribution.errors import InputError
 _REDUCTIONS = {"sum": "sum", "mean": "mean", "max": "amax"}
 AGGREGATIONS = (*_REDUCTIONS, "signed_max")
 
+_SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s)|\n")
+
 Span = tuple[int, int]
 
 
@@ -63,6 +65,21 @@ def _without_spaces(span: Span, text: str) -> Span:
     piece = text[span[0] : span[1]]
     start = span[0] + len(piece) - len(piece.lstrip())
     return start, start + len(piece.strip())
+
+
+def sentence_ids(fields: Sequence[int], offsets: Sequence[Span], texts: Sequence[str | None]) -> list[int]:
+    """Sentence of each token [N] over the whole input, -1 for special tokens (field -1).
+
+    A sentence ends after `.`, `!`, `?` or an ellipsis, closing quotes and brackets included, before a space, and at the
+    end of a line or of a text; abbreviations are not known.
+    """
+    ends = [[match.end() for match in _SENTENCE_END.finditer(text or "")] for text in texts]
+    starts = [sum(len(known) + 1 for known in ends[:field]) for field in range(len(texts))]
+    found = []
+    for field, offset in zip(fields, offsets, strict=True):
+        begin = _without_spaces(offset, texts[field] or "")[0] if field >= 0 else 0
+        found.append(-1 if field < 0 else starts[field] + bisect_right(ends[field], begin))
+    return found
 
 
 def join_fields(word_ids: Tensor, field_ids: Tensor) -> Tensor:

@@ -269,8 +269,8 @@ def model(task="classification", causal=False, mask_id=MASK, pad_id=PAD, unk_id=
 
 
 OPERATORS_OF = [
-    (model(), ["mask", "delete", "unk", "pad"]),
-    (model(mask_id=None), ["delete", "unk", "pad"]),
+    (model(), ["mask", "delete", "unk", "pad", "attention_mask_out"]),
+    (model(mask_id=None), ["delete", "unk", "pad", "attention_mask_out"]),
     (model("question_answering"), ["mask", "unk", "pad"]),
     (model(causal=True, mask_id=None, unk_id=9), ["delete", "unk"]),
     (model(causal=True, mask_id=None, unk_id=PAD), ["delete"]),  # GPT-2, padded with its end-of-text token
