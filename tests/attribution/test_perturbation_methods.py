@@ -160,9 +160,7 @@ def test_a_token_that_is_the_baseline_adds_nothing(bert, method):
     given = {"methods": {"m": {"method": method, "operator": "pad"}}, "target": 1, "special_tokens_mask": SPECIAL}
     scores = bert.scores_many(ids, VISIBLE, **given)["m"]
     least = scores[0, 1:8].abs().median()
-    assert scores[0, 2].abs() < (
-        0.1 * least if method == "kernel_shap" else 1e-12
-    )  # a regression on samples is not exact
+    assert scores[0, 2].abs() < (0.1 * least if method == "kernel_shap" else 1e-12)
     assert scores[1, 2].abs() < 1e-12
 
 

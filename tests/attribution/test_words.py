@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from attribution.errors import InputError
-from attribution.words import Word, aggregate, join_fields, token_word_ids, words_of
+from attribution.words import Word, aggregate, join_fields, sentence_ids, token_word_ids, words_of
 
 TEXT = "An unhappy cat, isn't it?"
 CORPUS = [TEXT, "an unhappy dog and a happy cat", "it isn't a cat", "is it an unhappy cat?"]
@@ -111,3 +113,28 @@ def test_second_text_continues_the_ids_of_the_first():
     words = torch.tensor([[-1, 0, 0, 1, -1, 0, 1, -1], [-1, 0, -1, 0, 1, 1, -1, -1]])
     fields = torch.tensor([[-1, 0, 0, 0, -1, 1, 1, -1], [-1, 0, -1, 1, 1, 1, -1, -1]])
     assert join_fields(words, fields).tolist() == [[-1, 0, 0, 1, -1, 2, 3, -1], [-1, 0, -1, 1, 2, 2, -1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("It rains. Stay in!", ["It rains.", "Stay in!"]),
+        ("No end here", ["No end here"]),
+        ("3.5 of 5... 'Fine.' she said?  Yes", ["3.5 of 5...", "'Fine.'", "she said?", "Yes"]),
+        ("one\ntwo", ["one", "two"]),
+    ],
+)
+def test_sentences_end_at_stops_before_spaces_and_at_lines(text, sentences):
+    offsets = [(m.start(), m.end()) for m in re.finditer(r"\S", text)]
+    found = sentence_ids([0] * len(offsets), offsets, (text, None))
+    groups: dict[int, str] = {}
+    for sentence, (start, end) in zip(found, offsets, strict=True):
+        groups[sentence] = groups.get(sentence, "") + text[start:end]
+    assert list(groups.values()) == [sentence.replace(" ", "") for sentence in sentences]
+
+
+def test_sentences_of_a_pair_are_numbered_on_and_special_tokens_have_none():
+    offsets = [(0, 0), (0, 2), (2, 3), (0, 0), (0, 1), (0, 0)]
+    found = sentence_ids([-1, 0, 0, -1, 1, -1], offsets, ("Hi.", "B"))
+    assert [s < 0 for s in found] == [True, False, False, True, False, True]
+    assert found[1] == found[2] < found[4]
