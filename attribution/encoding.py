@@ -55,22 +55,18 @@ def tokenize(adapter: ModelAdapter, texts: Sequence[str | tuple[str, str]], max_
     )
     inputs = Inputs.from_mapping(encoded)
     rows = [(pairs[i], encoding, int(n)) for i, (encoding, n) in enumerate(_lengths(encoded, inputs))]
+    words = [_word_ids(pair, encoding) for pair, encoding, _ in rows]
+    sentences = [sentence_ids(_fields(encoding), encoding.offsets, pair) for pair, encoding, _ in rows]
+    fields = torch.tensor([_fields(encoding) for _, encoding, _ in rows])
+    units = {"word_ids": join_fields(torch.tensor(words), fields), "sentence_ids": torch.tensor(sentences)}
     return Tokenized(
         pairs,
-        _with_units(inputs, [(pair, encoding) for pair, encoding, _ in rows]),
+        replace(inputs, **units),
         [encoding.tokens[:n] for _, encoding, n in rows],
-        [_word_ids(pair, encoding)[:n] for pair, encoding, n in rows],
+        [ids[:n] for ids, (_, _, n) in zip(words, rows, strict=True)],
         [_fields(encoding)[:n] for _, encoding, n in rows],
         [encoding.offsets[:n] for _, encoding, n in rows],
     )
-
-
-def _with_units(inputs: Inputs, rows: Sequence[tuple[tuple[str, str | None], Encoding]]) -> Inputs:
-    """The batch with the word and sentence of each token over the whole input."""
-    fields = torch.tensor([_fields(encoding) for _, encoding in rows])
-    words = torch.tensor([_word_ids(pair, encoding) for pair, encoding in rows])
-    sentences = [sentence_ids(_fields(encoding), encoding.offsets, pair) for pair, encoding in rows]
-    return replace(inputs, word_ids=join_fields(words, fields), sentence_ids=torch.tensor(sentences))
 
 
 def _lengths(encoded: BatchEncoding, inputs: Inputs) -> Iterator[tuple[Encoding, int]]:

@@ -15,6 +15,7 @@ from attribution import Explainer, InputError
 from attribution.asking import Scored
 from pipeline.diff import diff_runs
 from pipeline.execution import make_progress
+from pipeline.plan import describe_plan
 from pipeline.report import build_report
 from pipeline.run import run
 from pipeline.runs import Run
@@ -74,6 +75,13 @@ def test_facts_have_columns_and_what_is_unknown_is_null(folder):
         assert row["facts"] == [{"name": "steps", "value": 4.0}]
     assert all(row["backwards"] is None and row["forwards"] <= 22 for row in rows_of(folder, "words"))
     assert all(row[name] is None for row in rows_of(folder, "plain") for name in (*FACTS, "facts"))
+
+
+def test_the_plan_tells_what_methods_ask_for(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = describe_plan(load_config([*tiny_overrides(model, tmp_path), *METHODS]))
+    assert "words: up to 2 + n_samples forwards and 0 backwards more for a text (n_samples=20)" in plan
+    assert "plain:" not in plan
 
 
 def test_units_are_those_that_explain_takes(folder, model):
