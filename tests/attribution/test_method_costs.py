@@ -51,7 +51,7 @@ def test_no_more_is_asked_for_than_the_registry_says(explainer, name, given, mon
 
 
 def test_every_asking_method_is_covered():
-    modules = ("attribution.methods.gradients", "attribution.methods.perturbation")
+    modules = ("attribution.methods.paths", "attribution.methods.perturbation")
     assert set(SETTINGS) == {name for name in ASKING if METHODS[name].readout.__module__ in modules}
 
 
