@@ -26,14 +26,18 @@ BATCH_TOKENS_ELSEWHERE = 8192
 
 @dataclass(frozen=True)
 class Marks:
-    """Integers of each row: `positions` [R, T] are columns and move along with the text, `labels` [R, U] stay."""
+    """Integers of each row: `positions` [R, T] are columns and move along with the text, `labels` [R, U] stay.
+
+    `reads` [R, P] are the columns whose next token is asked for; a deleted one gives way to the last left before it.
+    """
 
     positions: Tensor | None = None
     labels: Tensor | None = None
+    reads: Tensor | None = None
 
     def present(self) -> dict[str, Tensor]:
         """The fields that are set, by name."""
-        return {name: value for name in ("positions", "labels") if (value := getattr(self, name)) is not None}
+        return {name: value for name in ("positions", "labels", "reads") if (value := getattr(self, name)) is not None}
 
     def rows(self, index: Tensor) -> Marks:
         """Those of the rows selected by `index`."""
@@ -110,6 +114,24 @@ def read_classes(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
     """Logits [R, C] with their log-probabilities: [R, 2, C], float32 or wider."""
     wide = _widen(logits)
     return torch.stack((wide, wide.log_softmax(-1)), 1)
+
+
+def read_labels(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
+    """Logits [R, C] of labels that do not exclude each other, with the logarithms of their sigmoids: [R, 2, C]."""
+    wide = _widen(logits)
+    return torch.stack((wide, F.logsigmoid(wide)), 1)
+
+
+def read_next_tokens(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
+    """Logits [R, 1, V] at the tokens `labels` [R, 1] alone, with their log-probabilities: [R, 2, 1]."""
+    assert marks.labels is not None
+    wide = _widen(logits[:, 0])
+    return torch.stack((wide, wide.log_softmax(-1)), 1).gather(2, marks.labels[:, None].expand(-1, 2, -1))
+
+
+def read_best_tokens(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
+    """The two likeliest next tokens of logits [R, 1, V], the likeliest first: [R, 2]."""
+    return logits[:, 0].topk(2, dim=-1).indices
 
 
 def read_span(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
@@ -235,6 +257,7 @@ def _copies(adapter: ModelAdapter, base: Inputs, perturbation: Perturbation, mar
         fields["position_ids"] = _packed(base.position_ids[rows], extent, 0) * within
     own = marks.to(rows.device).rows(rows)
     moved = own if own.positions is None else replace(own, positions=_moved(own.positions, keep))
+    moved = moved if own.reads is None else replace(moved, reads=_last_before(own.reads, keep))
     return _Copies(Inputs(**{name: value.int() for name, value in fields.items()}), lengths, moved)
 
 
@@ -258,6 +281,14 @@ def _moved(positions: Tensor, keep: Tensor) -> Tensor:
     return (keep.cumsum(1) - 1).gather(1, positions)
 
 
+def _last_before(columns: Tensor, keep: Tensor) -> Tensor:
+    """Where the last kept token is that stands at or before each of the columns [R, P], once the kept are packed."""
+    left = (keep.cumsum(1) - 1).gather(1, columns)
+    if bool((left < 0).any()):
+        raise InputError("target: every token before an explained one would be deleted; perturb fewer tokens")
+    return left
+
+
 def _run(adapter: ModelAdapter, copies: _Copies, read: Read, batch_tokens: int) -> tuple[Tensor, PassCounts]:
     widths = bucket_widths(copies.lengths, _position_limit(adapter))
     order, values, n_positions = [], [], 0
@@ -276,7 +307,8 @@ def _run(adapter: ModelAdapter, copies: _Copies, read: Read, batch_tokens: int) 
 @torch.no_grad()
 def _read_pass(adapter: ModelAdapter, copies: _Copies, width: int, read: Read) -> Tensor:
     batch = copies.batch(width, _fill(adapter)).to(adapter.device)
-    return read(adapter.logits(batch), batch, copies.marks.to(adapter.device))
+    marks = copies.marks.to(adapter.device)
+    return read(adapter.logits(batch, marks.reads), batch, marks)
 
 
 def _fill(adapter: ModelAdapter) -> dict[str, int]:

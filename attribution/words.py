@@ -1,4 +1,4 @@
-"""From tokens to words: which tokens make a word, and one score per word."""
+"""From tokens to words and sentences: which tokens make one, and one score for each."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from attribution.errors import InputError
 
 _REDUCTIONS = {"sum": "sum", "mean": "mean", "max": "amax"}
 AGGREGATIONS = (*_REDUCTIONS, "signed_max")
+
+# A sentence ends behind closing punctuation, with its quotes and brackets, before a space; and at an empty line.
+_SENTENCE_END = re.compile(r"""[.!?\u2026]+["'\u2019\u201d)\]]*(?=\s)|[\u3002\uff01\uff1f]+|\n\s*\n""")
 
 Span = tuple[int, int]
 
@@ -41,6 +44,29 @@ def token_word_ids(word_ids: Sequence[int | None], offsets: Sequence[Span], text
     ends = [run.end() for run in re.finditer(r"\S+", text)]
     starts = [_without_spaces(offset, text)[0] for offset in offsets]
     return [-1 if word < 0 else bisect_right(ends, start) for word, start in zip(ids, starts, strict=True)]
+
+
+def sentence_spans(text: str) -> list[Span]:
+    """Characters (start, end) of each sentence; all of the text but spaces between sentences is in one of them.
+
+    By punctuation alone: an abbreviation before a space ends a sentence, too.
+    """
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)] + [len(text)]
+    spans = [_without_spaces(span, text) for span in zip([0, *ends], ends, strict=False)]
+    return [span for span in spans if span[0] < span[1]]
+
+
+def token_sentence_ids(word_ids: Sequence[int], offsets: Sequence[Span], text: str) -> list[int]:
+    """Sentence of each token [N], that in which its word begins; -1 for special tokens."""
+    ends = [end for _, end in sentence_spans(text)]
+    starts = {word: offset[0] for word, offset in reversed(list(zip(word_ids, offsets, strict=True)))}
+    begins = {word: _first_character(start, text) for word, start in starts.items()}
+    return [-1 if word < 0 else min(bisect_right(ends, begins[word]), len(ends) - 1) for word in word_ids]
+
+
+def _first_character(start: int, text: str) -> int:
+    """The first place from `start` on that is no space."""
+    return len(text) - len(text[start:].lstrip())
 
 
 def words_of(word_ids: Sequence[int], offsets: Sequence[Span], text: str) -> list[Word]:

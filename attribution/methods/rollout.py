@@ -20,12 +20,15 @@ def rollout(matrices: Tensor) -> Tensor:
 
 
 def residual_rollout_row(maps: Sequence[Tensor], position: Tensor) -> Tensor:
-    """Row `position` [B] of the rollout of row-normalised (map + identity), maps L x [B, N, N]. Returns [B, N].
+    """Row `position` of the rollout of row-normalised (map + identity), maps L x [B, N, N]. Returns [B, N].
+
+    position: [B], or the weights [B, N] of a mean of rows.
 
     One row is carried from the top layer down, and without its identity part: with a map of row sum r the normalised
     matrix is I + E, E = (map - r I) / (1 + r), so that maps of 1e-6 keep their digits in float32.
     """
-    start = torch.zeros_like(maps[0][:, 0]).scatter_(1, position[:, None], 1)
+    nowhere = torch.zeros_like(maps[0][:, 0])
+    start = position.to(nowhere) if position.ndim == 2 else nowhere.scatter_(1, position[:, None], 1)
     change = torch.zeros_like(start)
     for matrix in reversed(maps):
         total = matrix.sum(-1)
