@@ -17,7 +17,7 @@ from attribution.explanation import Explanation
 from attribution.model.adapter import ModelAdapter
 from attribution.model.inputs import Inputs
 from attribution.targets import Target, TargetLike, as_target, next_token_columns, parts
-from attribution.words import AGGREGATIONS, aggregate, token_sentence_ids, token_word_ids, words_of
+from attribution.words import AGGREGATIONS, aggregate, sentence_ids, token_word_ids, words_of
 
 LEVELS = ("token", "word", "sentence")
 
@@ -148,11 +148,11 @@ def _units(
         return tokens, ids, offsets, scores[: len(tokens)]
     units: list[tuple[str, int, tuple[int, int], float]] = []
     values = torch.tensor(scores[: len(ids)], dtype=torch.float64)
+    ids = sentence_ids(batch.fields[row], offsets, batch.texts[row]) if level == "sentence" else ids
     for field, text in enumerate(batch.texts[row]):
         if text is None:
             continue
         inside = [word if batch.fields[row][i] == field else -1 for i, word in enumerate(ids)]
-        inside = token_sentence_ids(inside, offsets, text) if level == "sentence" else inside
         totals = aggregate(values, torch.tensor(inside), aggregation).tolist()
         for word in words_of(inside, offsets, text):
             own = inside[word.tokens[0]]

@@ -15,8 +15,7 @@ from attribution.errors import InputError
 _REDUCTIONS = {"sum": "sum", "mean": "mean", "max": "amax"}
 AGGREGATIONS = (*_REDUCTIONS, "signed_max")
 
-# A sentence ends behind closing punctuation, with its quotes and brackets, before a space; and at an empty line.
-_SENTENCE_END = re.compile(r"""[.!?\u2026]+["'\u2019\u201d)\]]*(?=\s)|[\u3002\uff01\uff1f]+|\n\s*\n""")
+_SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s)|\n")
 
 Span = tuple[int, int]
 
@@ -46,29 +45,6 @@ def token_word_ids(word_ids: Sequence[int | None], offsets: Sequence[Span], text
     return [-1 if word < 0 else bisect_right(ends, start) for word, start in zip(ids, starts, strict=True)]
 
 
-def sentence_spans(text: str) -> list[Span]:
-    """Characters (start, end) of each sentence; all of the text but spaces between sentences is in one of them.
-
-    By punctuation alone: an abbreviation before a space ends a sentence, too.
-    """
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)] + [len(text)]
-    spans = [_without_spaces(span, text) for span in zip([0, *ends], ends, strict=False)]
-    return [span for span in spans if span[0] < span[1]]
-
-
-def token_sentence_ids(word_ids: Sequence[int], offsets: Sequence[Span], text: str) -> list[int]:
-    """Sentence of each token [N], that in which its word begins; -1 for special tokens."""
-    ends = [end for _, end in sentence_spans(text)]
-    starts = {word: offset[0] for word, offset in reversed(list(zip(word_ids, offsets, strict=True)))}
-    begins = {word: _first_character(start, text) for word, start in starts.items()}
-    return [-1 if word < 0 else min(bisect_right(ends, begins[word]), len(ends) - 1) for word in word_ids]
-
-
-def _first_character(start: int, text: str) -> int:
-    """The first place from `start` on that is no space."""
-    return len(text) - len(text[start:].lstrip())
-
-
 def words_of(word_ids: Sequence[int], offsets: Sequence[Span], text: str) -> list[Word]:
     """The words of one text in the order of their ids; tokens with id -1 belong to none."""
     members: dict[int, list[int]] = {}
@@ -89,6 +65,21 @@ def _without_spaces(span: Span, text: str) -> Span:
     piece = text[span[0] : span[1]]
     start = span[0] + len(piece) - len(piece.lstrip())
     return start, start + len(piece.strip())
+
+
+def sentence_ids(fields: Sequence[int], offsets: Sequence[Span], texts: Sequence[str | None]) -> list[int]:
+    """Sentence of each token [N] over the whole input, -1 for special tokens (field -1).
+
+    A sentence ends after `.`, `!`, `?` or an ellipsis, closing quotes and brackets included, before a space, and at the
+    end of a line or of a text; abbreviations are not known.
+    """
+    ends = [[match.end() for match in _SENTENCE_END.finditer(text or "")] for text in texts]
+    starts = [sum(len(known) + 1 for known in ends[:field]) for field in range(len(texts))]
+    found = []
+    for field, offset in zip(fields, offsets, strict=True):
+        begin = _without_spaces(offset, texts[field] or "")[0] if field >= 0 else 0
+        found.append(-1 if field < 0 else starts[field] + bisect_right(ends[field], begin))
+    return found
 
 
 def join_fields(word_ids: Tensor, field_ids: Tensor) -> Tensor:
