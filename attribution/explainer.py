@@ -25,7 +25,7 @@ from attribution.model.inputs import Inputs
 from attribution.relevance.node import AbsoluteWeights
 from attribution.targets import Part, TargetLike, in_aligned_columns, next_token_columns, parts
 
-MethodLike = str | Mapping[str, Any]
+MethodLike = str | Method | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Request:
 
     @classmethod
     def of(cls, spec: MethodLike) -> Request:
-        """From a method id, or a mapping {method: id, **parameters}."""
-        given = {"method": spec} if isinstance(spec, str) else dict(spec)
+        """From a method id, a method, or a mapping {method: id, **parameters}."""
+        given = {"method": spec} if isinstance(spec, (str, Method)) else dict(spec)
         if "method" not in given:
             raise InputError(f"a method is an id or a mapping with the key 'method', not {given}")
         method = method_of(given.pop("method"))
@@ -250,6 +250,8 @@ class Explainer:
     def _add(self, total: dict[str, Scored], label: str, found: Tensor | Scored, visible: Tensor) -> None:
         """Add a part's scores [b, N], 0 on padding, and its facts to those of its target."""
         own = found if isinstance(found, Scored) else Scored(found, {})
+        if own.scores.shape != visible.shape:
+            raise ValueError(f"{label} returned scores {list(own.scores.shape)} for rows {list(visible.shape)}")
         scores, before = own.scores.to(self.adapter.score_dtype) * visible, total.get(label)
         if before is None:
             total[label] = Scored(scores, own.facts)

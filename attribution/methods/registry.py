@@ -73,8 +73,10 @@ def register(
     return enter
 
 
-def method_of(id: str) -> Method:
-    """The method of that id; raises `InputError` with the nearest names."""
+def method_of(id: str | Method) -> Method:
+    """The method of that id; raises `InputError` with the nearest names. A method that is not registered is itself."""
+    if isinstance(id, Method):
+        return id
     if id in METHODS:
         return METHODS[id]
     near = difflib.get_close_matches(id, METHODS, n=1)

@@ -87,6 +87,18 @@ def test_shared_blocks_run_as_often_as_the_model_is_deep():
     assert first is not third
 
 
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_attention_rows_sum_to_one_on_either_side_of_padding(name):
+    adapter = Explainer(tiny_model(name)).adapter
+    ids = tokens(adapter.model)
+    right = adapter.attentions(Inputs.of(ids, MASK))
+    left = adapter.attentions(Inputs.of(ids.roll(3, 1), MASK.roll(3, 1)))
+    assert [a.shape for a in right] == [(2, adapter.n_heads, 9, 9)] * adapter.n_layers
+    for a, b in zip(right, left, strict=True):
+        torch.testing.assert_close(a[1, :, :6].sum(-1), torch.ones(adapter.n_heads, 6).double(), rtol=0, atol=1e-6)
+        torch.testing.assert_close(b[1, :, 3:, 3:], a[1, :, :6, :6], rtol=0, atol=1e-9)
+
+
 def test_local_attention_is_local():
     model = tiny_model("modernbert")
     layers = Explainer(model).adapter.attentions(Inputs.of(IDS[:1]))
