@@ -22,6 +22,7 @@ LENGTHS = (9, 5, 7)
 # single precision here and there, and other shapes of a batch are summed in another order.
 TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 SINGLE = 5e-3  # scores of a model in single precision against the same in double
+FLOOR = 1e-6  # and by how much at any rate: scores may be nothing but rounding, as x times g through a normalisation is
 TARGETS: dict[str, tuple[TargetLike, TargetLike]] = {
     "classification": (0, 1), "question_answering": ("start", "end"), "next_token": (7, 8),
 }  # fmt: skip
@@ -128,7 +129,7 @@ class _Bench:
     def tolerance(self, label: str, share: float | None = None) -> float:
         """How far this method's scores may move."""
         dtype = self.explainer.adapter.dtype
-        return float(self.plain[label].abs().max()) * (share or TOLERANCES[dtype]) + 1e-9
+        return float(self.plain[label].abs().max()) * (share or TOLERANCES[dtype]) + FLOOR
 
 
 Found = Iterator[tuple[str, str]]

@@ -252,7 +252,7 @@ class Explainer:
         own = found if isinstance(found, Scored) else Scored(found, {})
         if own.scores.shape != visible.shape:
             raise ValueError(f"{label} returned scores {list(own.scores.shape)} for rows {list(visible.shape)}")
-        scores, before = own.scores.to(self.adapter.score_dtype) * visible, total.get(label)
+        scores, before = own.scores.detach().to(self.adapter.score_dtype) * visible, total.get(label)
         if before is None:
             total[label] = Scored(scores, own.facts)
         else:

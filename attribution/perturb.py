@@ -92,8 +92,8 @@ def refusal(adapter: ModelAdapter, operator: str) -> str | None:
         return "deleting tokens would move the positions that question answering explains" if moves else None
     if getattr(adapter, token) is None:
         return f"the tokenizer has no {operator} token"
-    if adapter.causal and getattr(adapter, token) == adapter.pad_id:
-        return "a decoder reads its last token that is not padding, so padding in place would move the read-out"
+    if adapter.causal and adapter.task == "classification" and getattr(adapter, token) == adapter.pad_id:
+        return "a decoder's classifier reads its last token that is not padding, so padding in place would move the read-out"
     return None
 
 
