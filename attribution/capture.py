@@ -184,7 +184,7 @@ class Capture:
 
         A layer's own mask thins only what reaches lower layers: its map is taken before the gate.
         """
-        key = hash(head_mask.cpu().numpy().tobytes())
+        key = hash(head_mask.double().cpu().numpy().tobytes())  # NumPy knows no bfloat16
         if key not in self._masked:
             self._masked[key] = self._relevance(head_mask, Need.RELEVANCE)
         return self._masked[key]

@@ -20,7 +20,7 @@ from attribution.targets import TargetLike
 LENGTHS = (9, 5, 7)
 # How far scores may move, as a share of the largest, where the mathematics says that they do not: stock models cast to
 # single precision here and there, and other shapes of a batch are summed in another order.
-TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+TOLERANCES = {torch.float64: 1e-5, torch.float32: 5e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 SINGLE = 5e-3  # scores of a model in single precision against the same in double
 FLOOR = 1e-6  # and by how much at any rate: scores may be nothing but rounding, as x times g through a normalisation is
 TARGETS: dict[str, tuple[TargetLike, TargetLike]] = {

@@ -6,11 +6,12 @@ import re
 
 import pytest
 import torch
+from conformance_results import spec as quick
 from conformance_results import verdicts
 from tiny_models import TINY_MODELS, tiny_model
 
 from attribution import METHODS, Explainer, InputError, Inputs, Target
-from attribution.conformance import check_method
+from attribution.conformance import check_method, check_methods
 from attribution.methods import Method, Need
 from attribution.methods.registry import register
 
@@ -26,6 +27,13 @@ def test_every_method_conforms_or_says_why_not(name):
     found = verdicts(name)
     assert {method: verdict.problems for method, verdict in found.items() if verdict.problems} == {}
     assert sum(verdict.conforms for verdict in found.values()) > len(found) / 2
+
+
+@pytest.mark.parametrize("name", ["bert", "modernbert", "llama"])
+def test_every_method_conforms_in_bfloat16(name):
+    model = tiny_model(name, torch.bfloat16, layers=2)
+    found = check_methods({method: quick(method) for method in METHODS}, model)
+    assert {method: verdict.problems for method, verdict in found.items() if verdict.problems} == {}
 
 
 def spec(method):
