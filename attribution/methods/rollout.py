@@ -22,10 +22,10 @@ def rollout(matrices: Tensor) -> Tensor:
 def residual_rollout_row(maps: Sequence[Tensor], position: Tensor) -> Tensor:
     """Row `position` of the rollout of row-normalised (map + identity), maps L x [B, N, N]. Returns [B, N].
 
-    position: [B], or the weights [B, N] of a mean of rows.
+    position: [B], or the weights [B, N] of a mean of rows. Computed in float32 or wider.
 
     One row is carried from the top layer down, and without its identity part: with a map of row sum r the normalised
-    matrix is I + E, E = (map - r I) / (1 + r), so that maps of 1e-6 keep their digits in float32, the least that is computed in.
+    matrix is I + E, E = (map - r I) / (1 + r), so that maps of 1e-6 keep their digits in float32.
     """
     wide = torch.promote_types(maps[0].dtype, torch.float32)
     nowhere = torch.zeros_like(maps[0][:, 0], dtype=wide)
