@@ -19,16 +19,24 @@ class ReadOut(Enum):
 
 
 @dataclass(frozen=True)
+class FeedForward:
+    """Where the parts of a feed-forward branch are, as paths inside its block."""
+
+    inward: tuple[str, ...]  # projections into its width; of a gated one first that of what is activated
+    activation: str
+    outward: str  # projection back to the block's width
+
+
+@dataclass(frozen=True)
 class Block:
     """Where the parts of a block are, as paths inside it."""
 
     value: str  # projection to the values
     output: str  # projection of the mixed values of all heads, back to the block's width
     attention_norm: str
+    mlp: tuple[str, ...]  # run one after the other, without normalisation and residual
     mlp_norm: str
-    inward: tuple[str, ...]  # projections into the feed-forward width: of a gated one first what is activated
-    activation: str
-    outward: str  # projection back
+    feed_forward: FeedForward
     norm_first: bool = False  # normalises what enters a branch; else the sum that leaves it
     fused: bool = False  # `value` holds query, key and value side by side, each a third
 
@@ -68,64 +76,29 @@ def _pooling(config: Any) -> ReadOut:
 
 
 BERT_BLOCK = Block(
-    value="attention.self.value",
-    output="attention.output.dense",
-    attention_norm="attention.output.LayerNorm",
-    mlp_norm="output.LayerNorm",
-    inward=("intermediate.dense",),
-    activation="intermediate.intermediate_act_fn",
-    outward="output.dense",
-)
+    "attention.self.value", "attention.output.dense", "attention.output.LayerNorm", ("intermediate", "output.dense"),
+    "output.LayerNorm", FeedForward(("intermediate.dense",), "intermediate.intermediate_act_fn", "output.dense"),
+)  # fmt: skip
 DISTILBERT_BLOCK = Block(
-    value="attention.v_lin",
-    output="attention.out_lin",
-    attention_norm="sa_layer_norm",
-    mlp_norm="output_layer_norm",
-    inward=("ffn.lin1",),
-    activation="ffn.activation",
-    outward="ffn.lin2",
-)
+    "attention.v_lin", "attention.out_lin", "sa_layer_norm", ("ffn",), "output_layer_norm",
+    FeedForward(("ffn.lin1",), "ffn.activation", "ffn.lin2"),
+)  # fmt: skip
 ALBERT_BLOCK = Block(
-    value="attention.value",
-    output="attention.dense",
-    attention_norm="attention.LayerNorm",
-    mlp_norm="full_layer_layer_norm",
-    inward=("ffn",),
-    activation="activation",
-    outward="ffn_output",
-)
+    "attention.value", "attention.dense", "attention.LayerNorm", ("ffn", "activation", "ffn_output"),
+    "full_layer_layer_norm", FeedForward(("ffn",), "activation", "ffn_output"),
+)  # fmt: skip
 MODERNBERT_BLOCK = Block(
-    value="attn.Wqkv",
-    output="attn.Wo",
-    attention_norm="attn_norm",
-    mlp_norm="mlp_norm",
-    inward=("mlp.Wi",),  # activated half and gate side by side
-    activation="mlp.act",
-    outward="mlp.Wo",
-    norm_first=True,
-    fused=True,
-)
+    "attn.Wqkv", "attn.Wo", "attn_norm", ("mlp",), "mlp_norm", FeedForward(("mlp.Wi",), "mlp.act", "mlp.Wo"),
+    norm_first=True, fused=True,
+)  # fmt: skip
 GPT2_BLOCK = Block(
-    value="attn.c_attn",
-    output="attn.c_proj",
-    attention_norm="ln_1",
-    mlp_norm="ln_2",
-    inward=("mlp.c_fc",),
-    activation="mlp.act",
-    outward="mlp.c_proj",
-    norm_first=True,
-    fused=True,
-)
+    "attn.c_attn", "attn.c_proj", "ln_1", ("mlp",), "ln_2", FeedForward(("mlp.c_fc",), "mlp.act", "mlp.c_proj"),
+    norm_first=True, fused=True,
+)  # fmt: skip
 LLAMA_BLOCK = Block(
-    value="self_attn.v_proj",
-    output="self_attn.o_proj",
-    attention_norm="input_layernorm",
-    mlp_norm="post_attention_layernorm",
-    inward=("mlp.gate_proj", "mlp.up_proj"),
-    activation="mlp.act_fn",
-    outward="mlp.down_proj",
-    norm_first=True,
-)
+    "self_attn.v_proj", "self_attn.o_proj", "input_layernorm", ("mlp",), "post_attention_layernorm",
+    FeedForward(("mlp.gate_proj", "mlp.up_proj"), "mlp.act_fn", "mlp.down_proj"), norm_first=True,
+)  # fmt: skip
 
 
 def _decoder(layers: str, block: Block, final_norm: str, *norms: str) -> Family:

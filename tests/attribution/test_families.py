@@ -58,8 +58,10 @@ def test_blocks_rebuilt_from_their_paths_are_the_models(name):
     run = trace(adapter, Inputs.of(tokens(model), MASK), Need.NOTHING, AbsoluteWeights())
     paths = adapter.family.block
     for number, module in enumerate(adapter.layers()[:-1]):
-        part = {field: attrgetter(getattr(paths, field))(module) for field in ("value", "output", "attention_norm")}
-        part |= {field: attrgetter(getattr(paths, field))(module) for field in ("mlp_norm", "activation", "outward")}
+        part = {field: attrgetter(getattr(paths, field))(module) for field in ("value", "output")}
+        part |= {field: attrgetter(getattr(paths, field))(module) for field in ("attention_norm", "mlp_norm")}
+        branch = paths.feed_forward
+        part |= {field: attrgetter(getattr(branch, field))(module) for field in ("activation", "outward")}
         entering, attention = run.hidden[number], run.attention[number]
         values = linear(part["value"], part["attention_norm"](entering) if paths.norm_first else entering)
         values = values.chunk(3, -1)[2] if paths.fused else values
@@ -68,11 +70,15 @@ def test_blocks_rebuilt_from_their_paths_are_the_models(name):
         values = values.repeat_interleave(adapter.n_heads // values.shape[1], 1)
         z = linear(part["output"], (attention @ values).transpose(1, 2).flatten(2)) + entering
         middle = part["mlp_norm"](z) if paths.norm_first else part["attention_norm"](z)
-        inner = torch.cat([linear(attrgetter(path)(module), middle) for path in paths.inward], -1)
+        inner = torch.cat([linear(attrgetter(path)(module), middle) for path in branch.inward], -1)
         hidden, *gate = inner.split(linear_width(part["outward"]), -1)
         hidden = part["activation"](hidden) * (gate[0] if gate else 1)
-        leaving = linear(part["outward"], hidden) + (z if paths.norm_first else middle)
+        fed = linear(part["outward"], hidden)
+        leaving = fed + (z if paths.norm_first else middle)
         leaving = leaving if paths.norm_first else part["mlp_norm"](leaving)
+        for path in paths.mlp:
+            middle = attrgetter(path)(module)(middle)
+        torch.testing.assert_close(middle, fed, rtol=0, atol=CAST)
         torch.testing.assert_close(leaving[MASK == 1], run.hidden[number + 1][MASK == 1], rtol=0, atol=CAST)
 
 
