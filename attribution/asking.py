@@ -58,6 +58,7 @@ class Surroundings:
     adapter: ModelAdapter
     inputs: Inputs
     max_tokens: int
+    columns: Tensor | None = None  # [B, P] positions whose next token is explained
 
 
 def conduct(around: Surroundings, asking: Sequence[tuple[Part, Asking]]) -> tuple[list[Tensor | Scored], PassCounts]:
@@ -97,11 +98,13 @@ def perturbed_values(
     widths, chosen = [part.chosen.shape[1] for part in parts], torch.cat([part.chosen for part in parts], 1)
 
     def read(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
-        choices = torch.cat(list(marks.present().values()), 1).split_with_sizes(widths, 1)
+        own = marks.labels if marks.positions is None else marks.positions
+        assert own is not None
+        choices = own.split_with_sizes(widths, 1)
         attended = batch.attention_mask.bool()
-        return torch.stack([part.value(logits, attended, own) for part, own in zip(parts, choices, strict=True)], 1)
+        return torch.stack([part.value(logits, attended, each) for part, each in zip(parts, choices, strict=True)], 1)
 
-    marks = Marks(labels=chosen) if parts[0].end is None else Marks(positions=chosen)
+    marks = Marks(labels=chosen, reads=around.columns) if parts[0].end is None else Marks(positions=chosen)
     results, counts = run_perturbed(around.adapter, around.inputs, [ask for _, ask in asks], read, marks=marks)
     return [result[:, column[id(part)]] for result, (part, _) in zip(results, asks, strict=True)], counts
 
@@ -129,7 +132,7 @@ def _value(around: Surroundings, part: Part, rows: Tensor, embeddings: Tensor) -
     """What is explained of rows [R], read from these embeddings: [R]; differentiable where gradients are recorded."""
     inputs = around.inputs.rows(rows)
     with frozen(around.adapter.model), embedded_as(around.adapter, embeddings.to(around.adapter.dtype)):
-        logits = around.adapter.forward(inputs)
+        logits = around.adapter.forward(inputs, None if around.columns is None else around.columns[rows])
     return part.value(logits, inputs.attention_mask.bool(), part.chosen[rows])
 
 

@@ -88,8 +88,13 @@ def register(
     return enter
 
 
-def method_of(id: str) -> Method:
-    """The method of that id or alias; raises `InputError` with the nearest name."""
+def method_of(id: str | Method) -> Method:
+    """The method of that id or alias; raises `InputError` with the nearest name.
+
+    A method that is not registered is itself.
+    """
+    if isinstance(id, Method):
+        return id
     if canonical(id) in METHODS:
         return METHODS[canonical(id)]
     near = difflib.get_close_matches(id, [*METHODS, *ALIASES], n=1)

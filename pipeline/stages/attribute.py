@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from attribution.asking import Scored
+from attribution.methods.plugins import ORIGINS
 from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
 from pipeline.keys import digest
@@ -24,8 +25,12 @@ Targets = tuple[int, ...] | tuple[tuple[int, int], ...]
 def key_of(
     setting: Setting, batch: MicroBatch, method: Mapping[str, Any], targets: Targets, options: Mapping[str, Any]
 ) -> str:
-    """Key of one method's scores of a microbatch; `method` is its id and resolved parameters."""
-    return setting.key(STAGE, method=method, targets=targets, options=options, **content_of(batch))
+    """Key of one method's scores of a microbatch; `method` is its id and resolved parameters.
+
+    The code of a method from another package is not among the sources of the stage: its version stands for it.
+    """
+    origin = {"plugin": ORIGINS[method["method"]]} if method["method"] in ORIGINS else {}
+    return setting.key(STAGE, method=method, targets=targets, options=options, **origin, **content_of(batch))
 
 
 def task_of(

@@ -23,9 +23,9 @@ LENGTHS = (5, 11, 18, 9)
 class Recorder(ModelAdapter):
     """An adapter that remembers the shape of every pass."""
 
-    def logits(self, inputs):
+    def logits(self, inputs, columns=None):
         self.shapes = [*getattr(self, "shapes", []), inputs.shape]
-        return super().logits(inputs)
+        return super().logits(inputs, columns)
 
 
 def bert(kind=BertForSequenceClassification, dtype=torch.float64):
