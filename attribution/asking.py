@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attribution.model.adapter import ModelAdapter, frozen
 from attribution.model.inputs import Inputs
-from attribution.perturb import Marks, PassCounts, Perturbation, run_perturbed
+from attribution.perturb import Marks, PassCounts, Perturbation, default_batch_tokens, run_perturbed
 from attribution.targets import Part
 
 
@@ -39,7 +39,15 @@ class Scored:
     facts: dict[str, Tensor]
 
 
-Ask = Perturbation | Gradients  # the answer to a perturbation: values [R] of what is explained
+@dataclass(frozen=True)
+class Values:
+    """Ask for what is explained, [R], where `embeddings` [R, N, E] replace the word embeddings of rows [R]."""
+
+    rows: Tensor
+    embeddings: Tensor
+
+
+Ask = Perturbation | Gradients | Values  # the answer to a perturbation: values [R] of what is explained
 Asking = Generator[Ask, Any, Tensor | Scored]
 
 
@@ -50,6 +58,7 @@ class Surroundings:
     adapter: ModelAdapter
     inputs: Inputs
     max_tokens: int
+    columns: Tensor | None = None  # [B, P] positions whose next token is explained
 
 
 def conduct(around: Surroundings, asking: Sequence[tuple[Part, Asking]]) -> tuple[list[Tensor | Scored], PassCounts]:
@@ -72,7 +81,7 @@ def conduct(around: Surroundings, asking: Sequence[tuple[Part, Asking]]) -> tupl
 def _answered(around: Surroundings, asks: dict[int, tuple[Part, Ask]]) -> tuple[dict[int, Any], PassCounts]:
     copies = {index: (part, ask) for index, (part, ask) in asks.items() if isinstance(ask, Perturbation)}
     answers: dict[int, Any] = {
-        index: _gradients(around, part, ask) for index, (part, ask) in asks.items() if isinstance(ask, Gradients)
+        index: _embedded(around, part, ask) for index, (part, ask) in asks.items() if not isinstance(ask, Perturbation)
     }
     if not copies:
         return answers, PassCounts()
@@ -89,29 +98,42 @@ def perturbed_values(
     widths, chosen = [part.chosen.shape[1] for part in parts], torch.cat([part.chosen for part in parts], 1)
 
     def read(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
-        choices = torch.cat(list(marks.present().values()), 1).split_with_sizes(widths, 1)
+        own = marks.labels if marks.positions is None else marks.positions
+        assert own is not None
+        choices = own.split_with_sizes(widths, 1)
         attended = batch.attention_mask.bool()
-        return torch.stack([part.value(logits, attended, own) for part, own in zip(parts, choices, strict=True)], 1)
+        return torch.stack([part.value(logits, attended, each) for part, each in zip(parts, choices, strict=True)], 1)
 
-    marks = Marks(labels=chosen) if parts[0].end is None else Marks(positions=chosen)
+    marks = Marks(labels=chosen, reads=around.columns) if parts[0].end is None else Marks(positions=chosen)
     results, counts = run_perturbed(around.adapter, around.inputs, [ask for _, ask in asks], read, marks=marks)
     return [result[:, column[id(part)]] for result, (part, _) in zip(results, asks, strict=True)], counts
 
 
-def _gradients(around: Surroundings, part: Part, ask: Gradients) -> tuple[Tensor, Tensor]:
-    size = max(1, around.max_tokens // ask.embeddings.shape[1])
+def _embedded(around: Surroundings, part: Part, ask: Gradients | Values) -> Any:
+    """The answer to an ask about embeddings, in passes that keep the device busy and no larger."""
+    size = max(1, min(around.max_tokens, default_batch_tokens(around.adapter)) // ask.embeddings.shape[1])
     chunks = zip(torch.split(ask.rows, size), torch.split(ask.embeddings, size), strict=True)
+    if isinstance(ask, Values):
+        with torch.no_grad():
+            return torch.cat([_value(around, part, rows, embeddings) for rows, embeddings in chunks])
     values, gradients = zip(*(_gradient(around, part, rows, embeddings) for rows, embeddings in chunks), strict=True)
     return torch.cat(values), torch.cat(gradients)
 
 
 def _gradient(around: Surroundings, part: Part, rows: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    leaf, inputs = embeddings.detach().requires_grad_(), around.inputs.rows(rows)
-    with frozen(around.adapter.model), torch.enable_grad(), embedded_as(around.adapter, leaf):
-        logits = around.adapter.forward(inputs)
-        values = part.value(logits, inputs.attention_mask.bool(), part.chosen[rows])
+    leaf = embeddings.detach().to(around.adapter.dtype).requires_grad_()
+    with torch.enable_grad():
+        values = _value(around, part, rows, leaf)
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
     return values.detach(), gradient
+
+
+def _value(around: Surroundings, part: Part, rows: Tensor, embeddings: Tensor) -> Tensor:
+    """What is explained of rows [R], read from these embeddings: [R]; differentiable where gradients are recorded."""
+    inputs = around.inputs.rows(rows)
+    with frozen(around.adapter.model), embedded_as(around.adapter, embeddings.to(around.adapter.dtype)):
+        logits = around.adapter.forward(inputs, None if around.columns is None else around.columns[rows])
+    return part.value(logits, inputs.attention_mask.bool(), part.chosen[rows])
 
 
 @contextmanager

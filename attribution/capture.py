@@ -29,6 +29,7 @@ class Need(Flag):
     ATTENTION_GRADIENT = auto()
     TOP_ATTENTION_GRADIENT = auto()  # of the last layer alone
     HIDDEN_GRADIENT = auto()
+    EMBEDDING_GRADIENT = auto()  # at the word embeddings
     RELEVANCE = auto()  # at the attention of every layer
     TOP_RELEVANCE = auto()  # at the attention of the last layer alone
     INPUT_RELEVANCE = auto()  # at what enters the first block
@@ -36,7 +37,7 @@ class Need(Flag):
     AH_LN = auto()  # modified gradient at the word embeddings
 
 
-GRADIENTS = Need.ATTENTION_GRADIENT | Need.TOP_ATTENTION_GRADIENT | Need.HIDDEN_GRADIENT
+GRADIENTS = Need.ATTENTION_GRADIENT | Need.TOP_ATTENTION_GRADIENT | Need.HIDDEN_GRADIENT | Need.EMBEDDING_GRADIENT
 UNMASKED_RELEVANCE = Need.RELEVANCE | Need.TOP_RELEVANCE | Need.INPUT_RELEVANCE
 BACKWARDS = GRADIENTS | UNMASKED_RELEVANCE | Need.MASKED_RELEVANCE | Need.AH_LN
 
@@ -46,6 +47,7 @@ class Gradients(NamedTuple):
 
     attention: list[Tensor | None]  # L x [B, H, N, N]
     hidden: list[Tensor | None]  # L x [B, N, D], at what enters each block
+    embeddings: Tensor | None = None  # [B, N, E], at what the word embeddings give
 
 
 class Relevance(NamedTuple):
@@ -61,11 +63,12 @@ class Trace:
 
     adapter: ModelAdapter
     inputs: Inputs
-    logits: Tensor  # [B, C] or [B, N, 2]
+    logits: Tensor  # [B, C], [B, N, 2] or [B, P, V]
     attention: list[Tensor]  # L x [B, H, N, N]
     hidden: list[Tensor]  # L x [B, N, D], what enters each block
     embeddings: Tensor  # [B, N, D], output of the word embeddings
     current: Pass
+    columns: Tensor | None = None  # [B, P] where next-token logits were computed
 
     @property
     def visible(self) -> Tensor:
@@ -81,11 +84,18 @@ class Trace:
 
 
 def trace(
-    adapter: ModelAdapter, inputs: Inputs, needs: Need, absolute: AbsoluteWeights, *, keep: bool = False
+    adapter: ModelAdapter,
+    inputs: Inputs,
+    needs: Need,
+    absolute: AbsoluteWeights,
+    *,
+    keep: bool = False,
+    columns: Tensor | None = None,
 ) -> Trace:
     """Run the model once on left-aligned rows, recording what `needs` asks for.
 
-    keep: several relevance passes will follow, so that what they share is computed once.
+    keep: several relevance passes will follow, so that what they share is computed once. columns: [B, P] positions
+    whose next token is explained.
     """
     record = bool(needs & BACKWARDS)
     current = Pass(GRADIENT, keep=keep, absolute=absolute)
@@ -104,18 +114,18 @@ def trace(
         return (forked, *args[1:]), kwargs
 
     hooks = [adapter.model.get_input_embeddings().register_forward_hook(tap_embeddings)]
-    hooks += [layer.register_forward_pre_hook(tap_block, with_kwargs=True) for layer in adapter.layers()]
+    hooks += [layer.register_forward_pre_hook(tap_block, with_kwargs=True) for layer in dict.fromkeys(adapter.layers())]
     try:
         with frozen(adapter.model), own_attention(adapter.model, taps), torch.set_grad_enabled(record):
             if record:
                 with recording(adapter.model, current, adapter.family.norms):
-                    logits = adapter.forward(inputs)
+                    logits = adapter.forward(inputs, columns)
             else:
-                logits = adapter.forward(inputs)
+                logits = adapter.forward(inputs, columns)
     finally:
         for hook in hooks:
             hook.remove()
-    return Trace(adapter, inputs, logits, taps.attention, hidden, embeddings[0], current)
+    return Trace(adapter, inputs, logits, taps.attention, hidden, embeddings[0], current, columns)
 
 
 @dataclass
@@ -162,9 +172,11 @@ class Capture:
         """True gradients, all in one backward."""
         attention = _asked(self.trace.attention, self.needs, Need.ATTENTION_GRADIENT, Need.TOP_ATTENTION_GRADIENT)
         hidden = self.trace.hidden if Need.HIDDEN_GRADIENT in self.needs else []
-        found = self.trace.backward(GRADIENT, self.part.gradient, [*attention, *hidden])
+        words = [self.trace.embeddings] if Need.EMBEDDING_GRADIENT in self.needs else []
+        found = self.trace.backward(GRADIENT, self.part.gradient, [*attention, *hidden, *words])
         unasked: list[Tensor | None] = [None] * (len(self.trace.attention) - len(attention))
-        return Gradients(unasked + found[: len(attention)], found[len(attention) :])
+        below = found[len(attention) :]
+        return Gradients(unasked + found[: len(attention)], below[: len(hidden)], below[-1] if words else None)
 
     @cached_property
     def relevance(self) -> Relevance:
@@ -176,7 +188,7 @@ class Capture:
 
         A layer's own mask thins only what reaches lower layers: its map is taken before the gate.
         """
-        key = hash(head_mask.cpu().numpy().tobytes())
+        key = hash(head_mask.double().cpu().numpy().tobytes())  # NumPy knows no bfloat16
         if key not in self._masked:
             self._masked[key] = self._relevance(head_mask, Need.RELEVANCE)
         return self._masked[key]
@@ -194,14 +206,24 @@ class Capture:
         (gradient,) = self.trace.backward(LRP_AH_LN, self.part.gradient, [self.trace.embeddings])
         return self.embeddings * given(gradient)
 
+    @cached_property
+    def reading(self) -> Tensor:
+        """[B, N] by how much what is explained reads each position: one alone, or all alike where the head pools."""
+        if self.trace.adapter.pools_all:
+            return self.visible / self.visible.sum(1, keepdim=True).to(self.trace.adapter.score_dtype)
+        alone = torch.zeros_like(self.visible, dtype=self.trace.adapter.score_dtype)
+        return alone.scatter(1, self.part.position[:, None], 1)
+
     def row(self, matrix: Tensor) -> Tensor:
-        """Row of [B, N, N] at the position that is explained, [B, N]."""
+        """Row of [B, N, N] at the position that is explained, [B, N]; the mean of rows where the head pools."""
+        if self.trace.adapter.pools_all:
+            return (self.reading.to(matrix.dtype).unsqueeze(1) @ matrix).squeeze(1)
         return matrix.gather(1, self.part.position[:, None, None].expand(-1, 1, matrix.shape[2])).squeeze(1)
 
     def without_read_out(self, scores: Tensor) -> Tensor:
         """[B, N] with 0 at an encoder classifier's first token, which only carries the read-out."""
         adapter = self.trace.adapter
-        if adapter.causal or adapter.is_qa:
+        if adapter.causal or adapter.is_qa or adapter.pools_all:
             return scores
         return scores.scatter(1, self.part.position[:, None], 0)
 

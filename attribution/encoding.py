@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Encoding
 from torch import Tensor
 from transformers import BatchEncoding
@@ -15,10 +16,10 @@ from attribution.errors import InputError
 from attribution.explanation import Explanation
 from attribution.model.adapter import ModelAdapter
 from attribution.model.inputs import Inputs
-from attribution.targets import TargetLike, parts
-from attribution.words import token_word_ids, words_of
+from attribution.targets import Target, TargetLike, as_target, next_token_columns, parts
+from attribution.words import AGGREGATIONS, aggregate, join_fields, sentence_ids, token_word_ids, words_of
 
-LEVELS = ("token", "word")
+LEVELS = ("token", "word", "sentence")
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,36 @@ def tokenize(adapter: ModelAdapter, texts: Sequence[str | tuple[str, str]], max_
         second if second[0] is not None else None,
         truncation="only_second" if adapter.is_qa else "longest_first",
         max_length=max_length or adapter.max_length,
-        padding=True,
-        padding_side="right",
         return_offsets_mapping=True,
         return_special_tokens_mask=True,
-        return_tensors="pt",
     )
-    inputs = Inputs.from_mapping(encoded)
+    inputs = _padded(encoded, adapter.pad_id or 0)
     rows = [(pairs[i], encoding, int(n)) for i, (encoding, n) in enumerate(_lengths(encoded, inputs))]
+    words = [_word_ids(pair, encoding) for pair, encoding, _ in rows]
+    sentences = [sentence_ids(_fields(encoding), encoding.offsets, pair) for pair, encoding, _ in rows]
+    fields = _rows([_fields(encoding) for _, encoding, _ in rows], -1)
+    units = {"word_ids": join_fields(_rows(words, -1), fields), "sentence_ids": _rows(sentences, -1)}
     return Tokenized(
         pairs,
-        inputs,
+        replace(inputs, **units),
         [encoding.tokens[:n] for _, encoding, n in rows],
-        [_word_ids(pair, encoding)[:n] for pair, encoding, n in rows],
+        [ids[:n] for ids, (_, _, n) in zip(words, rows, strict=True)],
         [_fields(encoding)[:n] for _, encoding, n in rows],
         [encoding.offsets[:n] for _, encoding, n in rows],
     )
+
+
+def _padded(encoded: BatchEncoding, pad_id: int) -> Inputs:
+    """Rows padded on the right; many decoders have no padding token, so their tokenizers would refuse to."""
+    fill = {"input_ids": pad_id, "special_tokens_mask": 1}
+    fields = {name: rows for name, rows in encoded.items() if name != "offset_mapping"}
+    return Inputs.from_mapping({name: _rows(rows, fill.get(name, 0)) for name, rows in fields.items()})
+
+
+def _rows(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """Rows of different length as [B, N]."""
+    width = max(len(row) for row in rows)
+    return torch.stack([F.pad(torch.tensor(row), (0, width - len(row)), value=fill) for row in rows])
 
 
 def _lengths(encoded: BatchEncoding, inputs: Inputs) -> Iterator[tuple[Encoding, int]]:
@@ -93,41 +108,61 @@ def explanations_of(
     params: dict[str, Any],
     target: TargetLike,
     level: str,
+    aggregation: str = "sum",
 ) -> list[Explanation]:
     """One `Explanation` per row of `scores` [B, N]."""
     if level not in LEVELS:
         raise InputError(f"level={level} is unknown; choices: {', '.join(LEVELS)}")
-    logits = adapter.logits(batch.inputs).cpu()
-    visible = batch.inputs.attention_mask.bool()
-    position = adapter.read_out(batch.inputs)
-    explained = _indices([part.index for part in parts(target, logits, visible, position)])
-    predicted = _indices([part.index for part in parts(None, logits, visible, position)])
-    probabilities = _probabilities(logits, visible, predicted)
+    if aggregation not in AGGREGATIONS:
+        raise InputError(f"aggregation={aggregation} is unknown; choices: {', '.join(AGGREGATIONS)}")
+    results = _results(adapter, batch, target)
     made = []
     for i, (text, text_b) in enumerate(batch.texts):
-        tokens, word_ids, offsets, values = _units(batch, i, scores[i].tolist(), level)
-        result = {"target": explained[i], "prediction": predicted[i], "probabilities": probabilities[i]}
-        made.append(Explanation(text, tokens, word_ids, offsets, values, method, params, text_b=text_b, **result))
+        tokens, word_ids, offsets, values = _units(batch, i, scores[i].tolist(), level, aggregation)
+        made.append(Explanation(text, tokens, word_ids, offsets, values, method, params, text_b=text_b, **results[i]))
     return made
 
 
+def _results(adapter: ModelAdapter, batch: Tokenized, target: TargetLike) -> list[dict[str, Any]]:
+    """Per row what was explained, what the model predicts, and probabilities."""
+    visible, position = batch.inputs.attention_mask.bool(), adapter.read_out(batch.inputs)
+    predicted_target: TargetLike = None
+    columns = None
+    if adapter.is_generative:
+        predicted_target = Target("next_token", position=as_target(target, "next_token").position)
+        columns = next_token_columns([target], visible, position)
+    logits = adapter.logits(batch.inputs, columns).cpu()
+    explained = [part.index for part in parts(target, logits, visible, position, columns=columns)]
+    best = [part.index for part in parts(predicted_target, logits, visible, position, columns=columns)]
+    if columns is not None:
+        chosen = logits[:, 0].float().softmax(1).gather(1, torch.stack((best[0], explained[0]), 1))
+        probabilities = chosen.tolist()
+    else:
+        probabilities = _probabilities(logits, visible, _indices(best), independent=adapter.multi_label)
+    rows = zip(_indices(explained), _indices(best), probabilities, strict=True)
+    return [{"target": goal, "prediction": guess, "probabilities": p} for goal, guess, p in rows]
+
+
 def _units(
-    batch: Tokenized, row: int, scores: list[float], level: str
+    batch: Tokenized, row: int, scores: list[float], level: str, aggregation: str
 ) -> tuple[list[str], list[int], list[tuple[int, int]], list[float]]:
-    """Tokens, word ids, offsets and scores of a row, or the same of its words."""
+    """Tokens, word ids, offsets and scores of a row, or the same of its words or sentences."""
     tokens, offsets, ids = batch.tokens[row], batch.offsets[row], batch.word_ids[row]
     if level == "token":
         return tokens, ids, offsets, scores[: len(tokens)]
     units: list[tuple[str, int, tuple[int, int], float]] = []
+    values = torch.tensor(scores[: len(ids)], dtype=torch.float64)
+    ids = sentence_ids(batch.fields[row], offsets, batch.texts[row]) if level == "sentence" else ids
     for field, text in enumerate(batch.texts[row]):
         if text is None:
             continue
         inside = [word if batch.fields[row][i] == field else -1 for i, word in enumerate(ids)]
+        totals = aggregate(values, torch.tensor(inside), aggregation).tolist()
         for word in words_of(inside, offsets, text):
-            total = sum(scores[i] for i in word.tokens)
-            units.append((word.text, ids[word.tokens[0]], (word.start, word.end), total))
-    names, words, spans, totals = zip(*units, strict=True) if units else ((), (), (), ())
-    return list(names), list(words), list(spans), list(totals)
+            own = inside[word.tokens[0]]
+            units.append((word.text, own, (word.start, word.end), totals[own]))
+    names, words, spans, sums = zip(*units, strict=True) if units else ((), (), (), ())
+    return list(names), list(words), list(spans), list(sums)
 
 
 def _indices(columns: list[Tensor]) -> list[Any]:
@@ -135,9 +170,10 @@ def _indices(columns: list[Tensor]) -> list[Any]:
     return [row[0] if len(row) == 1 else tuple(row) for row in rows]
 
 
-def _probabilities(logits: Tensor, visible: Tensor, predicted: list[Any]) -> list[list[float]]:
+def _probabilities(logits: Tensor, visible: Tensor, predicted: list[Any], *, independent: bool) -> list[list[float]]:
     """[C] per row, or those of the predicted start and end."""
     if logits.ndim == 2:
-        return [[float(p) for p in row] for row in logits.float().softmax(1)]
+        wide = logits.float()
+        return [[float(p) for p in row] for row in (wide.sigmoid() if independent else wide.softmax(1))]
     ends = logits.float().masked_fill(~visible[..., None], -torch.inf).softmax(1)
     return [[float(ends[i, start, 0]), float(ends[i, end, 1])] for i, (start, end) in enumerate(predicted)]

@@ -19,13 +19,13 @@ from attribution.encoding import explanations_of, tokenize
 from attribution.errors import InputError
 from attribution.explanation import Explanation
 from attribution.methods import Method
-from attribution.methods.registry import check_parameters, method_of
+from attribution.methods.registry import canonical, check_parameters, method_of
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
 from attribution.relevance.node import AbsoluteWeights
-from attribution.targets import Part, TargetLike, parts
+from attribution.targets import Part, TargetLike, in_aligned_columns, next_token_columns, parts
 
-MethodLike = str | Mapping[str, Any]
+MethodLike = str | Method | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Request:
 
     @classmethod
     def of(cls, spec: MethodLike) -> Request:
-        """From a method id, or a mapping {method: id, **parameters}."""
-        given = {"method": spec} if isinstance(spec, str) else dict(spec)
+        """From a method id, a method, or a mapping {method: id, **parameters}."""
+        given = {"method": spec} if isinstance(spec, (str, Method)) else dict(spec)
         if "method" not in given:
             raise InputError(f"a method is an id or a mapping with the key 'method', not {given}")
         method = method_of(given.pop("method"))
@@ -91,13 +91,15 @@ class Explainer:
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         special_tokens_mask: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        sentence_ids: Tensor | None = None,
         output: str = "logit",
         **params: Any,
     ) -> Tensor:
         """Scores [B, N] of one method, [B, T, N] for several targets; padding, on either side, scores 0.
 
-        input_ids, attention_mask, token_type_ids, position_ids, special_tokens_mask: [B, N]. Dtype: float32, or the
-        model's if wider. target: see `Target`; None is the predicted class, or the predicted span.
+        input_ids and what belongs to them: [B, N], see `Inputs`; word_ids and sentence_ids for methods with `unit`.
+        Dtype: float32, or the model's if wider. target: see `Target`; None is the predicted class or span.
         """
         return self.scores_many(
             input_ids,
@@ -107,6 +109,8 @@ class Explainer:
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             special_tokens_mask=special_tokens_mask,
+            word_ids=word_ids,
+            sentence_ids=sentence_ids,
             output=output,
         )[method]
 
@@ -120,6 +124,8 @@ class Explainer:
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         special_tokens_mask: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        sentence_ids: Tensor | None = None,
         output: str = "logit",
     ) -> dict[str, Tensor]:
         """Scores of several methods from one shared capture, by label; see `scores`."""
@@ -131,6 +137,8 @@ class Explainer:
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             special_tokens_mask=special_tokens_mask,
+            word_ids=word_ids,
+            sentence_ids=sentence_ids,
             output=output,
         )
         return {label: each.scores for label, each in scored.items()}
@@ -145,6 +153,8 @@ class Explainer:
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         special_tokens_mask: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        sentence_ids: Tensor | None = None,
         output: str = "logit",
     ) -> dict[str, Scored]:
         """As `scores_many`, with what else the methods know of each example: facts by name, [B] or [B, T]."""
@@ -155,6 +165,8 @@ class Explainer:
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             special_tokens_mask=special_tokens_mask,
+            word_ids=word_ids,
+            sentence_ids=sentence_ids,
         )
         self._check(inputs)
         targets, several = self._targets(target)
@@ -169,14 +181,19 @@ class Explainer:
         method: str,
         target: TargetLike = None,
         level: str = "token",
+        aggregation: str = "sum",
         max_length: int | None = None,
         **params: Any,
     ) -> list[Explanation]:
-        """Explain texts, or pairs of texts (question and context), at `level` token or word."""
+        """Explain texts, or pairs of texts (question and context), at `level` token, word or sentence.
+
+        aggregation: how tokens make a word's or sentence's score: sum, mean, max or signed_max.
+        """
         batch = tokenize(self.adapter, texts, max_length)
         present: dict[str, Any] = dict(batch.inputs.present())
         scores = self.scores(**present, method=method, target=target, **params)
-        return explanations_of(self.adapter, batch, scores, method=method, params=params, target=target, level=level)
+        about: dict[str, Any] = {"method": canonical(method), "params": params, "target": target}
+        return explanations_of(self.adapter, batch, scores, level=level, aggregation=aggregation, **about)
 
     def _targets(self, target: TargetLike | Sequence[TargetLike]) -> tuple[list[TargetLike], bool]:
         if isinstance(target, Tensor) and target.ndim == 2 and not self.adapter.is_qa:
@@ -204,13 +221,20 @@ class Explainer:
     ) -> dict[str, Scored]:
         """Scores [b, T, N] and facts [b, T] of one pass, by label."""
         aligned, index = align(inputs.to(self.adapter.device))
-        chosen = [_select(target, rows) for target in targets]
+        chosen = [in_aligned_columns(_select(target, rows), self.adapter.task, index) for target in targets]
         asked = {label: _select_parameters(request, rows) for label, request in requests.items()}
         needs = _union(request.method.needs for request in asked.values())
-        run = trace(self.adapter, aligned, needs, self._absolute, keep=_relevance_passes(asked, len(targets)) > 1)
+        keep = _relevance_passes(asked, len(targets)) > 1
+        columns = self._columns(aligned, chosen)
+        run = trace(self.adapter, aligned, needs, self._absolute, keep=keep, columns=columns)
         per_target = self._read(run, chosen, asked, needs, output)
         stacked = {label: _joined([one[label] for one in per_target], partial(torch.stack, dim=1)) for label in asked}
         return {label: replace(each, scores=restore(each.scores, index, dim=2)) for label, each in stacked.items()}
+
+    def _columns(self, aligned: Inputs, targets: Sequence[TargetLike]) -> Tensor | None:
+        if not self.adapter.is_generative:
+            return None
+        return next_token_columns(targets, aligned.attention_mask.bool(), self.adapter.read_out(aligned))
 
     def _read(
         self, run: Trace, targets: Sequence[TargetLike], requests: dict[str, Request], needs: Need, output: str
@@ -220,7 +244,8 @@ class Explainer:
         total: list[dict[str, Scored]] = [{} for _ in targets]
         asking: list[tuple[int, str, Part, Asking]] = []
         for number, target in enumerate(targets):
-            for part in parts(target, logits, run.visible, position, output):
+            options: dict[str, Any] = {"columns": run.columns, "independent": self.adapter.multi_label}
+            for part in parts(target, logits, run.visible, position, output, **options):
                 capture = Capture(run, part, needs)
                 for label, request in requests.items():
                     found = request.method.readout(capture, **request.parameters)
@@ -228,7 +253,7 @@ class Explainer:
                         asking.append((number, label, part, found))
                     else:
                         self._add(total[number], label, found, run.visible)
-        around = Surroundings(self.adapter, run.inputs, self.max_tokens)
+        around = Surroundings(self.adapter, run.inputs, self.max_tokens, run.columns)
         found_by_asking, _ = conduct(around, [(part, method) for *_, part, method in asking])
         for (number, label, *_), found in zip(asking, found_by_asking, strict=True):
             self._add(total[number], label, found, run.visible)
@@ -237,7 +262,9 @@ class Explainer:
     def _add(self, total: dict[str, Scored], label: str, found: Tensor | Scored, visible: Tensor) -> None:
         """Add a part's scores [b, N], 0 on padding, and its facts to those of its target."""
         own = found if isinstance(found, Scored) else Scored(found, {})
-        scores, before = own.scores.to(self.adapter.score_dtype) * visible, total.get(label)
+        if own.scores.shape != visible.shape:
+            raise ValueError(f"{label} returned scores {list(own.scores.shape)} for rows {list(visible.shape)}")
+        scores, before = own.scores.detach().to(self.adapter.score_dtype) * visible, total.get(label)
         if before is None:
             total[label] = Scored(scores, own.facts)
         else:

@@ -13,7 +13,9 @@ class Explanation:
     """Scores of one text's tokens (or words) for one target.
 
     tokens, word_ids, offsets, scores have one entry per shown unit; special tokens have word id -1. Offsets are
-    characters (start, end) in the text, or the second text, the token belongs to.
+    characters (start, end) in the text, or the second text, the token belongs to. target, prediction: class, label,
+    start and end of an answer, or token id. probabilities: of every class; of start and end; or of the predicted and
+    the explained token.
     """
 
     text: str

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -21,6 +22,7 @@ from attribution.model.adapter import task_of
 LOADERS = {
     "classification": AutoModelForSequenceClassification,
     "question_answering": AutoModelForQuestionAnswering,
+    "next_token": AutoModelForCausalLM,
 }
 
 

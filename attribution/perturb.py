@@ -16,7 +16,13 @@ from attribution.model.inputs import Inputs
 if TYPE_CHECKING:
     from attribution.model.adapter import ModelAdapter
 
-OPERATORS = {"mask": "mask_id", "delete": None, "unk": "unk_id", "pad": "pad_id"}  # in order of preference
+OPERATORS = {  # in order of preference; operators with a token put it in place
+    "mask": "mask_id",
+    "delete": None,
+    "unk": "unk_id",
+    "pad": "pad_id",
+    "attention_mask_out": None,  # the token stays where it is, and no token attends to it
+}
 BUCKET_STEPS = ((32, 4), (128, 8), (256, 16))  # rows up to this length are padded to a multiple of this
 LONGEST_STEP = 32
 SHORT = 16  # the few very short rows would mostly be filler in a full pass
@@ -26,14 +32,18 @@ BATCH_TOKENS_ELSEWHERE = 8192
 
 @dataclass(frozen=True)
 class Marks:
-    """Integers of each row: `positions` [R, T] are columns and move along with the text, `labels` [R, U] stay."""
+    """Integers of each row: `positions` [R, T] are columns and move along with the text, `labels` [R, U] stay.
+
+    `reads` [R, P] are the columns whose next token is asked for; a deleted one gives way to the last left before it.
+    """
 
     positions: Tensor | None = None
     labels: Tensor | None = None
+    reads: Tensor | None = None
 
     def present(self) -> dict[str, Tensor]:
         """The fields that are set, by name."""
-        return {name: value for name in ("positions", "labels") if (value := getattr(self, name)) is not None}
+        return {name: value for name in ("positions", "labels", "reads") if (value := getattr(self, name)) is not None}
 
     def rows(self, index: Tensor) -> Marks:
         """Those of the rows selected by `index`."""
@@ -83,13 +93,16 @@ def available_operators(adapter: ModelAdapter) -> list[str]:
 def refusal(adapter: ModelAdapter, operator: str) -> str | None:
     """Why an operator does not work on this model; None where it does."""
     token = OPERATORS[operator]
-    if token is None:
+    if operator == "delete":
         moves = adapter.task == "question_answering"
         return "deleting tokens would move the positions that question answering explains" if moves else None
+    if token is None:
+        hides = adapter.causal or adapter.task == "question_answering"
+        return "it would hide the position that decoders and question answering are read at" if hides else None
     if getattr(adapter, token) is None:
         return f"the tokenizer has no {operator} token"
-    if adapter.causal and getattr(adapter, token) == adapter.pad_id:
-        return "a decoder reads its last token that is not padding, so padding in place would move the read-out"
+    if adapter.causal and adapter.task == "classification" and getattr(adapter, token) == adapter.pad_id:
+        return "a decoder's classifier reads the last token that is not padding: padding in place would move it"
     return None
 
 
@@ -110,6 +123,24 @@ def read_classes(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
     """Logits [R, C] with their log-probabilities: [R, 2, C], float32 or wider."""
     wide = _widen(logits)
     return torch.stack((wide, wide.log_softmax(-1)), 1)
+
+
+def read_labels(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
+    """Logits [R, C] of labels that do not exclude each other, with the logarithms of their sigmoids: [R, 2, C]."""
+    wide = _widen(logits)
+    return torch.stack((wide, F.logsigmoid(wide)), 1)
+
+
+def read_next_tokens(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
+    """Logits [R, 1, V] at the tokens `labels` [R, 1] alone, with their log-probabilities: [R, 2, 1]."""
+    assert marks.labels is not None
+    wide = _widen(logits[:, 0])
+    return torch.stack((wide, wide.log_softmax(-1)), 1).gather(2, marks.labels[:, None].expand(-1, 2, -1))
+
+
+def read_best_tokens(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
+    """The two likeliest next tokens of logits [R, 1, V], the likeliest first: [R, 2]."""
+    return logits[:, 0].topk(2, dim=-1).indices
 
 
 def read_span(logits: Tensor, batch: Inputs, marks: Marks) -> Tensor:
@@ -221,21 +252,40 @@ def _copies(adapter: ModelAdapter, base: Inputs, perturbation: Perturbation, mar
     operator = resolve_operator(adapter, perturbation.operator)
     rows, touched, token = perturbation.rows, perturbation.touched, OPERATORS[operator]
     extent = _extent(base.attention_mask)[rows]
-    keep = extent & ~touched if token is None else extent
-    lengths = keep.sum(1)
-    if not bool(lengths.all()):
-        raise InputError(f"operator={operator}: a text would have no token left; perturb fewer tokens")
     ids = base.input_ids[rows] if token is None else base.input_ids[rows].masked_fill(touched, getattr(adapter, token))
+    own = marks.to(rows.device).rows(rows)
+    keep, ids = _without(adapter, extent, touched, ids, own.reads) if operator == "delete" else (extent, ids)
+    lengths = keep.sum(1)
     fields = {"input_ids": _packed(ids, keep, _fill(adapter)["input_ids"])}
     for name in ("attention_mask", "token_type_ids"):
         if (value := getattr(base, name)) is not None:
             fields[name] = _packed(value[rows], keep, 0)
+    if operator == "attention_mask_out":
+        fields["attention_mask"] *= _packed((~touched).long(), keep, 0)
+        if not bool(fields["attention_mask"][:, 0].all()):
+            raise InputError(f"operator={operator}: the first token, which is read out, cannot be hidden")
     if base.position_ids is not None:  # numbered anew: the i-th token left gets the i-th position
         within = torch.arange(keep.shape[1], device=keep.device) < lengths[:, None]
         fields["position_ids"] = _packed(base.position_ids[rows], extent, 0) * within
-    own = marks.to(rows.device).rows(rows)
     moved = own if own.positions is None else replace(own, positions=_moved(own.positions, keep))
+    moved = moved if own.reads is None else replace(moved, reads=_last_before(own.reads, keep))
     return _Copies(Inputs(**{name: value.int() for name, value in fields.items()}), lengths, moved)
+
+
+def _without(
+    adapter: ModelAdapter, extent: Tensor, touched: Tensor, ids: Tensor, reads: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What is kept where the touched are deleted, and the ids.
+
+    A decoder that would have nothing to read, at the first of the columns `reads` or at all, has its start token.
+    """
+    keep, place = extent & ~touched, torch.arange(ids.shape[1], device=ids.device)
+    until = place[-1:].expand(len(ids)) if reads is None else reads.amin(1)
+    empty = ~(keep & (place <= until[:, None])).any(1, keepdim=True)
+    if bool(empty.any()) and adapter.start_id is None:
+        raise InputError("operator=delete: a text would have no token left; perturb fewer tokens")
+    start = empty & extent & (extent.cumsum(1) == 1)
+    return keep | start, ids if adapter.start_id is None else ids.masked_fill(start, adapter.start_id)
 
 
 def _extent(attention_mask: Tensor) -> Tensor:
@@ -258,6 +308,14 @@ def _moved(positions: Tensor, keep: Tensor) -> Tensor:
     return (keep.cumsum(1) - 1).gather(1, positions)
 
 
+def _last_before(columns: Tensor, keep: Tensor) -> Tensor:
+    """Where the last kept token is that stands at or before each of the columns [R, P], once the kept are packed."""
+    left = (keep.cumsum(1) - 1).gather(1, columns)
+    if bool((left < 0).any()):
+        raise InputError("target: every token before an explained one would be deleted; perturb fewer tokens")
+    return left
+
+
 def _run(adapter: ModelAdapter, copies: _Copies, read: Read, batch_tokens: int) -> tuple[Tensor, PassCounts]:
     widths = bucket_widths(copies.lengths, _position_limit(adapter))
     order, values, n_positions = [], [], 0
@@ -276,7 +334,8 @@ def _run(adapter: ModelAdapter, copies: _Copies, read: Read, batch_tokens: int) 
 @torch.no_grad()
 def _read_pass(adapter: ModelAdapter, copies: _Copies, width: int, read: Read) -> Tensor:
     batch = copies.batch(width, _fill(adapter)).to(adapter.device)
-    return read(adapter.logits(batch), batch, copies.marks.to(adapter.device))
+    marks = copies.marks.to(adapter.device)
+    return read(adapter.logits(batch, marks.reads), batch, marks)
 
 
 def _fill(adapter: ModelAdapter) -> dict[str, int]:

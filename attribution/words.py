@@ -1,4 +1,4 @@
-"""From tokens to words: which tokens make a word, and one score per word."""
+"""From tokens to words and sentences: which tokens make one, and one score for each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from attribution.errors import InputError
 _REDUCTIONS = {"sum": "sum", "mean": "mean", "max": "amax"}
 AGGREGATIONS = (*_REDUCTIONS, "signed_max")
 
+_SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s)|\n")
+
 Span = tuple[int, int]
 
 
@@ -28,19 +30,43 @@ class Word(NamedTuple):
 
 
 def token_word_ids(word_ids: Sequence[int | None], offsets: Sequence[Span], text: str) -> list[int]:
-    """Word of each token [N], -1 for special tokens: the tokenizer's own ids wherever it splits at spaces.
+    """Word of each token [N], -1 for special tokens: the tokenizer's own words wherever it splits at spaces.
 
-    SentencePiece tokenizers without a pre-tokenizer call the whole text one word; there, words are the runs of
-    non-space characters a token begins in. `offsets` are characters in `text`, leading spaces included or not.
+    SentencePiece tokenizers without a pre-tokenizer call the whole text one word, others two words with a line break
+    between them; there, words are the runs of non-space characters a token begins in. `offsets` are characters in
+    `text`, leading spaces included or not.
     """
     ids = [-1 if word is None else int(word) for word in word_ids]
-    spans = [offset for offset, word in zip(offsets, ids, strict=True) if word >= 0]
-    one_word = len({word for word in ids if word >= 0}) == 1
-    if not (one_word and re.search(r"\S\s+\S", text[min(spans)[0] : max(spans)[1]])):
+    if any(re.search(r"\S\s+\S", text[slice(*span)]) for span in _word_spans(ids, offsets)):
+        ends = [run.end() for run in re.finditer(r"\S+", text)]
+        starts = [_without_spaces(offset, text)[0] for offset in offsets]
+        ids = [-1 if word < 0 else bisect_right(ends, start) for word, start in zip(ids, starts, strict=True)]
+    return _with_spaces_joined(ids, offsets, text)
+
+
+def _word_spans(ids: Sequence[int], offsets: Sequence[Span]) -> list[Span]:
+    """From the first to the last character of each word."""
+    spans: dict[int, Span] = {}
+    for word, (start, end) in zip(ids, offsets, strict=True):
+        before = spans.get(word, (start, end))
+        spans[word] = min(start, before[0]), max(end, before[1])
+    return [span for word, span in spans.items() if word >= 0]
+
+
+def _with_spaces_joined(ids: list[int], offsets: Sequence[Span], text: str) -> list[int]:
+    """Tokens of nothing but spaces (byte-level tokenizers make them) join the word that follows, or the last one."""
+    blank = [
+        i for i, (word, (a, b)) in enumerate(zip(ids, offsets, strict=True)) if word >= 0 and not text[a:b].strip()
+    ]
+    spaces = set(blank)
+    solid = [i for i, word in enumerate(ids) if word >= 0 and i not in spaces]
+    if not blank or not solid:
         return ids
-    ends = [run.end() for run in re.finditer(r"\S+", text)]
-    starts = [_without_spaces(offset, text)[0] for offset in offsets]
-    return [-1 if word < 0 else bisect_right(ends, start) for word, start in zip(ids, starts, strict=True)]
+    joined = list(ids)
+    for i in blank:
+        joined[i] = ids[solid[min(bisect_right(solid, i), len(solid) - 1)]]
+    rank = {word: number for number, word in enumerate(sorted({word for word in joined if word >= 0}))}
+    return [rank.get(word, -1) for word in joined]
 
 
 def words_of(word_ids: Sequence[int], offsets: Sequence[Span], text: str) -> list[Word]:
@@ -63,6 +89,21 @@ def _without_spaces(span: Span, text: str) -> Span:
     piece = text[span[0] : span[1]]
     start = span[0] + len(piece) - len(piece.lstrip())
     return start, start + len(piece.strip())
+
+
+def sentence_ids(fields: Sequence[int], offsets: Sequence[Span], texts: Sequence[str | None]) -> list[int]:
+    """Sentence of each token [N] over the whole input, -1 for special tokens (field -1).
+
+    A sentence ends after `.`, `!`, `?` or an ellipsis, closing quotes and brackets included, before a space, and at the
+    end of a line or of a text; abbreviations are not known.
+    """
+    ends = [[match.end() for match in _SENTENCE_END.finditer(text or "")] for text in texts]
+    starts = [sum(len(known) + 1 for known in ends[:field]) for field in range(len(texts))]
+    found = []
+    for field, offset in zip(fields, offsets, strict=True):
+        begin = _without_spaces(offset, texts[field] or "")[0] if field >= 0 else 0
+        found.append(-1 if field < 0 else starts[field] + bisect_right(ends[field], begin))
+    return found
 
 
 def join_fields(word_ids: Tensor, field_ids: Tensor) -> Tensor:

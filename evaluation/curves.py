@@ -10,18 +10,23 @@ import torch
 from torch import Tensor
 
 from attribution.errors import InputError
+from attribution.model.adapter import last_attended
 from attribution.model.inputs import Inputs
 from attribution.perturb import (
     Marks,
     PassCounts,
     Perturbation,
+    Read,
     read_best_span,
+    read_best_tokens,
     read_classes,
+    read_labels,
+    read_next_tokens,
     read_span,
     resolve_operator,
     run_perturbed,
 )
-from attribution.targets import Target, TargetLike, parts
+from attribution.targets import Target, TargetLike, as_target, next_token_columns, parts
 from evaluation.levels import TENTHS, Levels, leave_one, level_counts, ranks
 
 if TYPE_CHECKING:
@@ -48,7 +53,7 @@ class CurveRequest:
 
 @dataclass(frozen=True)
 class Curves:
-    """Predictions along K levels for B rows. C = classes, or (start, end) at the positions explained.
+    """Predictions along K levels for B rows. C = classes, (start, end) at the positions explained, or the next token.
 
     A row without perturbable tokens, or with NaN among its scores, is NaN throughout.
     """
@@ -59,7 +64,7 @@ class Curves:
     log_probabilities: Tensor  # [B, K, C]
     intact_logits: Tensor  # [B, C]
     intact_log_probabilities: Tensor  # [B, C]
-    target: Tensor  # [B] class, the same for all levels; or [B, 2] start and end position
+    target: Tensor  # [B] class, the same for all levels; [B, 2] start and end position; [B, 1] token
     operator: str = "mask"
     order: str = "most_relevant_first"
     keep: bool = False
@@ -67,7 +72,7 @@ class Curves:
 
     @property
     def probabilities(self) -> Tensor:
-        """[B, K, C]; start and end each sum to one over the attended positions."""
+        """[B, K, C]; classes sum to one (independent labels do not), start and end over the attended positions."""
         return self.log_probabilities.exp()
 
     @property
@@ -76,7 +81,7 @@ class Curves:
         return self.intact_log_probabilities.exp()
 
     def of_target(self, values: Tensor) -> Tensor:
-        """The explained class of [..., C] as [..., 1]; start and end of a span as they are, [..., 2]."""
+        """The explained class of [..., C] as [..., 1]; start and end of a span and a token as they are."""
         if self.target.dim() == 2:
             return values
         index = self.target.reshape(-1, *[1] * (values.dim() - 1)).expand(*values.shape[:-1], 1)
@@ -148,11 +153,11 @@ def run_curves(
     perturbable = perturbable_tokens(adapter, inputs)
     plans = {key: _Plan.of(adapter, inputs, perturbable, request) for key, request in requests.items()}
     asked = [_intact(adapter, inputs), *(plan.perturbation() for plan in plans.values())]
-    span = _span(adapter, inputs, target, batch_tokens)
-    read = read_classes if span is None else read_span
-    marks = Marks(positions=span)
-    (intact, *results), passes = run_perturbed(adapter, inputs, asked, read, marks=marks, batch_tokens=batch_tokens)
-    fixed = _classes(inputs, target, intact[:, 0]) if span is None else span
+    reading = READINGS[adapter.task](adapter, inputs, target, batch_tokens)
+    (intact, *results), passes = run_perturbed(
+        adapter, inputs, asked, reading.read, marks=reading.marks, batch_tokens=batch_tokens
+    )
+    fixed = _classes(inputs, target, intact[:, 0]) if reading.target is None else reading.target
     return {
         key: plan.curves(result, intact, fixed, passes)
         for (key, plan), result in zip(plans.items(), results, strict=True)
@@ -223,16 +228,46 @@ def _intact(adapter: ModelAdapter, inputs: Inputs) -> Perturbation:
     return Perturbation(rows, untouched, resolve_operator(adapter, None))
 
 
-def _span(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_tokens: int | None) -> Tensor | None:
-    """Start and end positions [B, 2] for question answering, predicted where not given; None for classification."""
-    if adapter.task != "question_answering":
-        return None
+@dataclass(frozen=True)
+class _Reading:
+    """What is read of each copy; `target` is None where the intact logits decide."""
+
+    read: Read
+    marks: Marks = field(default_factory=Marks)
+    target: Tensor | None = None
+
+
+def _read_classes(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_tokens: int | None) -> _Reading:
+    return _Reading(read_labels if adapter.multi_label else read_classes)
+
+
+def _read_span(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_tokens: int | None) -> _Reading:
+    """At the start and end positions [B, 2] given, or predicted."""
     position = _asked_span(target)
     if position is None:
-        return _predicted_span(adapter, inputs, batch_tokens)
+        position = _predicted_span(adapter, inputs, batch_tokens)
     if position.shape != (inputs.shape[0], 2):
         raise InputError(f"target: start and end positions are a tensor [B, 2], not {list(position.shape)}")
-    return position.long().to(inputs.input_ids.device)
+    position = position.long().to(inputs.input_ids.device)
+    return _Reading(read_span, Marks(positions=position), position)
+
+
+def _read_next(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_tokens: int | None) -> _Reading:
+    """At the explained token alone, [B, 1]; a vocabulary of numbers per copy would be too much to keep."""
+    goal, visible = as_target(target, "next_token"), inputs.attention_mask.bool()
+    reads = next_token_columns([goal], visible, last_attended(inputs.attention_mask))
+    if goal.index is None:
+        (best,), _ = run_perturbed(
+            adapter, inputs, [_intact(adapter, inputs)], read_best_tokens, marks=Marks(reads=reads),
+            batch_tokens=batch_tokens,
+        )  # fmt: skip
+        token = best[:, int(goal.kind == "runner_up")]
+    else:
+        token = torch.as_tensor(goal.index, device=reads.device).expand(len(reads))
+    return _Reading(read_next_tokens, Marks(labels=token[:, None], reads=reads), token[:, None])
+
+
+READINGS = {"classification": _read_classes, "question_answering": _read_span, "next_token": _read_next}
 
 
 def _asked_span(target: TargetLike) -> Tensor | None:

@@ -204,8 +204,12 @@ def _choose_checkpoint(config: Config) -> None:
 
 
 def _method(label: str, entry: Any) -> Any:
-    """An entry without `method` means the method its label names."""
-    return {"method": label, **entry} if isinstance(entry, dict) else entry
+    """An entry without `method` means the method its label names; an alias means what it stands for."""
+    if not isinstance(entry, dict):
+        return entry
+    from attribution.methods.registry import canonical  # torch, which composing alone does not need
+
+    return {**entry, "method": canonical(str(entry.get("method", label)))}
 
 
 def _expand(patterns: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -150,7 +150,13 @@ def _table_change(name: str, a: pa.Table, b: pa.Table) -> TableChange:
 
 def _keyed(table: pa.Table) -> dict[tuple[Any, ...], dict[str, Any]]:
     keys = [key for key in _KEYS if key in table.column_names]
-    return {tuple(row[key] for key in keys): row for row in table.to_pylist()}
+    return {tuple(row[key] for key in keys): _spread(row) for row in table.to_pylist()}
+
+
+def _spread(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with a cell for each of its `facts`."""
+    facts = {f"facts.{fact['name']}": fact["value"] for fact in row.pop("facts", None) or ()}
+    return row | facts
 
 
 def _same_row(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

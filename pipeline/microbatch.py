@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from attribution.model.inputs import Inputs
 from attribution.perturb import bucket_widths
+from attribution.words import join_fields, sentence_ids
 from pipeline.keys import digest
 
 if TYPE_CHECKING:
@@ -78,6 +80,23 @@ def inputs_of(rows: Sequence[Mapping[str, Any]], length: int, pad_id: int, *, se
         token_type_ids=types,
         special_tokens_mask=torch.from_numpy(special),
     )
+
+
+def units_of(rows: Sequence[Mapping[str, Any]], length: int, kinds: Collection[str]) -> dict[str, Tensor]:
+    """Word and sentence ids [B, length] over the whole input, those of them that methods with a `unit` ask for."""
+    units = {}
+    if "word" in kinds:
+        fields = torch.from_numpy(padded([row["field_ids"] for row in rows], length, -1))
+        words = torch.from_numpy(padded([row["word_ids"] for row in rows], length, -1))
+        units["word_ids"] = join_fields(words, fields)
+    if "sentence" in kinds:
+        units["sentence_ids"] = torch.from_numpy(padded([_sentences(row) for row in rows], length, -1))
+    return units
+
+
+def _sentences(row: Mapping[str, Any]) -> list[int]:
+    offsets = [(span["start"], span["end"]) for span in row["offsets"]]
+    return sentence_ids(row["field_ids"], offsets, (row["text"], row["text_b"]))
 
 
 def padded(rows: Sequence[Sequence[int]], length: int, fill: int) -> NDArray[np.int64]:

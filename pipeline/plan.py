@@ -122,7 +122,21 @@ def _cost(config: Config, prepared: Prepared, batches: Sequence[MicroBatch]) -> 
         f"passes: {len(batches)} captures of {len(needs)} methods (1 forward each, up to {shared + masks} backwards, "
         f"{masks} of them with a head mask)"
     )
+    yield from _asks(config)
     yield f"perturbed inputs: at most {n * per_example * len(needs)}, equal ones run once"
+
+
+def _asks(config: Config) -> Iterator[str]:
+    """What methods that ask the model again need for a text of N tokens, words or sentences."""
+    for label, entry in config.attribution.items():
+        method = METHODS[entry["method"]]
+        if method.asks:
+            values = {**method.parameters, **entry}
+            named = [
+                f"{name}={values[name]}" for name in method.parameters if any(name in text for text in method.cost)
+            ]
+            forwards, backwards = method.cost
+            yield f"{label}: up to {forwards} forwards and {backwards} backwards more for a text ({', '.join(named)})"
 
 
 def _line(plan: StagePlan) -> str:

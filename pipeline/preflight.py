@@ -57,15 +57,21 @@ def _metrics(config: Config, prepared: Prepared, heads: HeadScores | None) -> No
 
 def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
     """Perturbations this model cannot be given, as far as its configuration and its tokenizer tell."""
-    if all(METRICS[metric].curve is None for metric in config.evaluation.metrics):
+    asked = {f"attribution.{label}.": entry.get("operator") for label, entry in config.attribution.items()}
+    asked = {where: operator for where, operator in asked.items() if operator is not None}
+    if any(METRICS[metric].curve is not None for metric in config.evaluation.metrics):
+        asked["evaluation."] = config.evaluation.operator
+    if not asked:
         return
     declared = read_config(prepared.model.folder, local_files_only=True)
     with torch.device("meta"):  # no weights are needed to know its tokens
         model = AUTO_CLASSES[prepared.model.task].from_config(declared, trust_remote_code=False)
-    try:
-        resolve_operator(ModelAdapter(model, prepared.tokenizer), config.evaluation.operator)
-    except InputError as error:
-        raise InputError(f"conf error: evaluation.{error}") from error
+    adapter = ModelAdapter(model, prepared.tokenizer)
+    for where, operator in asked.items():
+        try:
+            resolve_operator(adapter, operator)
+        except InputError as error:
+            raise InputError(f"conf error: {where}{error}") from error
 
 
 def _treebanks(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:

@@ -41,13 +41,24 @@ class Run:
         return dict(OmegaConf.to_container(OmegaConf.load(path), resolve=False)) if path.exists() else {}  # type: ignore[arg-type]
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """A table of the run by its id in RUN_TABLES; no rows where the run did not write it."""
+        """A table of the run by its id in RUN_TABLES; no rows where the run did not write it.
+
+        Columns that the run's schema did not have yet are null.
+        """
         path = self.folder / f"{name}.parquet"
         if path.exists():
             with pq.ParquetFile(path) as file:
-                return file.read(columns=columns)
+                return _current(file.read(columns=columns), RUN_TABLES[name], columns)
         empty = RUN_TABLES[name].empty_table()
         return empty.select(columns) if columns else empty
+
+
+def _current(table: pa.Table, schema: pa.Schema, columns: list[str] | None) -> pa.Table:
+    """The table with the columns that came into the schema after it was written."""
+    for column in schema:
+        if column.name not in table.column_names and (columns is None or column.name in columns):
+            table = table.append_column(column, pa.nulls(table.num_rows, column.type))
+    return table
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,14 +1,18 @@
-"""The columns of every table a run writes, in one place. Version 1, fixed from the start."""
+"""The columns of every table a run writes, in one place. Version 1: later minor versions only add nullable columns.
+
+1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions.
+"""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"
 
 _floats = pa.list_(pa.float32())
 _ints = pa.list_(pa.int32())
 _span = pa.struct([("start", pa.int32()), ("end", pa.int32())])
+_fact = pa.struct([("name", pa.string()), ("value", pa.float64())])
 
 EXAMPLES = pa.schema(
     [
@@ -49,8 +53,16 @@ ATTRIBUTIONS = pa.schema(
         ("target_end", pa.int32()),
         ("scores", _floats),  # one per token, in the order of `examples.input_ids`
         ("status", pa.string()),  # ok, nan, failed
+        # What the method knows of the example; null where it does not. Parts of a span add up.
+        ("value", pa.float64()),  # what is explained, of the text as it is
+        ("baseline_value", pa.float64()),  # the same of the baseline
+        ("completeness_error", pa.float64()),  # sum of the scores less the difference of these two
+        ("forwards", pa.int32()),  # passes of its own, beyond the forward all methods share
+        ("backwards", pa.int32()),
+        ("facts", pa.list_(_fact)),  # anything else
     ]
 )
+FACTS = ("value", "baseline_value", "completeness_error", "forwards", "backwards")
 
 CURVES = pa.schema(
     [

@@ -9,6 +9,7 @@ from typing import Any
 from attribution.heads.masks import check_spec
 from attribution.methods import METHODS
 from attribution.methods.lrp import VARIANTS
+from attribution.methods.registry import ALIASES
 from evaluation import METRICS
 from pipeline.config import Config
 from pipeline.overrides import Problem, did_you_mean
@@ -41,19 +42,21 @@ def check_attribution(config: Config) -> Iterator[Problem]:
         elif not isinstance(entry, Mapping):
             yield Problem(key, f"{key}={entry} is not a method. Write {key}.method=gradcam; {LIST}")
         elif (name := str(entry["method"])) not in METHODS:
-            hint = did_you_mean(name, METHODS)
+            hint = did_you_mean(name, [*METHODS, *ALIASES])
             yield Problem(f"{key}.method", f"{key}.method={name} is not a method.{hint} {LIST}")
         else:
             yield from _parameters(config, key, name, {k: v for k, v in entry.items() if k != "method"})
 
 
 def _parameters(config: Config, key: str, name: str, given: Mapping[str, Any]) -> Iterator[Problem]:
-    defaults = METHODS[name].parameters
+    defaults, choices = METHODS[name].parameters, {**CHOICES, **METHODS[name].choices}
     for parameter, value in given.items():
         where = f"{key}.{parameter}"
         if parameter not in defaults:
             hint = did_you_mean(parameter, defaults) or " It has none."
             yield Problem(where, f"{where} is not a parameter of {name}.{hint}")
+        elif value is not None and value not in choices.get(parameter, (value,)):
+            yield Problem(where, f"{where}={value} is not a choice. Choose one of {', '.join(choices[parameter])}.")
         elif problem := _wrong(config, parameter, value, defaults[parameter]):
             yield Problem(where, f"{where}={value} {problem}")
     if given.get("variant") == "reference" and given.get("head_mask") is None:
@@ -66,8 +69,6 @@ def _wrong(config: Config, parameter: str, value: Any, default: Any) -> str | No
         return None
     if parameter == "head_mask":
         return _wrong_mask(config, value)
-    if parameter in CHOICES and value not in CHOICES[parameter]:
-        return f"is not a choice. Choose one of {', '.join(CHOICES[parameter])}."
     kinds = (int, float) if isinstance(default, float) else (type(default),)
     if isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool):
         return None

@@ -1,25 +1,14 @@
-"""Tiny seeded models, and a tokenizer to go with them; nothing is downloaded."""
+"""Tiny seeded models of every family and task, and a tokenizer to go with them; nothing is downloaded."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import (
-    BertConfig,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertTokenizerFast,
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    LlamaConfig,
-    LlamaForSequenceClassification,
-    PreTrainedModel,
-    RobertaConfig,
-    RobertaForQuestionAnswering,
-    RobertaForSequenceClassification,
-)
+import transformers
+from transformers import BertTokenizerFast, PreTrainedModel
 
 SIZE = {
     "vocab_size": 100,
@@ -30,25 +19,62 @@ SIZE = {
     "max_position_embeddings": 64,
     "initializer_range": 0.2,
 }
+PAD = {"pad_token_id": 0}
+TOKENS = {**PAD, "bos_token_id": 1, "eos_token_id": 2}
 ROBERTA = {**SIZE, "max_position_embeddings": 66, "pad_token_id": 1}
+FACTORISED = {**SIZE, **PAD, "embedding_size": 16}
+DISTILBERT = {"vocab_size": 100, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64,
+              "max_position_embeddings": 64, "initializer_range": 0.2, **PAD}  # fmt: skip
+DEBERTA = {**SIZE, **PAD, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm",
+           "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False,
+           "type_vocab_size": 0, "pooler_hidden_size": 32, "pooler_hidden_act": "gelu"}  # fmt: skip
+DEBERTA_V2 = {"share_att_key": False, "position_biased_input": True, "type_vocab_size": 2, "position_buckets": -1,
+              "norm_rel_ebd": "none"}  # fmt: skip
+MODERNBERT = {**SIZE, **TOKENS, "cls_token_id": 1, "sep_token_id": 2, "local_attention": 6,
+              "global_attn_every_n_layers": 2, "classifier_pooling": "mean"}  # fmt: skip
 GPT2 = {"vocab_size": 100, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "initializer_range": 0.2}
-TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+GROUPED = {**SIZE, **TOKENS, "num_key_value_heads": 2}
 
-# name -> how to build it; every model test that should hold for all families runs over these
-TINY_MODELS = {
-    "bert": lambda: BertForSequenceClassification(BertConfig(**SIZE)),
-    "bert_qa": lambda: BertForQuestionAnswering(BertConfig(**SIZE)),
-    "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**ROBERTA)),
-    "roberta_qa": lambda: RobertaForQuestionAnswering(RobertaConfig(**ROBERTA)),
-    "gpt2": lambda: GPT2ForSequenceClassification(GPT2Config(**GPT2, **TOKENS)),
-    "llama": lambda: LlamaForSequenceClassification(LlamaConfig(**SIZE, **TOKENS, num_key_value_heads=2)),
+# family -> its configuration class and what is set in it
+CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("Bert", SIZE),
+    "roberta": ("Roberta", ROBERTA),
+    "xlm_roberta": ("XLMRoberta", ROBERTA),
+    "distilbert": ("DistilBert", DISTILBERT),
+    "albert": ("Albert", {**FACTORISED, "num_hidden_groups": 2}),
+    "electra": ("Electra", FACTORISED),
+    "deberta": ("DebertaV2", DEBERTA),
+    "modernbert": ("ModernBert", MODERNBERT),
+    "gpt2": ("GPT2", {**GPT2, **TOKENS}),
+    "llama": ("Llama", GROUPED),
+    "qwen3": ("Qwen3", {**GROUPED, "head_dim": 12}),
 }
+HEADS = {"": "ForSequenceClassification", "qa": "ForQuestionAnswering", "lm": "ForCausalLM"}
+CLASS_NAMES = {"GPT2ForCausalLM": "GPT2LMHeadModel"}
+DECODERS = ("gpt2", "llama", "qwen3")
+MULTI_LABEL = {"num_labels": 3, "problem_type": "multi_label_classification"}
+
+# name -> family, head and what else is set: `bert`, `bert_qa`, `gpt2_lm`, ...
+TINY_MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    **{family: (family, "", {}) for family in CONFIGURATIONS},
+    **{f"{family}_qa": (family, "qa", {}) for family in CONFIGURATIONS},
+    **{f"{family}_lm": (family, "lm", {"tie_word_embeddings": True}) for family in DECODERS},
+    "bert_multi": ("bert", "", MULTI_LABEL),
+    "modernbert_cls": ("modernbert", "", {"classifier_pooling": "cls"}),
+    "deberta_v2": ("deberta", "", DEBERTA_V2),
+}
+LAYERS = {"gpt2": "n_layer", "distilbert": "n_layers"}
 
 
-def tiny_model(name: str, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
+def tiny_model(name: str, dtype: torch.dtype = torch.float64, *, layers: int | None = None) -> PreTrainedModel:
     """A seeded random model with biases and norms that are not at their defaults."""
+    family, head, extra = TINY_MODELS[name]
+    prefix, settings = CONFIGURATIONS[family]
+    depth = {} if layers is None else {LAYERS.get(family, "num_hidden_layers"): layers}
+    config = getattr(transformers, f"{prefix}Config")(**{**settings, **extra, **depth})
+    architecture = f"{prefix}{HEADS[head]}"
     torch.manual_seed(0)
-    model = TINY_MODELS[name]()
+    model = getattr(transformers, CLASS_NAMES.get(architecture, architecture))(config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():

@@ -1,6 +1,23 @@
 """Attribution methods; importing this package fills the registry."""
 
-from attribution.methods import attention, controls, gradients, lrp
-from attribution.methods.registry import METHODS, Method, list_methods
+from attribution.capture import Capture, Need
+from attribution.methods import attention, controls, gradients, lrp, paths, perturbation
+from attribution.methods.plugins import load_plugins
+from attribution.methods.registry import METHODS, Method, list_methods, register
 
-__all__ = ["METHODS", "Method", "attention", "controls", "gradients", "list_methods", "lrp"]
+load_plugins()
+
+__all__ = [
+    "METHODS",
+    "Capture",
+    "Method",
+    "Need",
+    "attention",
+    "controls",
+    "gradients",
+    "list_methods",
+    "lrp",
+    "paths",
+    "perturbation",
+    "register",
+]

@@ -19,4 +19,4 @@ def raw_attention(capture: Capture) -> Tensor:
 def attention_rollout(capture: Capture, *, start_layer: int = 0) -> Tensor:
     """Attention of the read-out position on every token, through all layers."""
     maps = [attention.mean(1) for attention in capture.attention[start_layer:]]
-    return capture.without_read_out(residual_rollout_row(maps, capture.part.position))
+    return capture.without_read_out(residual_rollout_row(maps, capture.reading))

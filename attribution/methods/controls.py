@@ -6,27 +6,34 @@ import torch
 from torch import Tensor
 
 from attribution.capture import Capture, Need
+from attribution.draws import example_keys, uniform
 from attribution.methods.registry import register
-
-
-def _mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser on int64, wrapping around."""
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        x = (x ^ _shifted(x, shift)) * factor
-    return x ^ _shifted(x, 31)
-
-
-def _shifted(x: Tensor, by: int) -> Tensor:
-    """Logical right shift of int64."""
-    return (x >> by) & ((1 << (64 - by)) - 1)
 
 
 @register("random", needs=Need.NOTHING, source="uniform noise", class_blind=True, control=True)
 def random(capture: Capture, *, seed: int = 0) -> Tensor:
     """Uniform scores in [0, 1) that depend on the seed and the row's tokens alone, not on batch, padding or device."""
-    ids, visible = capture.input_ids, capture.visible
-    position = torch.arange(ids.shape[1], device=ids.device)
-    row = _mix(
-        (_mix(ids * 1_000_003 + position) * visible).sum(1, keepdim=True) + _mix(torch.full_like(ids[:, :1], seed))
-    )
-    return _shifted(_mix(row + position * 0x9E3779B97F4A7C1), 11).to(torch.float64) / 2**53
+    return uniform(example_keys(capture.input_ids, capture.visible, seed), capture.input_ids.shape[1])
+
+
+@register("position", needs=Need.NOTHING, source="order of the tokens", class_blind=True, control=True)
+def position(capture: Capture) -> Tensor:
+    """Scores that fall evenly from 1 at the first token to 1 / N at the last."""
+    place = torch.arange(capture.input_ids.shape[1], device=capture.input_ids.device)
+    length = capture.visible.sum(1, keepdim=True)
+    return (length - place).clamp(min=0).to(torch.float64) / length
+
+
+@register(
+    "token_frequency",
+    needs=Need.NOTHING,
+    source="Zipf's law on ranks in the vocabulary",
+    class_blind=True,
+    control=True,
+)
+def token_frequency(capture: Capture) -> Tensor:
+    """The rarer the token, the higher: log(1 + id), as vocabularies are ordered by frequency.
+
+    No corpus is needed: under Zipf's law the frequency of the token of rank r is proportional to 1 / r.
+    """
+    return capture.input_ids.to(torch.float64).log1p()

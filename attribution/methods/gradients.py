@@ -1,12 +1,21 @@
-"""Methods that read attention and its gradient."""
+"""Methods that read gradients of the explained value: of the attention, or of the word embeddings."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from attribution.capture import Capture, Need, given
 from attribution.methods.registry import register
+
+NORMS: dict[str, Callable[[Tensor], Tensor]] = {  # gradient [B, N, E] -> [B, N]
+    "l2": lambda gradient: gradient.norm(dim=-1),
+    "l1": lambda gradient: gradient.abs().sum(-1),
+    "max": lambda gradient: gradient.abs().amax(-1),
+    "sum": lambda gradient: gradient.sum(-1),
+}
 
 
 def _real_rows(capture: Capture) -> Tensor:
@@ -62,3 +71,30 @@ def attcat(capture: Capture) -> Tensor:
         received = (attention.mean(1) * capture.visible[..., None]).sum(1) / count
         scores = scores + received * (hidden * given(gradient)).sum(-1)
     return scores
+
+
+@register(
+    "saliency",
+    needs=Need.EMBEDDING_GRADIENT,
+    source="Simonyan et al. 2014, arXiv 1312.6034",
+    aliases=("Saliency", "gradient"),
+    choices={"norm": tuple(NORMS)},
+)
+def saliency(capture: Capture, *, norm: str = "l2") -> Tensor:
+    """Size of the gradient at each word embedding.
+
+    norm: l2, l1 or max of a token's features without their signs; sum adds them with their signs.
+    """
+    return NORMS[norm](given(capture.gradients.embeddings))
+
+
+@register(
+    "input_x_gradient",
+    needs=Need.EMBEDDING_GRADIENT,
+    source="Shrikumar et al. 2016, arXiv 1605.01713",
+    signed=True,
+    aliases=("lgxa", "InputXGradient", "grad_x_input", "layer_gradient_x_activation", "LayerGradientXActivation"),
+)
+def input_x_gradient(capture: Capture) -> Tensor:
+    """Word embedding times its gradient, summed over features; what a linear model owes to each token."""
+    return (capture.embeddings * given(capture.gradients.embeddings)).sum(-1)

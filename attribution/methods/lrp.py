@@ -19,7 +19,7 @@ def _attribution_rollout(capture: Capture, relevance: Relevance, factor: float =
     """Rollout of mean_h (gradient * relevance)+ of every layer, read at the explained position."""
     pairs = zip(capture.gradients.attention, relevance.attention, strict=True)
     maps = [(given(gradient) * given(cam)).clamp(min=0).mean(1) * factor for gradient, cam in pairs]
-    return capture.without_read_out(residual_rollout_row(maps, capture.part.position))
+    return capture.without_read_out(residual_rollout_row(maps, capture.reading))
 
 
 @register(

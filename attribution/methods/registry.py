@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attribution.capture import GRADIENTS, UNMASKED_RELEVANCE, Need
@@ -26,6 +26,9 @@ class Method:
     class_blind: bool = False  # gives the same scores for every class
     signed: bool = False  # scores may be negative
     control: bool = False  # a yardstick, not an explanation
+    aliases: tuple[str, ...] = ()  # what other libraries call it
+    asked: tuple[str, str] = ("0", "0")  # forwards and backwards of its own asks at most, in N and its parameters
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)  # parameter -> the values it takes
 
     @property
     def needs_heads(self) -> bool:
@@ -45,12 +48,19 @@ class Method:
         )
 
     @property
+    def cost(self) -> tuple[str, str]:
+        """Forwards and backwards beyond the forward all methods share, in N (units of the text) and its parameters."""
+        forwards, backwards = self.asked
+        return forwards, backwards if self.asks else str(self.backwards)
+
+    @property
     def summary(self) -> str:
         """First line of the readout's docstring."""
         return (inspect.getdoc(self.readout) or "").split("\n", 1)[0]
 
 
 METHODS: dict[str, Method] = {}
+ALIASES: dict[str, str] = {}  # what other libraries call a method -> its id
 
 
 def register(
@@ -61,32 +71,50 @@ def register(
     class_blind: bool = False,
     signed: bool = False,
     control: bool = False,
+    aliases: Sequence[str] = (),
+    asked: tuple[str, str] = ("0", "0"),
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> Callable[[Readout], Readout]:
     """Enter a readout into the registry; its keyword-only arguments are the method's parameters."""
 
     def enter(readout: Readout) -> Readout:
         keywords = [p for p in inspect.signature(readout).parameters.values() if p.kind is p.KEYWORD_ONLY]
         parameters = {keyword.name: keyword.default for keyword in keywords}
-        METHODS[id] = Method(id, readout, needs, source, parameters, class_blind, signed, control)
+        described = Method(id, readout, needs, source, parameters, class_blind, signed, control)
+        METHODS[id] = replace(described, aliases=tuple(aliases), asked=asked, choices=choices or {})
+        ALIASES.update(dict.fromkeys(aliases, id))
         return readout
 
     return enter
 
 
-def method_of(id: str) -> Method:
-    """The method of that id; raises `InputError` with the nearest names."""
-    if id in METHODS:
-        return METHODS[id]
-    near = difflib.get_close_matches(id, METHODS, n=1)
+def method_of(id: str | Method) -> Method:
+    """The method of that id or alias; raises `InputError` with the nearest name.
+
+    A method that is not registered is itself.
+    """
+    if isinstance(id, Method):
+        return id
+    if canonical(id) in METHODS:
+        return METHODS[canonical(id)]
+    near = difflib.get_close_matches(id, [*METHODS, *ALIASES], n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise InputError(f"method={id} is not a method.{hint} Known: {', '.join(METHODS)}")
 
 
+def canonical(id: str) -> str:
+    """The id that an alias stands for; anything else as it is."""
+    return ALIASES.get(id, id)
+
+
 def check_parameters(method: Method, parameters: Mapping[str, Any]) -> None:
-    """Raise `InputError` for a parameter the method does not have."""
+    """Raise `InputError` for a parameter the method does not have, or a value it does not take."""
     if unknown := [name for name in parameters if name not in method.parameters]:
         known = ", ".join(method.parameters) or "none"
         raise InputError(f"{method.id} has no parameter {unknown[0]}; its parameters: {known}")
+    for name, choices in method.choices.items():
+        if (value := parameters.get(name)) is not None and value not in choices:
+            raise InputError(f"{method.id}: {name}={value} is unknown; choices: {', '.join(choices)}")
 
 
 def list_methods() -> list[Method]:

@@ -20,14 +20,18 @@ def rollout(matrices: Tensor) -> Tensor:
 
 
 def residual_rollout_row(maps: Sequence[Tensor], position: Tensor) -> Tensor:
-    """Row `position` [B] of the rollout of row-normalised (map + identity), maps L x [B, N, N]. Returns [B, N].
+    """Row `position` of the rollout of row-normalised (map + identity), maps L x [B, N, N]. Returns [B, N].
+
+    position: [B], or the weights [B, N] of a mean of rows. Computed in float32 or wider.
 
     One row is carried from the top layer down, and without its identity part: with a map of row sum r the normalised
     matrix is I + E, E = (map - r I) / (1 + r), so that maps of 1e-6 keep their digits in float32.
     """
-    start = torch.zeros_like(maps[0][:, 0]).scatter_(1, position[:, None], 1)
+    wide = torch.promote_types(maps[0].dtype, torch.float32)
+    nowhere = torch.zeros_like(maps[0][:, 0], dtype=wide)
+    start = position.to(nowhere) if position.ndim == 2 else nowhere.scatter_(1, position[:, None], 1)
     change = torch.zeros_like(start)
-    for matrix in reversed(maps):
+    for matrix in (each.to(wide) for each in reversed(maps)):
         total = matrix.sum(-1)
         held = (start + change) / (1 + total)
         change = change + (held.unsqueeze(1) @ matrix).squeeze(1) - held * total

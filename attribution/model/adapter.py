@@ -13,10 +13,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribution.errors import InputError
 from attribution.model.attention import Taps, own_attention
-from attribution.model.families import family_of
-from attribution.model.inputs import Inputs
+from attribution.model.families import ReadOut, family_of
+from attribution.model.inputs import ABOUT_TEXT, Inputs
 
-HEADS = {"ForSequenceClassification": "classification", "ForQuestionAnswering": "question_answering"}
+HEADS = {
+    "ForSequenceClassification": "classification",
+    "ForQuestionAnswering": "question_answering",
+    "ForCausalLM": "next_token",
+    "LMHeadModel": "next_token",
+}
 
 
 class ModelAdapter:
@@ -33,11 +38,15 @@ class ModelAdapter:
         self.family = family_of(model.config.model_type)
         self.task = task_of(type(model).__name__)
         self.causal = self.family.causal
-        self.n_layers: int = model.config.num_hidden_layers
+        self.multi_label = self.task == "classification" and model.config.problem_type == "multi_label_classification"
+        self.pooling = self.family.read_out(model.config)
+        self._layers = [model.base_model.get_submodule(path) for path in self.family.layers(model.config)]
+        self.n_layers = len(self._layers)
         self.n_heads: int = model.config.num_attention_heads
         self.pad_id = self._token("pad")
         self.mask_id = self._token("mask")
         self.unk_id = self._token("unk")
+        self.start_id = self._token("bos") if self.causal else None  # what a decoder reads where there is no text
         # An unknown or masked word is a word of the text: it may be explained and perturbed.
         special = set(getattr(tokenizer, "all_special_ids", [])) - {self.unk_id, self.mask_id}
         self._special_ids = torch.tensor(sorted(special), dtype=torch.long)
@@ -59,10 +68,9 @@ class ModelAdapter:
         """What scores are returned in: float32, or the model's dtype if wider."""
         return torch.promote_types(self.dtype, torch.float32)
 
-    def layers(self) -> nn.ModuleList:
-        """The model's blocks, bottom to top."""
-        layers: nn.ModuleList = self.model.base_model.get_submodule(self.family.layers)
-        return layers
+    def layers(self) -> list[nn.Module]:
+        """The model's blocks in the order they run; a block that runs several times (ALBERT) comes as often."""
+        return self._layers
 
     def special_tokens(self, inputs: Inputs) -> Tensor:
         """Bool [B, N]: special tokens and padding."""
@@ -71,11 +79,17 @@ class ModelAdapter:
             return hidden | inputs.special_tokens_mask.bool()
         return hidden | torch.isin(inputs.input_ids, self._special_ids.to(inputs.input_ids.device))
 
-    def logits(self, inputs: Inputs) -> Tensor:
-        """Logits [B, C], or [B, N, 2] (start, end) for question answering, with the model's own attention."""
+    def logits(self, inputs: Inputs, columns: Tensor | None = None) -> Tensor:
+        """Logits [B, C], or [B, N, 2] (start, end) for question answering, with the model's own attention.
+
+        For next tokens [B, N, V]; or, where `columns` [B, P] of the inputs are given, [B, P, V].
+        """
         aligned, index = align(inputs.to(self.device))
+        shifted = columns if columns is None or index is None else columns.to(self.device) - index[:, :1]
         with torch.inference_mode(), frozen(self.model):
-            return restore(self.forward(aligned), index) if self.is_qa else self.forward(aligned)
+            logits = self.forward(aligned, shifted)
+        per_position = self.task != "classification" and columns is None
+        return restore(logits, index) if per_position else logits
 
     def attentions(self, inputs: Inputs) -> list[Tensor]:
         """Attention after softmax of each layer, L times [B, H, N, N]."""
@@ -98,21 +112,37 @@ class ModelAdapter:
         """Whether the model marks answer spans."""
         return self.task == "question_answering"
 
-    def forward(self, aligned: Inputs) -> Tensor:
-        """One pass over left-aligned rows, whatever the context asks of it."""
-        output = self.model(**self._arguments(aligned))
+    @property
+    def is_generative(self) -> bool:
+        """Whether the model gives logits of the next token."""
+        return self.task == "next_token"
+
+    def forward(self, aligned: Inputs, columns: Tensor | None = None) -> Tensor:
+        """One pass over left-aligned rows, whatever the context asks of it.
+
+        columns: [B, P]; next-token logits are computed there alone, [B, P, V].
+        """
+        with _head_at(self.model, columns):
+            output = self.model(**self._arguments(aligned))
         return torch.stack((output.start_logits, output.end_logits), dim=-1) if self.is_qa else output.logits
 
     def read_out(self, aligned: Inputs) -> Tensor:
-        """[B] position that feeds the classifier: the first token of encoders, the last one of decoders."""
+        """[B] position that feeds the classifier: the first token of encoders, the last one of decoders.
+
+        Where a classifier pools all tokens it is the first, too; `Capture.reading` has the weight of each.
+        """
         if not self.causal:
             return torch.zeros(aligned.shape[0], dtype=torch.long, device=aligned.input_ids.device)
-        return aligned.attention_mask.sum(1) - 1
+        return last_attended(aligned.attention_mask)
+
+    @property
+    def pools_all(self) -> bool:
+        """Whether what is explained reads the mean of all tokens."""
+        return self.task == "classification" and self.pooling is ReadOut.MEAN
 
     def _arguments(self, aligned: Inputs) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            name: value for name, value in aligned.present().items() if name != "special_tokens_mask"
-        }
+        unknown = {*ABOUT_TEXT, *(() if self.family.token_types else ("token_type_ids",))}
+        arguments: dict[str, Any] = {name: value for name, value in aligned.present().items() if name not in unknown}
         if self.family.positions_after_padding and aligned.position_ids is None:
             # Counted from the input ids otherwise, so that a token replaced by the pad id would move all that follow.
             first = self.model.config.pad_token_id + 1
@@ -128,7 +158,7 @@ class ModelAdapter:
 
 
 def task_of(architecture: str) -> str:
-    """The task of a model class; raises `InputError` for classes without a classification or span head."""
+    """The task of a model class; raises `InputError` for classes without a head that can be explained."""
     for suffix, task in HEADS.items():
         if architecture.endswith(suffix):
             return task
@@ -153,6 +183,29 @@ def restore(x: Tensor, index: Tensor | None, dim: int = 1) -> Tensor:
     shape = [1] * x.ndim
     shape[0], shape[dim] = back.shape
     return x.gather(dim, back.view(shape).expand(x.shape))
+
+
+def last_attended(attention_mask: Tensor) -> Tensor:
+    """[B] the last column that is attended."""
+    return attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(1)
+
+
+@contextmanager
+def _head_at(model: PreTrainedModel, columns: Tensor | None) -> Iterator[None]:
+    """Let the language-model head see `columns` [B, P] alone: logits everywhere would be the largest tensor of all."""
+    if columns is None:
+        yield
+        return
+
+    def gather(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        hidden = args[0]
+        return (hidden.gather(1, columns.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[2])),)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(gather)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,9 +41,13 @@ def attention_forward(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Attention of [B, H, N, d] queries, with as many key heads or fewer. Returns [B, N, H, d] and [B, H, N, N]."""
+    """Attention of [B, H, N, d] queries, with as many key heads or fewer. Returns [B, N, H, d] and [B, H, N, N].
+
+    bias: [B, H, N, N], added to the scaled scores; it may depend on the input.
+    """
     taps = _taps.get()
     if taps is None:
         raise RuntimeError(f"attention implementation {NAME!r} is only used inside an Explainer")
@@ -52,6 +57,11 @@ def attention_forward(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     record = _Recorder(taps, module)
     scores = record(Kind.SCORES, lambda q, k: q @ k.transpose(-1, -2))(query, key)
+    if bias is not None:
+        named = record(
+            Kind.UNRULED, lambda x: x.view_as(x), name="a bias of attention scores that depends on the input"
+        )
+        scores = scores + named(bias / scale)
     attention = record(Kind.SOFTMAX, lambda s: _softmax(s, scale, attention_mask), scaling=scale)(scores)
     attention = record(Kind.GATE, lambda x: x.view_as(x))(attention)
     value = record(Kind.GATE, lambda x: x.view_as(x))(value)
@@ -60,17 +70,57 @@ def attention_forward(
     return mixed.transpose(1, 2).contiguous(), attention
 
 
+def disentangled_forward(
+    module: Any,
+    hidden_states: Tensor,
+    attention_mask: Tensor,
+    output_attentions: bool = False,
+    query_states: Tensor | None = None,
+    relative_pos: Tensor | None = None,
+    rel_embeddings: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """DeBERTa's attention, which knows no attention interface: content scores here, relative positions as its bias.
+
+    attention_mask: [B, 1, N, N], 1 where a token may attend to another. Returns [B, N, D] and [B, H, N, N].
+    """
+    asking = hidden_states if query_states is None else query_states
+    query, key, value = (
+        project(x).unflatten(-1, (module.num_attention_heads, -1)).transpose(1, 2)
+        for project, x in (
+            (module.query_proj, asking),
+            (module.key_proj, hidden_states),
+            (module.value_proj, hidden_states),
+        )
+    )
+    factor = 1 + len({"c2p", "p2c"} & set(module.pos_att_type))
+    bias = None
+    if module.relative_attention:
+        flat = module.disentangled_attention_bias(
+            query.flatten(0, 1), key.flatten(0, 1), relative_pos, rel_embeddings, factor
+        )
+        bias = flat.unflatten(0, query.shape[:2])
+    hidden = (1 - attention_mask.to(query.dtype)) * torch.finfo(query.dtype).min
+    mixed, attention = attention_forward(
+        module, query, key, value, hidden, scaling=(query.shape[-1] * factor) ** -0.5, bias=bias
+    )
+    return mixed.flatten(2), attention
+
+
+# Attention classes that do not ask for an attention function; inside `own_attention` they run these instead.
+OWN_FORWARDS = {"DisentangledSelfAttention": disentangled_forward}
+
+
 class _Recorder:
     """Makes nodes of one layer's attention, or plain operations where nothing is recorded."""
 
     def __init__(self, taps: Taps, module: nn.Module) -> None:
         self.current, self.layer, self.owner = taps.current, len(taps.attention), type(module).__name__
 
-    def __call__(self, kind: Kind, function: Any, **extra: Any) -> Any:
+    def __call__(self, kind: Kind, function: Any, *, name: str = "", **extra: Any) -> Any:
         if self.current is None:
             return function
         path = f"{self.owner} of layer {self.layer}"
-        return Node(kind, function, self.current, kind.value, path, {"layer": self.layer, **extra}).run
+        return Node(kind, function, self.current, name or kind.value, path, {"layer": self.layer, **extra}).run
 
 
 def _one_per_query_head(x: Tensor, n_heads: int) -> Tensor:
@@ -93,11 +143,16 @@ def _softmax(scores: Tensor, scale: float, mask: Tensor | None) -> Tensor:
 def own_attention(model: PreTrainedModel, taps: Taps) -> Iterator[None]:
     """Run `model` with our attention function; its own implementation is back on leaving."""
     before = model.config._attn_implementation
+    replaced = [module for module in model.modules() if type(module).__name__ in OWN_FORWARDS]
     model.config._attn_implementation = NAME
     token = _taps.set(taps)
     try:
+        for module in replaced:
+            module.forward = partial(OWN_FORWARDS[type(module).__name__], module)
         yield
     finally:
+        for module in replaced:
+            module.__dict__.pop("forward", None)
         _taps.reset(token)
         model.config._attn_implementation = before
 

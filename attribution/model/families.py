@@ -2,27 +2,126 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
 
 from attribution.errors import InputError
 
 
+class ReadOut(Enum):
+    """What of the last layer a classifier is fed with."""
+
+    FIRST = "the first token"
+    LAST = "the last token"
+    MEAN = "the mean of all tokens"
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """Where the parts of a feed-forward branch are, as paths inside its block."""
+
+    inward: tuple[str, ...]  # projections into its width; of a gated one first that of what is activated
+    activation: str
+    outward: str  # projection back to the block's width
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where the parts of a block are, as paths inside it."""
+
+    value: str  # projection to the values
+    output: str  # projection of the mixed values of all heads, back to the block's width
+    attention_norm: str
+    mlp: tuple[str, ...]  # run one after the other, without normalisation and residual
+    mlp_norm: str
+    feed_forward: FeedForward
+    norm_first: bool = False  # normalises what enters a branch; else the sum that leaves it
+    fused: bool = False  # `value` holds query, key and value side by side, each a third
+
+
 @dataclass(frozen=True)
 class Family:
-    """Where a family keeps what we read."""
+    """Where a family keeps what we read. Paths begin at the base model."""
 
-    layers: str  # path of the list of blocks inside the base model
+    layers: Callable[[Any], list[str]]  # configuration -> the blocks in the order they run; shared ones come again
+    block: Block
     causal: bool = False
+    read_out: Callable[[Any], ReadOut] = lambda config: ReadOut.FIRST  # of its sequence classifiers
     positions_after_padding: bool = False  # position ids start at pad_token_id + 1
+    token_types: bool = False  # has embeddings for first and second text; others are not handed token types
     norms: tuple[str, ...] = ()  # classes of hand-written RMS norms
+    final_norm: str | None = None  # normalisation after the last block
 
+
+def numbered(path: str) -> Callable[[Any], list[str]]:
+    """Blocks in a list, each run once."""
+    return lambda config: [f"{path}.{layer}" for layer in range(config.num_hidden_layers)]
+
+
+def _shared(config: Any) -> list[str]:
+    """ALBERT: few groups of blocks, each run several times in turn."""
+    per_group = config.num_hidden_layers / config.num_hidden_groups
+    return [
+        f"encoder.albert_layer_groups.{int(layer / per_group)}.albert_layers.{inner}"
+        for layer in range(config.num_hidden_layers)
+        for inner in range(config.inner_group_num)
+    ]
+
+
+def _pooling(config: Any) -> ReadOut:
+    """ModernBERT says in its configuration what its classifiers pool."""
+    return {"cls": ReadOut.FIRST, "mean": ReadOut.MEAN}[config.classifier_pooling]
+
+
+BERT_BLOCK = Block(
+    "attention.self.value", "attention.output.dense", "attention.output.LayerNorm", ("intermediate", "output.dense"),
+    "output.LayerNorm", FeedForward(("intermediate.dense",), "intermediate.intermediate_act_fn", "output.dense"),
+)  # fmt: skip
+DISTILBERT_BLOCK = Block(
+    "attention.v_lin", "attention.out_lin", "sa_layer_norm", ("ffn",), "output_layer_norm",
+    FeedForward(("ffn.lin1",), "ffn.activation", "ffn.lin2"),
+)  # fmt: skip
+ALBERT_BLOCK = Block(
+    "attention.value", "attention.dense", "attention.LayerNorm", ("ffn", "activation", "ffn_output"),
+    "full_layer_layer_norm", FeedForward(("ffn",), "activation", "ffn_output"),
+)  # fmt: skip
+MODERNBERT_BLOCK = Block(
+    "attn.Wqkv", "attn.Wo", "attn_norm", ("mlp",), "mlp_norm", FeedForward(("mlp.Wi",), "mlp.act", "mlp.Wo"),
+    norm_first=True, fused=True,
+)  # fmt: skip
+GPT2_BLOCK = Block(
+    "attn.c_attn", "attn.c_proj", "ln_1", ("mlp",), "ln_2", FeedForward(("mlp.c_fc",), "mlp.act", "mlp.c_proj"),
+    norm_first=True, fused=True,
+)  # fmt: skip
+LLAMA_BLOCK = Block(
+    "self_attn.v_proj", "self_attn.o_proj", "input_layernorm", ("mlp",), "post_attention_layernorm",
+    FeedForward(("mlp.gate_proj", "mlp.up_proj"), "mlp.act_fn", "mlp.down_proj"), norm_first=True,
+)  # fmt: skip
+
+
+def _decoder(layers: str, block: Block, final_norm: str, *norms: str) -> Family:
+    return Family(
+        numbered(layers), block, causal=True, read_out=lambda config: ReadOut.LAST, norms=norms, final_norm=final_norm
+    )
+
+
+BERT = Family(numbered("encoder.layer"), BERT_BLOCK, token_types=True)
+ROBERTA = replace(BERT, positions_after_padding=True)
 
 FAMILIES: dict[str, Family] = {
-    "bert": Family("encoder.layer"),
-    "roberta": Family("encoder.layer", positions_after_padding=True),
-    "xlm-roberta": Family("encoder.layer", positions_after_padding=True),
-    "gpt2": Family("h", causal=True),
-    "llama": Family("layers", causal=True, norms=("LlamaRMSNorm",)),
+    "bert": BERT,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+    "electra": BERT,
+    "distilbert": Family(numbered("transformer.layer"), DISTILBERT_BLOCK),
+    "albert": Family(_shared, ALBERT_BLOCK, token_types=True),
+    "deberta-v2": replace(BERT, block=replace(BERT_BLOCK, value="attention.self.value_proj")),
+    "modernbert": Family(numbered("layers"), MODERNBERT_BLOCK, read_out=_pooling, final_norm="final_norm"),
+    "gpt2": _decoder("h", GPT2_BLOCK, "ln_f"),
+    "llama": _decoder("layers", LLAMA_BLOCK, "norm", "LlamaRMSNorm"),
+    "qwen3": _decoder("layers", LLAMA_BLOCK, "norm", "Qwen3RMSNorm"),
 }
 
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+ABOUT_TEXT = ("special_tokens_mask", "word_ids", "sentence_ids")  # what models are not given
+
 
 @dataclass(frozen=True)
 class Inputs:
     """Token ids with what belongs to each position; every field is [B, N], padding on either side.
 
-    `attention_mask` 0 hides a position from the model: padding, or a separator hidden while explaining.
+    `attention_mask` 0 hides a position from the model: padding, or a separator hidden while explaining. `word_ids` and
+    `sentence_ids` number the words and sentences of the whole input, -1 for special tokens.
     """
 
     input_ids: Tensor
@@ -21,6 +24,8 @@ class Inputs:
     token_type_ids: Tensor | None = None
     position_ids: Tensor | None = None
     special_tokens_mask: Tensor | None = None
+    word_ids: Tensor | None = None
+    sentence_ids: Tensor | None = None
 
     @classmethod
     def of(cls, input_ids: Tensor, attention_mask: Tensor | None = None, **rest: Tensor | None) -> Inputs:

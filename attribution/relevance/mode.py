@@ -18,10 +18,10 @@ from attribution.relevance.node import Kind, Node, Pass
 
 # Rearrangements: their gradient moves relevance without changing it.
 STRUCTURAL = {
-    "__getitem__", "broadcast_to", "cat", "chunk", "clone", "contiguous", "dropout", "expand", "expand_as", "flatten",
-    "gather", "index_select", "movedim", "narrow", "permute", "repeat", "repeat_interleave", "requires_grad_",
-    "reshape", "select", "split", "squeeze", "stack", "swapaxes", "to", "transpose", "type", "unbind",
-    "unflatten", "unsqueeze", "view", "view_as",
+    "__getitem__", "bfloat16", "broadcast_to", "cat", "chunk", "clone", "contiguous", "double", "dropout", "expand",
+    "expand_as", "flatten", "float", "gather", "half", "index_select", "movedim", "narrow", "permute", "repeat",
+    "repeat_interleave", "requires_grad_", "reshape", "select", "split", "squeeze", "stack", "swapaxes", "to",
+    "transpose", "type", "unbind", "unflatten", "unsqueeze", "view", "view_as",
 }  # fmt: skip
 CASTS = {torch.Tensor.to, torch.Tensor.type, torch.Tensor.float}
 
@@ -151,6 +151,16 @@ def _divide(
     return mode.node(Kind.SCALE, lambda a: func(a, args[1]), "scaling").run(args[0])
 
 
+def _pool(
+    mode: RecordingMode, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor | None:
+    """A sum over one dimension, as heads that pool all positions take it."""
+    x, dim = _bind(("input", "dim"), args, kwargs)
+    if not _depends(x) or not isinstance(dim, int) or len(args) > 2 or set(kwargs) - {"dim"}:
+        return None
+    return mode.node(Kind.POOL, lambda x: x.sum(dim), "sum", dim=dim).run(x)
+
+
 def _negate(
     mode: RecordingMode, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor | None:
@@ -192,6 +202,8 @@ HANDLERS: dict[Any, Handler] = {
     torch.Tensor.mul: _multiply,
     torch.mul: _multiply,
     torch.Tensor.div: _divide,
+    torch.Tensor.sum: _pool,
+    torch.sum: _pool,
     torch.Tensor.neg: _negate,
     torch.neg: _negate,
     F.layer_norm: _layer_norm,

@@ -22,6 +22,7 @@ class Kind(Enum):
     ADD = "add"  # both operands depend on the input
     SCALE = "scale"  # one operand is constant, or a change of sign
     PRODUCT = "product"  # both operands depend on the input: a gate
+    POOL = "pool"  # the sum over one dimension
     NORM = "norm"  # (x, weight, bias), layer or RMS normalisation
     ACTIVATION = "activation"
     SCORES = "scores"  # (query, key): query @ key^T

@@ -178,6 +178,12 @@ def add_relevance(node: Node, relevance: Tensor) -> Grads:
     )
 
 
+def pool_relevance(node: Node, relevance: Tensor) -> Grads:
+    """A sum over positions: each receives in proportion to what it adds, as in the pooling layer of Chefer et al."""
+    share = safe_divide(relevance, node.output).unsqueeze(node.extra["dim"])
+    return (node.inputs[0] * share,)
+
+
 def softmax_relevance(node: Node, relevance: Tensor) -> Grads:
     """Softmax and scaling hand everything down; adding the mask follows the residual rule, whose mask side gets 0.
 
@@ -213,6 +219,7 @@ GRADIENT_RULES = {
     Kind.ADD: add_gradient,
     Kind.SCALE: recomputed_gradient,
     Kind.PRODUCT: recomputed_gradient,
+    Kind.POOL: recomputed_gradient,
     Kind.NORM: recomputed_gradient,
     Kind.ACTIVATION: recomputed_gradient,
     Kind.SCORES: scores_gradient,

@@ -13,6 +13,7 @@ CHEFER = RuleTable(
     {
         Kind.LINEAR: rules.z_plus,
         Kind.ADD: rules.add_relevance,
+        Kind.POOL: rules.pool_relevance,
         Kind.SCALE: rules.identity,
         Kind.NORM: rules.identity,
         Kind.ACTIVATION: rules.identity,

@@ -7,11 +7,13 @@ from typing import Any
 
 from pipeline.commands.tables import aligned
 
-HEADER = ("METHOD", "BACKWARDS", "HEADS", "CLASSES", "PARAMETERS", "SOURCE")
+HEADER = ("METHOD", "FORWARDS", "BACKWARDS", "HEADS", "CLASSES", "ALIASES", "PARAMETERS", "SOURCE")
 NOTE = """
-BACKWARDS  passes of its own beyond one forward; methods of one run share them
+FORWARDS   at most, beyond the one all methods share; N tokens, words or sentences of the text; equal ones run once
+BACKWARDS  of its own; methods of one run share those that are plain numbers
 HEADS      whether it takes a head mask: attribution.LABEL.head_mask=both
 CLASSES    `blind` where the scores are the same whatever class is explained
+ALIASES    names in Captum, Inseq and Thermostat; they may be written wherever a method is
 """
 
 
@@ -34,4 +36,4 @@ def _row(method: Any) -> tuple[str, ...]:
     parameters = ", ".join(f"{name}={'null' if value is None else value}" for name, value in method.parameters.items())
     heads = "yes" if method.needs_heads else ""
     classes = "control" if method.control else "blind" if method.class_blind else ""
-    return method.id, str(method.backwards), heads, classes, parameters, method.source
+    return method.id, *method.cost, heads, classes, " ".join(method.aliases), parameters, method.source

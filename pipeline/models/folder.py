@@ -163,6 +163,11 @@ def _task(architecture: str, config: Any, location: Location) -> str:
         task = task_of(architecture)
     except InputError as error:
         raise InputError(f"conf error: {location.where}: {error}") from error
+    if task not in AUTO_CLASSES:
+        raise InputError(
+            f"conf error: {location.where} is a {architecture}: runs explain {' and '.join(AUTO_CLASSES)}; "
+            "attribution.Explainer explains next tokens."
+        )
     if task == "classification" and config.num_labels < 2:
         raise InputError(
             f"conf error: {location.where} is a regression model (one output); a classifier has two or more."

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.report.chart import charts
+from pipeline.report.completeness import COLUMNS, completeness
 from pipeline.report.curves import mean_curves
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
@@ -52,6 +53,7 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
     yield "Methods", "methods", _methods(board)
     curves = [curve for curve in mean_curves(run.table("curves")) if np.isfinite(curve.mean).all()]
     yield "Perturbation curves", "curves", charts(curves, board.labels, controls)
+    yield "Completeness", "completeness", completeness(run.table("attributions", COLUMNS))
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
     yield "Where the attribution goes", "shares", _shares(data, board)

@@ -7,13 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import Tensor
 
+from attribution.asking import Scored
+from attribution.methods.plugins import ORIGINS
 from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
 from pipeline.keys import digest
-from pipeline.microbatch import MicroBatch
-from pipeline.schemas import ATTRIBUTIONS
+from pipeline.microbatch import MicroBatch, units_of
+from pipeline.schemas import ATTRIBUTIONS, FACTS
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
@@ -24,8 +25,12 @@ Targets = tuple[int, ...] | tuple[tuple[int, int], ...]
 def key_of(
     setting: Setting, batch: MicroBatch, method: Mapping[str, Any], targets: Targets, options: Mapping[str, Any]
 ) -> str:
-    """Key of one method's scores of a microbatch; `method` is its id and resolved parameters."""
-    return setting.key(STAGE, method=method, targets=targets, options=options, **content_of(batch))
+    """Key of one method's scores of a microbatch; `method` is its id and resolved parameters.
+
+    The code of a method from another package is not among the sources of the stage: its version stands for it.
+    """
+    origin = {"plugin": ORIGINS[method["method"]]} if method["method"] in ORIGINS else {}
+    return setting.key(STAGE, method=method, targets=targets, options=options, **origin, **content_of(batch))
 
 
 def task_of(
@@ -56,15 +61,17 @@ def process(
     separator = getattr(explainer.tokenizer, "sep_token_id", None)
     if hide_separators and separator is not None:
         inputs = without(inputs, separator)
-    scores = explainer.scores_many(
+    units = units_of(examples, shard.length, {str(method.get("unit")) for method in methods.values()})
+    found = explainer.scored_many(
         inputs.input_ids,
         inputs.attention_mask,
         methods=methods,
         target=torch.tensor(targets[rows]),
         token_type_ids=inputs.token_type_ids,
         output=output,
+        **units,
     )
-    return {key: attributions(examples, targets[rows], values.cpu()) for key, values in scores.items()}
+    return {key: attributions(examples, targets[rows], scored) for key, scored in found.items()}
 
 
 def without(inputs: Inputs, token: int) -> Inputs:
@@ -73,8 +80,9 @@ def without(inputs: Inputs, token: int) -> Inputs:
     return Inputs(inputs.input_ids, visible, inputs.token_type_ids, inputs.position_ids, inputs.special_tokens_mask)
 
 
-def attributions(examples: Sequence[Mapping[str, Any]], targets: Targets, scores: Tensor) -> pa.Table:
-    """The table of one method's scores [B, N]; a row that is not finite says so."""
+def attributions(examples: Sequence[Mapping[str, Any]], targets: Targets, scored: Scored) -> pa.Table:
+    """The table of one method's scores [B, N] and what it knows of the examples; a row that is not finite says so."""
+    scores, facts = scored.scores.cpu(), {name: value.tolist() for name, value in scored.facts.items()}
     starts = [target if isinstance(target, int) else target[0] for target in targets]
     ends = [None if isinstance(target, int) else target[1] for target in targets]
     rows = [values[: len(e["input_ids"])].tolist() for e, values in zip(examples, scores, strict=True)]
@@ -85,5 +93,16 @@ def attributions(examples: Sequence[Mapping[str, Any]], targets: Targets, scores
         "target_end": ends,
         "scores": rows,
         "status": ["ok" if good else "nan" for good in finite],
+        **{name: facts.get(name, [None] * len(rows)) for name in FACTS},
+        "facts": _other_facts(facts, len(rows)),
     }
     return pa.table(columns, schema=ATTRIBUTIONS)
+
+
+def _other_facts(facts: Mapping[str, Sequence[float]], rows: int) -> list[list[dict[str, Any]] | None]:
+    """What has no column of its own, by name; None where a method knows nothing else."""
+    others = {name: values for name, values in facts.items() if name not in FACTS}
+    return [
+        [{"name": name, "value": values[row]} for name, values in others.items()] if others else None
+        for row in range(rows)
+    ]

@@ -43,7 +43,8 @@ def predictions(explainer: Explainer, inputs: Inputs) -> dict[str, Any]:
     logits = explainer.adapter.logits(inputs).float().cpu()
     if logits.ndim == 2:
         rest = {"predicted": logits.argmax(1).tolist(), "predicted_end": [None] * len(logits)}
-        return {"logits": logits.tolist(), "probabilities": logits.softmax(1).tolist(), **rest}
+        probabilities = logits.sigmoid() if explainer.adapter.multi_label else logits.softmax(1)
+        return {"logits": logits.tolist(), "probabilities": probabilities.tolist(), **rest}
     ends = logits.masked_fill(~inputs.attention_mask.bool()[..., None], -torch.inf)
     best = ends.argmax(1)
     return {

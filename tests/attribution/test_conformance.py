@@ -2,93 +2,42 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+from conformance_results import spec as quick
+from conformance_results import verdicts
 from tiny_models import TINY_MODELS, tiny_model
 
-from attribution import METHODS, Explainer, Inputs, Target
+from attribution import METHODS, Explainer, InputError, Inputs, Target
+from attribution.conformance import check_method, check_methods
+from attribution.methods import Method, Need
+from attribution.methods.registry import register
 
 MASK = torch.tensor([[1.0, 0, 0, 1], [0, 1, 1, 0], [0, 0, 1, 1]])
-LENGTHS = (9, 5, 7)
+IDS = torch.tensor([[5, 17, 45, 8, 91, 33, 7], [6, 7, 8, 9, 10, 0, 0], [20, 30, 40, 50, 60, 70, 0]])
+VISIBLE = (IDS != 0).long()
 CAST = 1e-6  # stock Llama normalises in float32 even in a float64 model; a capture does not
+CLASSIFIERS = [name for name in TINY_MODELS if not name.endswith(("_qa", "_lm", "_multi"))]
 
 
-def rows():
-    generator = torch.Generator().manual_seed(5)
-    return [torch.randint(5, 100, (1, n), generator=generator) for n in LENGTHS]
+@pytest.mark.parametrize("name", TINY_MODELS)
+def test_every_method_conforms_or_says_why_not(name):
+    found = verdicts(name)
+    assert {method: verdict.problems for method, verdict in found.items() if verdict.problems} == {}
+    assert sum(verdict.conforms for verdict in found.values()) > len(found) / 2
 
 
-def padded(model, side):
-    width = max(LENGTHS) + 2
-    ids = torch.full((len(LENGTHS), width), model.config.pad_token_id)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows()):
-        where = slice(0, row.shape[1]) if side == "right" else slice(width - row.shape[1], width)
-        ids[i, where], mask[i, where] = row[0], 1
-    return ids, mask
+@pytest.mark.parametrize("name", ["bert", "modernbert", "llama"])
+def test_every_method_conforms_in_bfloat16(name):
+    model = tiny_model(name, torch.bfloat16, layers=2)
+    found = check_methods({method: quick(method) for method in METHODS}, model)
+    assert {method: verdict.problems for method, verdict in found.items() if verdict.problems} == {}
 
 
 def spec(method):
     return {"method": method, "head_mask": MASK} if METHODS[method].needs_heads else method
-
-
-@pytest.fixture(params=list(TINY_MODELS), scope="module")
-def explainer(request):
-    return Explainer(tiny_model(request.param))
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_and_batch_change_nothing(explainer, method, side):
-    ids, mask = padded(explainer.model, side)
-    batch = explainer.scores_many(ids, mask, methods={"m": spec(method)})["m"]
-    assert batch[mask == 0].eq(0).all()
-    for i, row in enumerate(rows()):
-        alone = explainer.scores_many(row, methods={"m": spec(method)})["m"][0]
-        torch.testing.assert_close(batch[i][mask[i] == 1], alone, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_twice_and_in_chunks(explainer, method):
-    ids, mask = padded(explainer.model, "right")
-    whole = explainer.scores_many(ids, mask, methods={"m": spec(method)})["m"]
-    assert torch.equal(whole, explainer.scores_many(ids, mask, methods={"m": spec(method)})["m"])
-    small = Explainer(explainer.model, max_tokens=ids.shape[1])
-    torch.testing.assert_close(small.scores_many(ids, mask, methods={"m": spec(method)})["m"], whole, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", TINY_MODELS)
-def test_single_precision_is_close(name, method):
-    scores = {}
-    for dtype in (torch.float64, torch.float32):
-        explainer = Explainer(tiny_model(name, dtype))
-        ids, mask = padded(explainer.model, "right")
-        target = "span" if explainer.adapter.is_qa else 0
-        scores[dtype] = explainer.scores_many(ids, mask, methods={"m": spec(method)}, target=target)["m"]
-        assert scores[dtype].dtype == dtype or METHODS[method].control
-    exact = scores[torch.float64]
-    scale = exact.abs().max().clamp(min=1e-3)
-    assert ((scores[torch.float32] - exact).abs().max() / scale).item() < 1e-3
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_several_targets_are_the_single_ones(explainer, method):
-    ids, mask = padded(explainer.model, "right")
-    targets = ["start", "end"] if explainer.adapter.is_qa else [0, 1]
-    together = explainer.scores_many(ids, mask, methods={"m": spec(method)}, target=targets)["m"]
-    single = [explainer.scores_many(ids, mask, methods={"m": spec(method)}, target=t)["m"] for t in targets]
-    assert torch.equal(together, torch.stack(single, 1))
-    if METHODS[method].class_blind and not explainer.adapter.is_qa:
-        assert torch.equal(together[:, 0], together[:, 1])
-    elif not explainer.adapter.is_qa:
-        assert not torch.equal(together[:, 0], together[:, 1])
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS if not METHODS[m].signed])
-def test_unsigned_methods_are_not_negative(explainer, method):
-    ids, mask = padded(explainer.model, "right")
-    assert (explainer.scores_many(ids, mask, methods={"m": spec(method)})["m"] >= 0).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -97,34 +46,112 @@ def test_sdpa_and_eager_models_get_the_same(method):
     for implementation in ("eager", "sdpa"):
         model = tiny_model("bert")
         model.set_attn_implementation(implementation)
-        ids, mask = padded(model, "right")
-        scores.append(Explainer(model).scores_many(ids, mask, methods={"m": spec(method)}, target=1)["m"])
-    assert torch.equal(*scores)
+        scores.append(Explainer(model).scores_many(IDS, VISIBLE, methods={"m": spec(method)}, target=1)["m"])
+    torch.testing.assert_close(*scores, rtol=0, atol=1e-9)
 
 
-def test_tensor_and_contrast_targets(explainer):
-    if explainer.adapter.is_qa:
-        pytest.skip("classes are a matter of classifiers")
-    ids, mask = padded(explainer.model, "right")
+@pytest.mark.parametrize("method", METHODS)
+def test_chunks_are_the_whole(method):
+    model = tiny_model("bert")
+    whole, chunks = (
+        Explainer(model, max_tokens=n).scores_many(IDS, VISIBLE, methods={"m": spec(method)})["m"] for n in (8192, 7)
+    )
+    torch.testing.assert_close(chunks, whole, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_tensor_and_contrast_targets(name):
+    explainer = Explainer(tiny_model(name))
     per_row = torch.tensor([1, 0, 1])
-    mixed = explainer.scores(ids, mask, method="attcat", target=per_row)
-    single = explainer.scores(ids, mask, method="attcat", target=[0, 1])
+    mixed = explainer.scores(IDS, VISIBLE, method="attcat", target=per_row)
+    single = explainer.scores(IDS, VISIBLE, method="attcat", target=[0, 1])
     torch.testing.assert_close(mixed, single[torch.arange(3), per_row], rtol=0, atol=1e-12)
-    contrast = explainer.scores(ids, mask, method="attcat", target=Target("class", index=1, contrast=0))
+    contrast = explainer.scores(IDS, VISIBLE, method="attcat", target=Target("class", index=1, contrast=0))
     torch.testing.assert_close(contrast, single[:, 1] - single[:, 0], rtol=0, atol=CAST)
-    logits = explainer.adapter.logits(Inputs.of(ids, mask))
+    logits = explainer.adapter.logits(Inputs.of(IDS, VISIBLE))
     assert torch.equal(
-        explainer.scores(ids, mask, method="attcat", target="runner_up"),
-        explainer.scores(ids, mask, method="attcat", target=logits.argmin(1).clone()),
+        explainer.scores(IDS, VISIBLE, method="attcat", target="runner_up"),
+        explainer.scores(IDS, VISIBLE, method="attcat", target=logits.argmin(1).clone()),
     )
 
 
-def test_probability_gradients_are_those_of_the_softmax(explainer):
-    if explainer.adapter.is_qa:
-        pytest.skip("covered by the seeds of classifiers")
-    ids, mask = padded(explainer.model, "right")
-    p = explainer.adapter.logits(Inputs.of(ids, mask)).softmax(1).clone()
-    logit = explainer.scores(ids, mask, method="attcat", target=[0, 1])
-    probability = explainer.scores(ids, mask, method="attcat", target=1, output="probability")
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_probability_gradients_are_those_of_the_softmax(name):
+    explainer = Explainer(tiny_model(name))
+    p = explainer.adapter.logits(Inputs.of(IDS, VISIBLE)).softmax(1).clone()
+    logit = explainer.scores(IDS, VISIBLE, method="attcat", target=[0, 1])
+    probability = explainer.scores(IDS, VISIBLE, method="attcat", target=1, output="probability")
     expected = (p[:, 1] * p[:, 0])[:, None] * (logit[:, 1] - logit[:, 0])
     torch.testing.assert_close(probability, expected, rtol=0, atol=CAST)
+
+
+# --- the kit itself: methods that are wrong in one way each ----------------------------------------------------------
+
+
+def ids(capture):
+    """Scores that are right in every way but that they are those of the tokens alone, and of the class."""
+    return capture.input_ids.double() * (1 + capture.part.index[:, None])
+
+
+def with_hook(capture):
+    capture.trace.adapter.model.get_input_embeddings().register_forward_hook(lambda *_: None)
+    return ids(capture)
+
+
+def trained(capture):
+    with torch.no_grad():
+        next(capture.trace.adapter.model.parameters()).mul_(1)
+    return ids(capture)
+
+
+def by_special_tokens(capture):
+    special = capture.trace.adapter.special_tokens(capture.trace.inputs)
+    return ids(capture) * (1 + special)
+
+
+def of_two_rows_only(capture):
+    if len(capture.input_ids) > 2:
+        raise ValueError("too many rows")
+    return ids(capture)
+
+
+WRONG = {
+    "nan": (lambda c: ids(c) * torch.nan, "not finite"),
+    "column": (lambda c: ids(c)[:, :1], r"raises ValueError:  returned scores \[1, 1\] for rows \[1, 9\]"),
+    "by column": (lambda c: ids(c) / ids(c).sum(), "alone other scores than in a batch"),
+    "noise": (lambda c: ids(c) + torch.rand(1), "other scores the second time"),
+    "negative": (lambda c: -ids(c), "negative scores"),
+    "blind": (lambda c: c.input_ids.double(), "gives every class the same"),
+    "chaotic": (lambda c: (c.embeddings.sum(-1) * 1e9 * (1 + c.part.index[:, None])).sin() + 1, "single precision"),
+    "hook": (with_hook, r"changes the hooks of bert\.embeddings\.word_embeddings"),
+    "trained": (trained, r"changes the values of bert\.embeddings"),
+    "special": (by_special_tokens, "special tokens"),
+    "rows": (of_two_rows_only, r"raises ValueError: too many rows \(with target=0\)"),
+}
+
+
+def test_a_method_that_conforms_has_no_problems():
+    method = Method("right", ids, Need.NOTHING, "test", {})
+    assert check_method(method, tiny_model("bert", layers=2)) == []
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said(name):
+    readout, words = WRONG[name]
+    problems = check_method(Method(name, readout, Need.NOTHING, "test", {}), tiny_model("bert", layers=2))
+    assert any(re.search(words, sentence) for sentence in problems), problems
+
+
+def test_a_refusal_is_no_problem():
+    def refuses(capture):
+        raise InputError("this model is not for me")
+
+    assert check_method(Method("picky", refuses, Need.NOTHING, "test", {}), tiny_model("bert", layers=2)) == []
+
+
+def test_registered_methods_are_found_by_their_id():
+    register("temporary", needs=Need.NOTHING, source="test")(ids)
+    try:
+        assert check_method("temporary", tiny_model("bert", layers=2)) == []
+    finally:
+        del METHODS["temporary"]

@@ -116,6 +116,24 @@ def test_random_scores_depend_on_tokens_and_seed_alone(explainer):
     assert many.var().item() == pytest.approx(1 / 12, abs=0.01)
 
 
+def test_position_falls_and_rare_tokens_are_high(explainer):
+    ids, mask = torch.tensor([[2, 7, 9, 3], [2, 50, 3, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    assert explainer.scores(ids, mask, method="position")[0].tolist() == [1, 0.75, 0.5, 0.25]
+    frequency = explainer.scores(ids, mask, method="token_frequency")
+    assert frequency[0].argsort().tolist() == [0, 3, 1, 2]
+    assert frequency[1, 3] == 0
+
+
+def test_explain_takes_words_and_sentences_as_units(explainer):
+    text = "the goodish film . it was dull . never !"
+    for unit, expected in (("word", 10), ("sentence", 3)):
+        (found,) = explainer.explain([text], method="svs", unit=unit, n_samples=1100, target=1)
+        assert found.method == "shapley_sampling"
+        assert len({round(score, 9) for score in found.scores} - {0.0}) == expected
+    (pair,) = explainer.explain([("the film .", "the meal . bad")], method="occ", unit="sentence", target=1)
+    assert len({round(score, 9) for score in pair.scores} - {0.0}) == 3
+
+
 def test_every_method_says_what_it_is():
     for method in list_methods():
         assert method.summary.endswith((".", ":"))

@@ -23,9 +23,9 @@ LENGTHS = (5, 11, 18, 9)
 class Recorder(ModelAdapter):
     """An adapter that remembers the shape of every pass."""
 
-    def logits(self, inputs):
+    def logits(self, inputs, columns=None):
         self.shapes = [*getattr(self, "shapes", []), inputs.shape]
-        return super().logits(inputs)
+        return super().logits(inputs, columns)
 
 
 def bert(kind=BertForSequenceClassification, dtype=torch.float64):
@@ -269,8 +269,8 @@ def model(task="classification", causal=False, mask_id=MASK, pad_id=PAD, unk_id=
 
 
 OPERATORS_OF = [
-    (model(), ["mask", "delete", "unk", "pad"]),
-    (model(mask_id=None), ["delete", "unk", "pad"]),
+    (model(), ["mask", "delete", "unk", "pad", "attention_mask_out"]),
+    (model(mask_id=None), ["delete", "unk", "pad", "attention_mask_out"]),
     (model("question_answering"), ["mask", "unk", "pad"]),
     (model(causal=True, mask_id=None, unk_id=9), ["delete", "unk"]),
     (model(causal=True, mask_id=None, unk_id=PAD), ["delete"]),  # GPT-2, padded with its end-of-text token

@@ -1,64 +1,64 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tiny_tokenizers import SPLITS_PUNCTUATION, TEXT, TOKENIZERS
 
 from attribution.errors import InputError
-from attribution.words import Word, aggregate, join_fields, token_word_ids, words_of
-
-TEXT = "An unhappy cat, isn't it?"
-CORPUS = [TEXT, "an unhappy dog and a happy cat", "it isn't a cat", "is it an unhappy cat?"]
-
-
-def trained(model, trainer, pre_tokenizer) -> Tokenizer:
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizer
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    return tokenizer
-
-
-def word_piece() -> Tokenizer:
-    trainer = trainers.WordPieceTrainer(vocab_size=40, special_tokens=["[UNK]"])
-    return trained(models.WordPiece(unk_token="[UNK]"), trainer, pre_tokenizers.BertPreTokenizer())
-
-
-def byte_level(trim: bool) -> Tokenizer:
-    trainer = trainers.BpeTrainer(vocab_size=262, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=trim)
-    return trained(models.BPE(), trainer, pre_tokenizer)
-
-
-def sentence_piece(split: bool) -> Tokenizer:
-    pieces = ["<unk>", "▁", "▁An", "▁un", "happy", "▁cat", ",", "▁is", "n", "'", "t", "▁it", "?"]
-    tokenizer = Tokenizer(models.Unigram([(piece, -len(piece) / 9) for piece in pieces], unk_id=0))
-    if split:
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    else:
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    return tokenizer
-
+from attribution.words import Word, aggregate, join_fields, sentence_ids, token_word_ids, words_of
 
 SPACED = ["An", "unhappy", "cat,", "isn't", "it?"]
-TOKENIZERS = {
-    "WordPiece": (word_piece, ["An", "unhappy", "cat", ",", "isn", "'", "t", "it", "?"]),
-    "byte-level BPE": (lambda: byte_level(False), ["An", "unhappy", "cat", ",", "isn", "'t", "it", "?"]),
-    "byte-level BPE, trimmed": (lambda: byte_level(True), ["An", "unhappy", "cat", ",", "isn", "'t", "it", "?"]),
-    "SentencePiece": (lambda: sentence_piece(True), SPACED),
-    "SentencePiece without words": (lambda: sentence_piece(False), SPACED),
+PUNCTUATED = {
+    "WordPiece": ["An", "unhappy", "cat", ",", "isn", "'", "t", "it", "?"],
+    "byte-level": ["An", "unhappy", "cat", ",", "isn", "'t", "it", "?"],
 }
+
+
+def words_by(kind, text):
+    encoding = TOKENIZERS[kind]().encode(text, add_special_tokens=False)
+    ids = token_word_ids(encoding.word_ids, encoding.offsets, text)
+    return ids, words_of(ids, encoding.offsets, text)
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_words_of_each_kind_of_tokenizer(kind):
-    build, expected = TOKENIZERS[kind]
-    encoding = build().encode(TEXT)
-    ids = token_word_ids(encoding.word_ids, encoding.offsets, TEXT)
-    words = words_of(ids, encoding.offsets, TEXT)
+    ids, words = words_by(kind, TEXT)
+    expected = next((words for start, words in PUNCTUATED.items() if kind.startswith(start)), SPACED)
     assert [word.text for word in words] == expected
     assert all(TEXT[word.start : word.end] == word.text for word in words)
     assert [position for word in words for position in word.tokens] == list(range(len(ids)))
     assert any(len(word.tokens) > 1 for word in words)
+
+
+UNTIDY = "  An unhappy  cat\n\nis \u4eca\u65e5 \U0001f642 caf\u00e9 \n"
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_spaces_belong_to_the_word_behind_them(kind):
+    ids, words = words_by(kind, UNTIDY)
+    assert [word.text for word in words if word.text not in "\u4eca\u65e5"] == [
+        "An", "unhappy", "cat", "is", "\U0001f642", "caf\u00e9",
+    ]  # fmt: skip
+    assert "".join(word.text for word in words) == "".join(UNTIDY.split())
+    assert [position for word in words for position in word.tokens] == list(range(len(ids)))
+    assert sorted(set(ids)) == list(range(len(words)))
+
+
+def test_every_kind_that_splits_punctuation_is_known():
+    assert {kind for kind in TOKENIZERS if "cat" in [w.text for w in words_by(kind, TEXT)[1]]} == {
+        kind for kind in TOKENIZERS if kind.startswith(SPLITS_PUNCTUATION)
+    }
+
+
+def test_sentences_end_behind_punctuation_lines_and_texts():
+    texts = ('He left. "Why?" she asked\u2026 2.5 times!\nThen (again.) no', "A second text. Its end")
+    words = [[(m.start(), m.end()) for m in re.finditer(r"\S+", text)] for text in texts]
+    fields = [-1, *(0 for _ in words[0]), -1, *(1 for _ in words[1]), -1]
+    offsets = [(0, 0), *words[0], (0, 0), *words[1], (0, 0)]
+    expected = [-1, 0, 0, 1, 2, 2, 3, 3, 5, 5, 6, -1, 7, 7, 7, 8, 8, -1]
+    assert sentence_ids(fields, offsets, texts) == expected
 
 
 def test_special_tokens_belong_to_no_word():
@@ -111,3 +111,28 @@ def test_second_text_continues_the_ids_of_the_first():
     words = torch.tensor([[-1, 0, 0, 1, -1, 0, 1, -1], [-1, 0, -1, 0, 1, 1, -1, -1]])
     fields = torch.tensor([[-1, 0, 0, 0, -1, 1, 1, -1], [-1, 0, -1, 1, 1, 1, -1, -1]])
     assert join_fields(words, fields).tolist() == [[-1, 0, 0, 1, -1, 2, 3, -1], [-1, 0, -1, 1, 2, 2, -1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("It rains. Stay in!", ["It rains.", "Stay in!"]),
+        ("No end here", ["No end here"]),
+        ("3.5 of 5... 'Fine.' she said?  Yes", ["3.5 of 5...", "'Fine.'", "she said?", "Yes"]),
+        ("one\ntwo", ["one", "two"]),
+    ],
+)
+def test_sentences_end_at_stops_before_spaces_and_at_lines(text, sentences):
+    offsets = [(m.start(), m.end()) for m in re.finditer(r"\S", text)]
+    found = sentence_ids([0] * len(offsets), offsets, (text, None))
+    groups: dict[int, str] = {}
+    for sentence, (start, end) in zip(found, offsets, strict=True):
+        groups[sentence] = groups.get(sentence, "") + text[start:end]
+    assert list(groups.values()) == [sentence.replace(" ", "") for sentence in sentences]
+
+
+def test_sentences_of_a_pair_are_numbered_on_and_special_tokens_have_none():
+    offsets = [(0, 0), (0, 2), (2, 3), (0, 0), (0, 1), (0, 0)]
+    found = sentence_ids([-1, 0, 0, -1, 1, -1], offsets, ("Hi.", "B"))
+    assert [s < 0 for s in found] == [True, False, False, True, False, True]
+    assert found[1] == found[2] < found[4]

@@ -13,7 +13,7 @@ CLS, SEP, PAD, UNK, MASK = 2, 3, 0, 1, 4
 class BagOfWords:
     """A classifier whose probability of class 1 is the sum of the weights of the attended tokens."""
 
-    task, causal, device = "classification", False, torch.device("cpu")
+    task, causal, multi_label, device = "classification", False, False, torch.device("cpu")
     pad_id, unk_id, mask_id = PAD, UNK, MASK
 
     def __init__(self, weights):
@@ -22,7 +22,7 @@ class BagOfWords:
         self.family = SimpleNamespace(positions_after_padding=False)
         self.n_rows = 0
 
-    def logits(self, inputs):
+    def logits(self, inputs, columns=None):
         self.n_rows += len(inputs.input_ids)
         p = (self.weights[inputs.input_ids] * inputs.attention_mask).sum(1)
         return torch.stack((torch.zeros_like(p), p.logit()), 1)

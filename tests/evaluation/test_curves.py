@@ -121,7 +121,9 @@ def test_every_family_with_its_default_operator(any_model):
         one = ids[b : b + 1], mask[b : b + 1], scores[b : b + 1]
         row = loop(explainer.adapter, *one, (1, 3)[k], operator=curves.operator)
         expected = explainer.adapter.logits(Inputs.of(torch.tensor([row])))[0]
-        if expected.dim() == 2:
+        if explainer.adapter.is_generative:
+            expected = expected[-1, curves.target[b]]
+        elif explainer.adapter.is_qa:
             expected = expected[curves.target[b], torch.arange(2)]
         torch.testing.assert_close(curves.logits[b, k], expected, rtol=0, atol=1e-7)
 

@@ -1,0 +1,28 @@
+"""What the conformance kit says of every registered method on every tiny model; each model is examined once."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from tiny_models import tiny_model
+
+from attribution import METHODS
+from attribution.conformance import Verdict, check_methods
+
+LAYERS = 2
+HEAD_MASK = torch.tensor([[1.0, 0, 0, 1], [0, 1, 1, 0]])
+# What keeps methods quick where they take such a parameter; how good their scores get is no matter here.
+QUICK: dict[str, Any] = {"head_mask": HEAD_MASK, "n_samples": 4, "samples": 4, "n_steps": 4, "steps": 4}
+
+
+def spec(method: str) -> dict[str, Any]:
+    """A method with parameters that keep it quick."""
+    return {"method": method} | {name: QUICK[name] for name in METHODS[method].parameters if name in QUICK}
+
+
+@cache
+def verdicts(model: str) -> dict[str, Verdict]:
+    """By method."""
+    return check_methods({method: spec(method) for method in METHODS}, tiny_model(model, layers=LAYERS))
