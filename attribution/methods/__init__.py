@@ -1,7 +1,7 @@
 """Attribution methods; importing this package fills the registry."""
 
 from attribution.capture import Capture, Need
-from attribution.methods import attention, controls, gradients, lrp
+from attribution.methods import attention, controls, gradients, lrp, mixing
 from attribution.methods.plugins import load_plugins
 from attribution.methods.registry import METHODS, Method, list_methods, register
 
@@ -17,5 +17,6 @@ __all__ = [
     "gradients",
     "list_methods",
     "lrp",
+    "mixing",
     "register",
 ]

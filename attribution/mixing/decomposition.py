@@ -1,0 +1,87 @@
+"""What leaves attention, split into one vector per token: norms of the parts, or their distance from the whole.
+
+v[i,j] = sum_h A[h,i,j] V[h,j] W_O[h] (+ x_i where i = j, the residual); normalisations on the residual path are linear
+at the deviation of what they really normalise. Biases behind the values belong to no token and are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from attribution.mixing.pairs import Chunk
+from attribution.mixing.source import Source, chosen, normalised
+from attribution.model.layer import Norm
+
+
+def _norms_of_heads(source: Source, memory: int | None) -> Tensor:
+    """[B, R, N] norm of what each head carries, summed over heads."""
+    heads, batch = source.layer.heads, source.positions.shape[0]
+    gram = heads @ heads.transpose(1, 2)  # [H, d, d]: |v W|^2 = v (W W^T) v^T
+    square = ((source.values @ gram) * source.values).sum(-1).clamp(min=0)
+    lengths = square.sqrt().view(len(heads), batch, -1).transpose(0, 1)
+    return (source.attention * lengths[:, :, None]).sum(1)
+
+
+def _vectors(
+    source: Source, norms: list[tuple[Norm, Tensor]], residual: bool, memory: int | None
+) -> Iterator[tuple[Chunk, Tensor]]:
+    """v[i,j] [P, D] of each chunk's pairs, through normalisations (each with its scale at every query [B * R, 1])."""
+    attending = source.attending(source.attention, to_itself=residual)
+    entering = attending.gather(source.entering)
+    for chunk in attending.chunks(6 * entering.shape[1], memory):
+        vectors = chunk.mixed(source.carried(chunk, source.layer.heads))
+        if residual:
+            vectors = vectors + entering.index_select(0, chunk.queries) * chunk.own[:, None]
+        for norm, scale in norms:
+            vectors = norm.part(vectors, scale.index_select(0, chunk.queries))
+        yield chunk, vectors
+
+
+def _lengths(source: Source, norms: list[tuple[Norm, Tensor]], residual: bool, memory: int | None) -> Tensor:
+    attending = source.attending(source.attention, to_itself=residual)
+    return attending.matrix((chunk, v.norm(dim=-1)) for chunk, v in _vectors(source, norms, residual, memory))
+
+
+def _scales(source: Source, count: int) -> list[tuple[Norm, Tensor]]:
+    """The first `count` normalisations on the residual path, with their scale where each query stands."""
+    layer = source.layer
+    z = source.attending(source.attention, to_itself=True).gather(source.sums)
+    norms = layer.norms()[:count]
+    normalised_there = [z] if count < 2 else [z, layer.total(z, layer.inner(z))]
+    return [(norm, norm.scale(x)) for norm, x in zip(norms, normalised_there, strict=False)]
+
+
+VARIANTS: dict[str, Callable[[Source, int | None], Tensor]] = {
+    "heads": _norms_of_heads,
+    "sum": lambda source, memory: _lengths(source, [], False, memory),
+    "residual": lambda source, memory: _lengths(source, [], True, memory),
+    "residual_norm": lambda source, memory: _lengths(source, _scales(source, 1), True, memory),
+}
+
+
+def attention_norms(source: Source, *, variant: str = "heads", memory: int | None = None) -> Tensor:
+    """[B, R, N], rows normalised: size of what each token brings to each query, by a variant of `VARIANTS`."""
+    return normalised(chosen(VARIANTS, variant, "variant")(source, memory))
+
+
+def globenc_norms(source: Source, *, memory: int | None = None) -> Tensor:
+    """[B, R, N], rows normalised: norms of v with residual, behind both normalisations of the residual path."""
+    return normalised(_lengths(source, _scales(source, 2), True, memory))
+
+
+def alti_contributions(source: Source, *, memory: int | None = None) -> Tensor:
+    """[B, R, N], rows normalised: (|y_i|_1 - |y_i - v[i,j]|_1)+ with y_i what the attention sublayer gives."""
+    attending = source.attending(source.attention, to_itself=True)
+    z = attending.gather(source.sums)
+    y = z if source.layer.norm_first else source.layer.middle(z)
+    length = y.abs().sum(-1)
+
+    def found() -> Iterator[tuple[Chunk, Tensor]]:
+        for chunk, vectors in _vectors(source, _scales(source, 1), True, memory):
+            distance = torch.sub(y.index_select(0, chunk.queries), vectors).abs_().sum(-1)
+            yield chunk, (length.index_select(0, chunk.queries) - distance).clamp_(min=0)
+
+    return normalised(attending.matrix(found()))
