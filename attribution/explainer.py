@@ -216,16 +216,24 @@ class Explainer:
     ) -> Tensor:
         """[b, L, R, N] of one pass."""
         aligned, index = align(inputs.to(self.adapter.device))
-        target = in_aligned_columns(target, self.adapter.task, index)
-        columns = self._columns(aligned, [target])
-        run = trace(self.adapter, aligned, mixing.needs, self._absolute, columns=columns)
+        if rows is None:
+            maps = self._maps(mixing, aligned, None, in_aligned_columns(target, self.adapter.task, index), params)
+            return restore(restore(maps, index, dim=2), index, dim=3)
+        rows = rows.to(self.adapter.device)
+        rows = rows if index is None else (rows - index[:, :1]) % aligned.shape[1]
+        if mixing.row and rows.shape[1] == 1 and self.adapter.dtype == self.adapter.score_dtype:
+            return restore(mixing.row(self.adapter, aligned, rows, **params), index, dim=3)
+        maps = self._maps(mixing, aligned, rows, in_aligned_columns(target, self.adapter.task, index), params)
+        return restore(maps, index, dim=3)
+
+    def _maps(
+        self, mixing: Mixing, aligned: Inputs, rows: Tensor | None, target: TargetLike, params: dict[str, Any]
+    ) -> Tensor:
+        """[b, L, R, N] from a capture, all queries if `rows` is None; the parts of a span add up."""
+        run = trace(self.adapter, aligned, mixing.needs, self._absolute, columns=self._columns(aligned, [target]))
         seeds = self._parts(run, target, "logit")[: 1 if mixing.class_blind else None]
-        if rows is not None:
-            rows = rows.to(self.adapter.device)
-            rows = rows if index is None else (rows - index[:, :1]) % aligned.shape[1]
-        maps = sum(mixing.maps(Capture(run, part, mixing.needs), rows, **params) for part in seeds)
-        maps = restore(torch.as_tensor(maps), index, dim=3).to(self.adapter.score_dtype)
-        return restore(maps, index, dim=2) if rows is None else maps
+        found = [mixing.maps(Capture(run, part, mixing.needs), rows, **params) for part in seeds]
+        return torch.stack(found).sum(0).to(self.adapter.score_dtype)
 
     def _targets(self, target: TargetLike | Sequence[TargetLike]) -> tuple[list[TargetLike], bool]:
         if isinstance(target, Tensor) and target.ndim == 2 and not self.adapter.is_qa:

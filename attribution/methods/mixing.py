@@ -18,7 +18,9 @@ from attribution.methods.rollout import residual_rollout_row
 from attribution.mixing.decomposition import alti_contributions, attention_norms, globenc_norms
 from attribution.mixing.flow import attention_flows
 from attribution.mixing.source import Source, all_positions, normalised
-from attribution.mixing.value_zeroing import heads_of, zeroing_distances
+from attribution.mixing.value_zeroing import heads_of, row_distances, zeroing_distances
+from attribution.model.adapter import ModelAdapter
+from attribution.model.inputs import Inputs
 
 PARTS = Need.ATTENTION | Need.HIDDEN | Need.SUMS
 
@@ -33,6 +35,8 @@ class Mixing:
     map: Map
     needs: Need
     class_blind: bool = True
+    # (adapter, inputs, positions [B, 1], **parameters) -> [B, L, 1, N]: one query cheaper, in single precision or wider
+    row: Callable[..., Tensor] | None = None
 
     @property
     def parameters(self) -> list[str]:
@@ -60,10 +64,32 @@ def value_zeroing_map(
 ) -> Tensor:
     """Distance of each output from what it would be without a key's values; see `value_zeroing`."""
     source = Source(capture, layer, positions, final_norm)
-    heads = heads_of(head_mask, source)
+    heads = heads_of(head_mask, capture.trace.adapter)
     raw = zeroing_distances(source, distance=distance, heads=heads, memory=memory)
-    raw = raw.masked_fill(raw < floor, 0)
-    return normalised(raw) if normalise else raw
+    return _shares(raw, floor, normalise)
+
+
+def value_zeroing_row(
+    adapter: ModelAdapter,
+    inputs: Inputs,
+    positions: Tensor,
+    *,
+    distance: str = "cosine",
+    floor: float = 0.0,
+    head_mask: Any = None,
+    final_norm: bool = True,
+    normalise: bool = True,
+    memory: int | None = None,
+) -> Tensor:
+    """The same of one query in all layers; the pass itself bounds the memory."""
+    heads = heads_of(head_mask, adapter)
+    raw = row_distances(adapter, inputs, positions, distance=distance, heads=heads, final_norm=final_norm)
+    return _shares(raw, floor, normalise)
+
+
+def _shares(raw: Tensor, floor: float, normalise: bool) -> Tensor:
+    kept = raw.masked_fill(raw < floor, 0)
+    return normalised(kept) if normalise else kept
 
 
 def attention_norm_map(
@@ -85,7 +111,7 @@ def alti_map(capture: Capture, layer: int, positions: Tensor, *, memory: int | N
 
 def raw_attention_map(capture: Capture, layer: int, positions: Tensor) -> Tensor:
     """Attention, heads averaged."""
-    return Source(capture, layer, positions).attention.mean(1)
+    return Source(capture, layer, positions).attention.mean(-1)
 
 
 def grad_rollout_map(capture: Capture, layer: int, positions: Tensor) -> Tensor:
@@ -104,7 +130,7 @@ def attention_flow_map(capture: Capture, layer: int, positions: Tensor) -> Tenso
 
 
 MIXING: dict[str, Mixing] = {
-    "value_zeroing": Mixing(value_zeroing_map, PARTS),
+    "value_zeroing": Mixing(value_zeroing_map, PARTS, row=value_zeroing_row),
     "attention_norm": Mixing(attention_norm_map, PARTS),
     "globenc": Mixing(globenc_map, PARTS),
     "alti": Mixing(alti_map, PARTS),

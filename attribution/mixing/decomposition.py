@@ -8,50 +8,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor
 
-from attribution.mixing.pairs import Chunk
+from attribution.mixing.pairs import Block
 from attribution.mixing.source import Source, chosen, normalised
 from attribution.model.layer import Norm
 
 
 def _norms_of_heads(source: Source, memory: int | None) -> Tensor:
     """[B, R, N] norm of what each head carries, summed over heads."""
-    heads, batch = source.layer.heads, source.positions.shape[0]
+    heads = source.layer.heads
     gram = heads @ heads.transpose(1, 2)  # [H, d, d]: |v W|^2 = v (W W^T) v^T
-    square = ((source.values @ gram) * source.values).sum(-1).clamp(min=0)
-    lengths = square.sqrt().view(len(heads), batch, -1).transpose(0, 1)
-    return (source.attention * lengths[:, :, None]).sum(1)
+    square = ((source.values @ gram[:, None]) * source.values).sum(-1)
+    lengths = square.clamp(min=0).sqrt().permute(1, 2, 0)
+    return (source.attention * lengths[:, None]).sum(-1)
 
 
 def _vectors(
     source: Source, norms: list[tuple[Norm, Tensor]], residual: bool, memory: int | None
-) -> Iterator[tuple[Chunk, Tensor]]:
-    """v[i,j] [P, D] of each chunk's pairs, through normalisations (each with its scale at every query [B * R, 1])."""
+) -> Iterator[tuple[Block, Tensor]]:
+    """v[i,j] [P, D] of each block's pairs, through normalisations (each with its scale at every query [B, R, 1])."""
     attending = source.attending(source.attention, to_itself=residual)
     entering = attending.gather(source.entering)
-    for chunk in attending.chunks(6 * entering.shape[1], memory):
-        vectors = chunk.mixed(source.carried(chunk, source.layer.heads))
+    for block in attending.blocks(6 * entering.shape[2], memory):
+        vectors = block.mixed(block.weights, source.carried(block, source.layer.heads))
         if residual:
-            vectors = vectors + entering.index_select(0, chunk.queries) * chunk.own[:, None]
+            own = source.itself[block.examples, block.queries, block.keys].transpose(1, 2)[..., None]
+            vectors.addcmul_(block.of_queries(entering), own.to(vectors))
         for norm, scale in norms:
-            vectors = norm.part(vectors, scale.index_select(0, chunk.queries))
-        yield chunk, vectors
+            vectors = norm.part(vectors, block.of_queries(scale))
+        yield block, block.wanted(vectors)
 
 
 def _lengths(source: Source, norms: list[tuple[Norm, Tensor]], residual: bool, memory: int | None) -> Tensor:
     attending = source.attending(source.attention, to_itself=residual)
-    return attending.matrix((chunk, v.norm(dim=-1)) for chunk, v in _vectors(source, norms, residual, memory))
+    return attending.matrix((block, v.norm(dim=-1)) for block, v in _vectors(source, norms, residual, memory))
 
 
 def _scales(source: Source, count: int) -> list[tuple[Norm, Tensor]]:
     """The first `count` normalisations on the residual path, with their scale where each query stands."""
     layer = source.layer
     z = source.attending(source.attention, to_itself=True).gather(source.sums)
-    norms = layer.norms()[:count]
-    normalised_there = [z] if count < 2 else [z, layer.total(z, layer.inner(z))]
-    return [(norm, norm.scale(x)) for norm, x in zip(norms, normalised_there, strict=False)]
+    normed, scale = layer.middle.split(z)
+    found = [(norm, scale) for norm in layer.norms()[:count]]
+    if len(found) == 2:
+        last, _ = found[1]
+        found[1] = last, last.split(layer.total(layer.beside(z, normed), layer.inner(normed)))[1]
+    return found
 
 
 VARIANTS: dict[str, Callable[[Source, int | None], Tensor]] = {
@@ -76,12 +79,16 @@ def alti_contributions(source: Source, *, memory: int | None = None) -> Tensor:
     """[B, R, N], rows normalised: (|y_i|_1 - |y_i - v[i,j]|_1)+ with y_i what the attention sublayer gives."""
     attending = source.attending(source.attention, to_itself=True)
     z = attending.gather(source.sums)
-    y = z if source.layer.norm_first else source.layer.middle(z)
-    length = y.abs().sum(-1)
-
-    def found() -> Iterator[tuple[Chunk, Tensor]]:
-        for chunk, vectors in _vectors(source, _scales(source, 1), True, memory):
-            distance = torch.sub(y.index_select(0, chunk.queries), vectors).abs_().sum(-1)
-            yield chunk, (length.index_select(0, chunk.queries) - distance).clamp_(min=0)
-
-    return normalised(attending.matrix(found()))
+    y = source.layer.beside(z, source.layer.middle(z))
+    length = y.abs().sum(-1, keepdim=True)
+    return normalised(
+        attending.matrix(
+            (
+                block,
+                (
+                    block.wanted(block.of_queries(length))[:, 0] - (block.wanted(block.of_queries(y)) - v).abs().sum(-1)
+                ).clamp(min=0),
+            )
+            for block, v in _vectors(source, _scales(source, 1), True, memory)
+        )
+    )

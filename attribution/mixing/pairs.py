@@ -1,82 +1,80 @@
-"""Vectors of (query, key) pairs, made for a few key columns at a time."""
+"""Vectors of (query, key) pairs, made for one block of them at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# What intermediate results of one chunk may take: on a CPU about what its caches hold.
-MEMORY = {"cpu": 2**23, "cuda": 2**30}
+# Bytes that the vectors of one block may take.
+MEMORY = {"cpu": 2**26, "cuda": 2**30}
 
 
 @dataclass(frozen=True)
 class Attending:
     """The attention of one layer from R asked queries to all keys of a batch.
 
-    weights: [B, H, R, N]; positions: [B, R] of the queries; pairs: bool [B, R, N], those to compute.
+    weights: [B, R, N, H]; positions: [B, R] of the queries; pairs: bool [B, R, N], those to compute.
     """
 
     weights: Tensor
     positions: Tensor
     pairs: Tensor
 
-    def chunks(self, floats_per_pair: int, memory: int | None = None) -> Iterator[Chunk]:
-        """The pairs, a few key columns at a time, so that a chunk's vectors stay within `memory` bytes."""
-        batch, _, n_queries, length = self.weights.shape
+    def blocks(self, floats_per_pair: int, memory: int | None = None) -> Iterator[Block]:
+        """The pairs in blocks whose vectors stay within `memory` bytes: whole examples, or a few keys of one."""
+        batch, n_queries, length, _ = self.weights.shape
         budget = memory or MEMORY.get(self.weights.device.type, MEMORY["cuda"])
-        size = max(1, budget // (max(1, n_queries) * floats_per_pair * self.weights.element_size()))
-        weights = self.weights.permute(0, 3, 2, 1).reshape(batch * length, n_queries, -1)
-        pairs = self.pairs.transpose(1, 2).reshape(batch * length, n_queries)
-        own = self.positions[:, None] == torch.arange(length, device=pairs.device)[:, None]
-        own = own.reshape(batch * length, n_queries)
-        example = torch.arange(batch, device=pairs.device).repeat_interleave(length)
-        for start in range(0, batch * length, size):
-            columns = slice(start, start + size)
-            asked = pairs[columns].any(0).nonzero()
-            if len(asked):
-                rows = slice(int(asked[0]), int(asked[-1]) + 1)
-                queries = example[columns, None] * n_queries + torch.arange(n_queries, device=pairs.device)[rows]
-                yield Chunk(
-                    columns, weights[columns, rows], queries.flatten(), pairs[columns, rows], own[columns, rows]
-                )
+        n_keys = budget // (max(1, n_queries) * floats_per_pair * self.weights.element_size())
+        for examples in _slices(batch, n_keys // length):
+            for keys in _slices(length, n_keys):
+                asked = self.pairs[examples, :, keys].any(2).any(0).nonzero()
+                if len(asked):
+                    yield Block(self, examples, slice(int(asked[0]), int(asked[-1]) + 1), keys)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """[B * R, D] the queries' rows of [B, N, D]."""
-        return rows.gather(1, self.positions[..., None].expand(-1, -1, rows.shape[2])).flatten(0, 1)
+        """[B, R, D] the queries' rows of [B, N, D]."""
+        return rows.gather(1, self.positions[..., None].expand(-1, -1, rows.shape[2]))
 
-    def matrix(self, found: Iterator[tuple[Chunk, Tensor]]) -> Tensor:
-        """[B, R, N] of what was found for each pair of each chunk; other pairs are 0."""
-        batch, _, n_queries, length = self.weights.shape
-        result = torch.zeros(batch * n_queries, length, dtype=self.weights.dtype, device=self.weights.device)
-        for chunk, values in found:
-            result[chunk.queries, chunk.keys % length] = values
-        return result.view(batch, n_queries, length)
+    def matrix(self, found: Iterable[tuple[Block, Tensor]]) -> Tensor:
+        """[B, R, N] of what was found for the pairs of each block; other pairs are 0."""
+        result = torch.zeros_like(self.weights[..., 0])
+        for block, values in found:
+            block.place(values, result)
+        return result
 
 
-class Chunk:
-    """S key columns and the T queries that see one of them; P of the pairs are wanted.
+class Block:
+    """Some examples, queries and keys, b x T x S of them; P of the pairs are wanted."""
 
-    columns: of the B * N keys; queries: [P] and keys: [P], flat; own: bool [P], whether a token meets itself.
-    """
+    def __init__(self, attending: Attending, examples: slice, queries: slice, keys: slice) -> None:
+        self.examples, self.queries, self.keys = examples, queries, keys
+        self.weights = attending.weights[examples, queries, keys].transpose(1, 2).contiguous()  # [b, S, T, H]
+        self._wanted = attending.pairs[examples, queries, keys].transpose(1, 2)
+        self._all = bool(self._wanted.all())
 
-    def __init__(self, columns: slice, weights: Tensor, queries: Tensor, pairs: Tensor, own: Tensor) -> None:
-        self.columns, self._weights, self._queries = columns, weights, queries
-        wanted = pairs.flatten().nonzero().squeeze(1)
-        self._wanted = None if len(wanted) == pairs.numel() else wanted
-        self.queries, self.own = self._select(queries), self._select(own.flatten())
-        self.keys = columns.start + wanted // pairs.shape[1]
+    def mixed(self, weights: Tensor, carried: Tensor) -> Tensor:
+        """[b, S, T, X] the heads' `carried` [b * S, H, X], weighted by [b, S, T, H]."""
+        shape = weights.shape
+        return torch.bmm(weights.flatten(0, 1), carried).view(*shape[:3], -1)
 
-    def mixed(self, carried: Tensor) -> Tensor:
-        """[P, X] what each query takes from each key: the heads' `carried` [S, H, X], weighted by attention."""
-        return self._select(torch.bmm(self._weights, carried).flatten(0, 1))
+    def of_queries(self, table: Tensor) -> Tensor:
+        """[b, 1, T, X] of a table [B, R, X], to stand beside pairs."""
+        return table[self.examples, None, self.queries]
 
-    def without(self, whole: Tensor, carried: Tensor) -> Tensor:
-        """[P, X] `whole` [B * R, X] of each query without what it takes from each key, as in `mixed`."""
-        left = whole.index_select(0, self._queries).view(*self._weights.shape[:2], -1)
-        return self._select(left.baddbmm_(self._weights, carried, alpha=-1).flatten(0, 1))
+    def wanted(self, x: Tensor) -> Tensor:
+        """[P, X] the wanted ones of [b, S, T, X], key by key; [b, 1, T, X] is repeated for every key."""
+        batch, n_keys, n_queries = self._wanted.shape
+        x = x.expand(batch, n_keys, n_queries, x.shape[-1])
+        return x.reshape(-1, x.shape[-1]) if self._all else x[self._wanted]
 
-    def _select(self, x: Tensor) -> Tensor:
-        return x if self._wanted is None else x.index_select(0, self._wanted)
+    def place(self, values: Tensor, matrix: Tensor) -> None:
+        """Write values [P] of the wanted pairs, key by key, into [B, R, N]."""
+        matrix[self.examples, self.queries, self.keys].transpose(1, 2)[self._wanted] = values
+
+
+def _slices(length: int, size: int) -> Iterator[slice]:
+    step = max(1, size)
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))

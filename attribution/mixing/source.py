@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attribution.capture import Capture
 from attribution.errors import InputError
-from attribution.mixing.pairs import Attending, Chunk
+from attribution.mixing.pairs import Attending, Block
 from attribution.model.layer import Folded, Layer
 
 
@@ -26,15 +26,20 @@ class Source:
 
     @cached_property
     def attention(self) -> Tensor:
-        """[B, H, R, N]; queries on padding attend to nothing."""
-        whole = self.capture.attention[self.index].to(self._dtype)
-        rows = self.positions[:, None, :, None].expand(-1, whole.shape[1], -1, whole.shape[3])
-        return whole.gather(2, rows) * self.capture.visible.gather(1, self.positions)[:, None, :, None]
+        """[B, R, N, H]; queries on padding attend to nothing."""
+        whole = self.capture.attention[self.index].to(self._dtype).permute(0, 2, 3, 1)
+        rows = self.positions[..., None, None].expand(-1, -1, *whole.shape[2:])
+        return whole.gather(1, rows) * self.visible[..., None, None]
+
+    @cached_property
+    def visible(self) -> Tensor:
+        """Bool [B, R]: queries that are not padding."""
+        return self.capture.visible.gather(1, self.positions)
 
     @cached_property
     def values(self) -> Tensor:
-        """[H, B * N, d]."""
-        return self.capture.values[self.index].to(self._dtype).transpose(0, 1).flatten(1, 2)
+        """[H, B, N, d]."""
+        return self.capture.values[self.index].to(self._dtype).transpose(0, 1)
 
     @cached_property
     def sums(self) -> Tensor:
@@ -57,17 +62,25 @@ class Source:
         return self.capture.trace.adapter.folded(self.index)
 
     def attending(self, weights: Tensor, *, to_itself: bool) -> Attending:
-        """All pairs with weight, and those of a token with itself if asked for."""
-        pairs = weights.ne(0).any(1)
-        if to_itself:
-            length, visible = weights.shape[3], self.capture.visible.gather(1, self.positions)
-            own = self.positions[..., None] == torch.arange(length, device=pairs.device)
-            pairs = pairs | (own & visible[..., None])
-        return Attending(weights, self.positions, pairs)
+        """All pairs that one of the weights [B, R, N, H] is for, and those of a token with itself if asked for."""
+        pairs = weights.ne(0).any(-1)
+        return Attending(weights, self.positions, pairs | self.itself if to_itself else pairs)
 
-    def carried(self, chunk: Chunk, heads: Tensor) -> Tensor:
-        """[S, H, X] values of the chunk's keys through `heads` [H, d, X]."""
-        return torch.bmm(self.values[:, chunk.columns], heads).transpose(0, 1)
+    @cached_property
+    def itself(self) -> Tensor:
+        """Bool [B, R, N]: where query and key are the same token."""
+        keys = torch.arange(self.capture.visible.shape[1], device=self.positions.device)
+        return (self.positions[..., None] == keys) & self.visible[..., None]
+
+    def carried(self, block: Block, heads: Tensor, constant: Tensor | None = None) -> Tensor:
+        """[b * S, H, X] values of the block's keys through `heads` [H, d, X]; [.., H + 1, X] with a constant [X]."""
+        values = self.values[:, block.examples, block.keys].flatten(1, 2)
+        n_heads, n_keys = values.shape[:2]
+        found = values.new_empty(n_heads + (constant is not None), n_keys, heads.shape[2])
+        torch.bmm(values, heads, out=found[:n_heads])
+        if constant is not None:
+            found[n_heads] = constant
+        return found.transpose(0, 1)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -30,10 +30,13 @@ class Norm:
             return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
         return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
 
-    def scale(self, x: Tensor) -> Tensor:
-        """One over the deviation of x [.., D], [.., 1]."""
-        square = x.var(-1, keepdim=True, correction=0) if self.centred else x.square().mean(-1, keepdim=True)
-        return (square + self.eps).rsqrt()
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [.., D] normalised, and its scale [.., 1]."""
+        if self.centred:
+            normed, _, scale = torch.native_layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+            return normed, scale
+        scale = (x.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return x * scale if self.weight is None else x * scale * self.weight, scale
 
     def part(self, x: Tensor, scale: Tensor) -> Tensor:
         """What a summand x [.., D] of a sum becomes whose scale is `scale` [.., 1]; the bias is left out."""
@@ -68,12 +71,15 @@ class Layer:
         """Those that z passes on the residual path."""
         return [] if self.norm_first else [self.middle, *([self.last] if self.last else [])]
 
-    def inner(self, z: Tensor) -> Tensor:
-        """[.., M] what the feed-forward branch activates."""
-        x = self.middle(z)
-        return torch.cat([F.linear(x, *each) for each in self.inward], -1)
+    def inner(self, normed: Tensor) -> Tensor:
+        """[.., M] what the feed-forward branch activates, from what enters it."""
+        return torch.cat([F.linear(normed, *each) for each in self.inward], -1)
 
-    def total(self, z: Tensor, inner: Tensor) -> Tensor:
+    def beside(self, z: Tensor, normed: Tensor) -> Tensor:
+        """What is added to the feed-forward branch [.., D], from z and z normalised."""
+        return z if self.norm_first else normed
+
+    def total(self, residual: Tensor, inner: Tensor) -> Tensor:
         """Both branches together [.., D], before the last normalisation."""
         weight, bias = self.outward
         if inner.shape[-1] == weight.shape[1]:
@@ -81,11 +87,11 @@ class Layer:
         else:
             hidden, gate = inner.chunk(2, dim=-1)
             hidden = self.activation(hidden) * gate
-        return F.linear(hidden, weight, bias).add_(z if self.norm_first else self.middle(z))
+        return F.linear(hidden, weight, bias).add_(residual)
 
-    def leaves(self, z: Tensor, inner: Tensor) -> Tensor:
+    def leaves(self, residual: Tensor, inner: Tensor) -> Tensor:
         """What leaves the block, [.., D]."""
-        total = self.total(z, inner)
+        total = self.total(residual, inner)
         return self.last(total) if self.last else total
 
     def fold(self) -> Folded:
@@ -102,7 +108,7 @@ class Layer:
 
 
 class FoldedProjections:
-    """Folded projections of each layer, made once and again only when a weight has changed."""
+    """Folded projections of each layer, made once and again only when a weight has changed (its version has)."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[list[Tensor], list[int], Folded]] = {}

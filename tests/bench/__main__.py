@@ -9,10 +9,16 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in 
 
 import attribution_cost
 import executor_cost
+import mixing_cost
 import scaling_cost
 import torch
 
-PARTS = {"attribution": attribution_cost.costs, "executors": executor_cost.costs, "scaling": scaling_cost.costs}
+PARTS = {
+    "attribution": attribution_cost.costs,
+    "mixing": mixing_cost.costs,
+    "executors": executor_cost.costs,
+    "scaling": scaling_cost.costs,
+}
 
 
 def main(names: list[str]) -> None:
