@@ -35,7 +35,7 @@ class Parts:
             explainer.model(IDS, attention_mask=MASK)
         for hook in hooks:
             hook.remove()
-        self.attention = explainer.adapter.attentions(Inputs.of(IDS, MASK))[layer]
+        self.attention = explainer.adapter.attentions(Inputs.of(IDS, MASK))[layer].clone()
         self.entering, self.before = kept["entering"], kept
         self.vectors = self._carried(kept["value"], module.get_submodule(output))
 
