@@ -135,15 +135,15 @@ def norm_after_attention(module: nn.Module, block: Block) -> nn.Module:
 
 def layer_of(module: nn.Module, family: Family, n_heads: int, final: nn.Module | None = None) -> Layer:
     """The block `module`; `final`: what normalises its output if it is the last and normalises first."""
-    block = family.block
+    block, inside = family.block, family.block.feed_forward
     last = final if block.norm_first else module.get_submodule(block.mlp_norm)
     output, _ = projection(module.get_submodule(block.output))
     return Layer(
         heads=output.T.reshape(n_heads, -1, len(output)),
         middle=_norm(norm_after_attention(module, block), family),
-        inward=tuple(projection(module.get_submodule(path)) for path in block.inward),
-        activation=_attribute(module, block.activation),
-        outward=projection(module.get_submodule(block.outward)),
+        inward=tuple(projection(module.get_submodule(path)) for path in inside.inward),
+        activation=_attribute(module, inside.activation),
+        outward=projection(module.get_submodule(inside.outward)),
         last=None if last is None else _norm(last, family),
         norm_first=block.norm_first,
     )
