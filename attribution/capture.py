@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from functools import cached_property
@@ -71,6 +71,7 @@ class Trace:
     values: list[Tensor]  # L x [B, H, N, d], one per query head
     sums: list[Tensor]  # L x [B, N, D], what enters each block plus what its attention gives; if asked for
     columns: Tensor | None = None  # [B, P] where next-token logits were computed
+    memo: dict[Hashable, Tensor] = field(default_factory=dict)  # what readouts of several targets share
 
     @property
     def visible(self) -> Tensor:

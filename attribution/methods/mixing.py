@@ -150,21 +150,42 @@ def mixing_of(method: str, parameters: Sequence[str]) -> Mixing:
     return MIXING[method]
 
 
-def _row(capture: Capture, one: Map, layer: int | None, rollout: bool, *, residual: bool = False) -> Tensor:
+def _row(
+    capture: Capture,
+    one: partial[Tensor],
+    layer: int | None,
+    rollout: bool,
+    *,
+    residual: bool = False,
+    per_target: bool = False,
+) -> Tensor:
     """[B, N] of the explained position: in one layer, or in the product of the layers up to it.
 
-    residual: the maps leave out the residual connection, so that a rollout adds it.
+    residual: the maps leave out the residual connection, so that a rollout adds it. per_target: the maps differ with
+    what is explained; others are made once for all targets.
     """
-    top, whole = _layer(layer, capture), all_positions(capture)
+    top, whole = _layer(layer, capture), _made if per_target else _remembered
     if rollout and residual:
-        return residual_rollout_row([one(capture, each, whole) for each in range(top + 1)], capture.reading)
+        return residual_rollout_row([whole(capture, one, each) for each in range(top + 1)], capture.reading)
     row = _explained(capture, one, top)
     for each in reversed(range(top if rollout else 0)):
-        row = (row.unsqueeze(1) @ one(capture, each, whole)).squeeze(1)
+        row = (row.unsqueeze(1) @ whole(capture, one, each)).squeeze(1)
     return row
 
 
-def _explained(capture: Capture, one: Map, layer: int) -> Tensor:
+def _made(capture: Capture, one: partial[Tensor], layer: int) -> Tensor:
+    """[B, N, N] of a layer."""
+    return one(capture, layer, all_positions(capture))
+
+
+def _remembered(capture: Capture, one: partial[Tensor], layer: int) -> Tensor:
+    memo, key = capture.trace.memo, (one.func, layer, tuple(sorted(one.keywords.items())))
+    if key not in memo:
+        memo[key] = _made(capture, one, layer)
+    return memo[key]
+
+
+def _explained(capture: Capture, one: partial[Tensor], layer: int) -> Tensor:
     """[B, N] of what is read: one position, or the mean of all where the head pools."""
     if capture.trace.adapter.pools_all:
         return capture.row(one(capture, layer, all_positions(capture)))
@@ -199,7 +220,9 @@ def value_zeroing(
     floor: lower distances count as 0 (Inseq: 1e-5). head_mask: [L, H], the heads whose values are taken away.
     final_norm: the last layer of a model that normalises first is compared behind the final normalisation, as in Inseq.
     """
-    one = partial(value_zeroing_map, distance=distance, floor=floor, head_mask=head_mask, final_norm=final_norm)
+    heads = heads_of(head_mask, capture.trace.adapter)
+    mask = None if heads is None else tuple(map(tuple, heads.tolist()))
+    one = partial(value_zeroing_map, distance=distance, floor=floor, head_mask=mask, final_norm=final_norm)
     return _row(capture, one, layer, rollout)
 
 
@@ -222,19 +245,19 @@ def globenc(capture: Capture, *, layer: int | None = None, rollout: bool = True)
 
     Where a model normalises first, no normalisation stands on the residual path, and norms with residual are left.
     """
-    return _row(capture, globenc_map, layer, rollout)
+    return _row(capture, partial(globenc_map), layer, rollout)
 
 
 @register("alti", needs=PARTS, source="Ferrando et al. 2022, as reconstructed", class_blind=True)
 def alti(capture: Capture, *, layer: int | None = None, rollout: bool = True) -> Tensor:
     """How much nearer (L1) to the attention sublayer's output each token's vector brings it, rolled out over layers."""
-    return _row(capture, alti_map, layer, rollout)
+    return _row(capture, partial(alti_map), layer, rollout)
 
 
 @register("attention_flow", needs=Need.ATTENTION, source="Abnar & Zuidema 2020, section 3", class_blind=True)
 def attention_flow(capture: Capture, *, layer: int | None = None) -> Tensor:
     """Maximum flow from the explained position to each token, attention being the capacities; N flow problems."""
-    return _row(capture, attention_flow_map, layer, False)
+    return _row(capture, partial(attention_flow_map), layer, False)
 
 
 @register(
@@ -242,4 +265,4 @@ def attention_flow(capture: Capture, *, layer: int | None = None) -> Tensor:
 )
 def grad_rollout(capture: Capture, *, layer: int | None = None) -> Tensor:
     """Rollout of attention times its gradient: positive part, averaged over heads, with identity, rows normalised."""
-    return _row(capture, grad_rollout_map, layer, True, residual=True)
+    return _row(capture, partial(grad_rollout_map), layer, True, residual=True, per_target=True)

@@ -7,7 +7,9 @@ import torch
 from zeroing_loop import IDS, MASK, exact_model
 
 from attribution import Explainer, rollout
+from attribution.methods import mixing
 from attribution.methods.rollout import residual_rollout_row
+from attribution.mixing import value_zeroing
 
 MATRICES = torch.rand(2, 4, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).softmax(-1)
 
@@ -69,3 +71,17 @@ def test_batches_and_chunks_of_rows_change_nothing(bert, method):
     alone = Explainer(bert).context_mixing(IDS[1:, :5], method=method)
     torch.testing.assert_close(split, together, rtol=0, atol=1e-12)
     torch.testing.assert_close(together[1:, :, :5, :5], alone, rtol=0, atol=1e-12)
+
+
+def test_targets_share_the_matrices_of_lower_layers(bert_qa, monkeypatch):
+    made = []
+    original = value_zeroing.zeroing_distances
+    monkeypatch.setattr(
+        mixing, "zeroing_distances", lambda s, **k: (made.append(s.positions.shape[1]), original(s, **k))[1]
+    )
+    explainer = Explainer(bert_qa)
+    together = explainer.scores(IDS, MASK, method="value_zeroing", target=["start", "end", "start"])
+    assert sorted(made) == [1, 1, 1, 7, 7]
+    for number, end in enumerate(("start", "end", "start")):
+        alone = explainer.scores(IDS, MASK, method="value_zeroing", target=end)
+        torch.testing.assert_close(together[:, number], alone, rtol=0, atol=1e-12)
