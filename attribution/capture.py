@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from functools import cached_property
@@ -14,6 +14,7 @@ from torch import Tensor
 from attribution.model.adapter import ModelAdapter, frozen
 from attribution.model.attention import Taps, own_attention
 from attribution.model.inputs import Inputs
+from attribution.model.layer import norm_after_attention
 from attribution.relevance.mode import recording
 from attribution.relevance.node import AbsoluteWeights, Kind, Node, Pass, RuleTable
 from attribution.relevance.tables import CHEFER, GRADIENT, LRP_AH_LN
@@ -35,6 +36,7 @@ class Need(Flag):
     INPUT_RELEVANCE = auto()  # at what enters the first block
     MASKED_RELEVANCE = auto()  # one relevance pass for each head mask
     AH_LN = auto()  # modified gradient at the word embeddings
+    SUMS = auto()  # what enters each block plus what its attention gives, before any normalisation
 
 
 GRADIENTS = Need.ATTENTION_GRADIENT | Need.TOP_ATTENTION_GRADIENT | Need.HIDDEN_GRADIENT | Need.EMBEDDING_GRADIENT
@@ -68,7 +70,10 @@ class Trace:
     hidden: list[Tensor]  # L x [B, N, D], what enters each block
     embeddings: Tensor  # [B, N, D], output of the word embeddings
     current: Pass
+    values: list[Tensor]  # L x [B, H, N, d], one per query head
+    sums: list[Tensor]  # L x [B, N, D], what enters each block plus what its attention gives; if asked for
     columns: Tensor | None = None  # [B, P] where next-token logits were computed
+    memo: dict[Hashable, Tensor] = field(default_factory=dict)  # what readouts of several targets share
 
     @property
     def visible(self) -> Tensor:
@@ -102,6 +107,7 @@ def trace(
     taps = Taps(current if record else None)
     hidden: list[Tensor] = []
     embeddings: list[Tensor] = []
+    sums: list[Tensor] = []
 
     def tap_embeddings(_module: object, _inputs: object, output: Tensor) -> None:
         embeddings.append(output.requires_grad_(record))
@@ -114,7 +120,11 @@ def trace(
         return (forked, *args[1:]), kwargs
 
     hooks = [adapter.model.get_input_embeddings().register_forward_hook(tap_embeddings)]
-    hooks += [layer.register_forward_pre_hook(tap_block, with_kwargs=True) for layer in dict.fromkeys(adapter.layers())]
+    layers = dict.fromkeys(adapter.layers())
+    hooks += [layer.register_forward_pre_hook(tap_block, with_kwargs=True) for layer in layers]
+    if Need.SUMS in needs:
+        norms = [norm_after_attention(layer, adapter.family.block) for layer in layers]
+        hooks += [norm.register_forward_pre_hook(lambda _norm, args: sums.append(args[0].detach())) for norm in norms]
     try:
         with frozen(adapter.model), own_attention(adapter.model, taps), torch.set_grad_enabled(record):
             if record:
@@ -125,7 +135,7 @@ def trace(
     finally:
         for hook in hooks:
             hook.remove()
-    return Trace(adapter, inputs, logits, taps.attention, hidden, embeddings[0], current, columns)
+    return Trace(adapter, inputs, logits, taps.attention, hidden, embeddings[0], current, taps.values, sums, columns)
 
 
 @dataclass
@@ -156,6 +166,11 @@ class Capture:
     def hidden(self) -> list[Tensor]:
         """L x [B, N, D] what enters each block."""
         return [hidden.detach() for hidden in self.trace.hidden]
+
+    @property
+    def values(self) -> list[Tensor]:
+        """L x [B, H, N, d] value vectors."""
+        return [values.detach() for values in self.trace.values]
 
     @property
     def value(self) -> Tensor:

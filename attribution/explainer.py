@@ -19,6 +19,7 @@ from attribution.encoding import explanations_of, tokenize
 from attribution.errors import InputError
 from attribution.explanation import Explanation
 from attribution.methods import Method
+from attribution.methods.mixing import Mixing, mixing_of
 from attribution.methods.registry import canonical, check_parameters, method_of
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
@@ -195,6 +196,57 @@ class Explainer:
         about: dict[str, Any] = {"method": canonical(method), "params": params, "target": target}
         return explanations_of(self.adapter, batch, scores, level=level, aggregation=aggregation, **about)
 
+    def context_mixing(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        method: str,
+        rows: Sequence[int] | Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        target: TargetLike = None,
+        **params: Any,
+    ) -> Tensor:
+        """What every token takes from every other in each layer, [B, L, N, N]: row i is token i, column j its source.
+
+        rows: positions, or a tensor [B, R] of them; [B, L, R, N] comes back, at the cost of R rows. Rows and columns of
+        padding are 0. target: for the methods that have one (`grad_rollout`).
+        """
+        mixing = mixing_of(method, list(params))
+        inputs = Inputs.of(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
+        self._check(inputs)
+        asked = None if rows is None else _asked_rows(rows, inputs)
+        found = []
+        for part in self._rows(inputs):
+            own = None if asked is None else asked[part]
+            found.append(self._mixing(mixing, inputs.rows(part), own, _select(target, part), params))
+        return torch.cat(found)
+
+    def _mixing(
+        self, mixing: Mixing, inputs: Inputs, rows: Tensor | None, target: TargetLike, params: dict[str, Any]
+    ) -> Tensor:
+        """[b, L, R, N] of one pass."""
+        aligned, index = align(inputs.to(self.adapter.device))
+        if rows is None:
+            maps = self._maps(mixing, aligned, None, in_aligned_columns(target, self.adapter.task, index), params)
+            return restore(restore(maps, index, dim=2), index, dim=3)
+        rows = rows.to(self.adapter.device)
+        rows = rows if index is None else (rows - index[:, :1]) % aligned.shape[1]
+        if mixing.row and rows.shape[1] == 1 and self.adapter.dtype == self.adapter.score_dtype:
+            return restore(mixing.row(self.adapter, aligned, rows, **params), index, dim=3)
+        maps = self._maps(mixing, aligned, rows, in_aligned_columns(target, self.adapter.task, index), params)
+        return restore(maps, index, dim=3)
+
+    def _maps(
+        self, mixing: Mixing, aligned: Inputs, rows: Tensor | None, target: TargetLike, params: dict[str, Any]
+    ) -> Tensor:
+        """[b, L, R, N] from a capture, all queries if `rows` is None; the parts of a span add up."""
+        run = trace(self.adapter, aligned, mixing.needs, self._absolute, columns=self._columns(aligned, [target]))
+        seeds = self._parts(run, target, "logit")[: 1 if mixing.class_blind else None]
+        found = [mixing.maps(Capture(run, part, mixing.needs), rows, **params) for part in seeds]
+        return torch.stack(found).sum(0).to(self.adapter.score_dtype)
+
     def _targets(self, target: TargetLike | Sequence[TargetLike]) -> tuple[list[TargetLike], bool]:
         if isinstance(target, Tensor) and target.ndim == 2 and not self.adapter.is_qa:
             return list(target.T), True
@@ -236,16 +288,19 @@ class Explainer:
             return None
         return next_token_columns(targets, aligned.attention_mask.bool(), self.adapter.read_out(aligned))
 
+    def _parts(self, run: Trace, target: TargetLike, output: str) -> list[Part]:
+        position, logits = self.adapter.read_out(run.inputs), run.logits.detach()
+        options: dict[str, Any] = {"columns": run.columns, "independent": self.adapter.multi_label}
+        return parts(target, logits, run.visible, position, output, **options)
+
     def _read(
         self, run: Trace, targets: Sequence[TargetLike], requests: dict[str, Request], needs: Need, output: str
     ) -> list[dict[str, Scored]]:
         """Scores [b, N] for each target, by label; the parts of a span add up."""
-        position, logits = self.adapter.read_out(run.inputs), run.logits.detach()
         total: list[dict[str, Scored]] = [{} for _ in targets]
         asking: list[tuple[int, str, Part, Asking]] = []
         for number, target in enumerate(targets):
-            options: dict[str, Any] = {"columns": run.columns, "independent": self.adapter.multi_label}
-            for part in parts(target, logits, run.visible, position, output, **options):
+            for part in self._parts(run, target, output):
                 capture = Capture(run, part, needs)
                 for label, request in requests.items():
                     found = request.method.readout(capture, **request.parameters)
@@ -270,6 +325,17 @@ class Explainer:
         else:
             facts = {name: before.facts[name] + value for name, value in own.facts.items()}
             total[label] = Scored(before.scores + scores, facts)
+
+
+def _asked_rows(rows: Sequence[int] | Tensor, inputs: Inputs) -> Tensor:
+    """[B, R] positions, from a list of them or as they are."""
+    asked, (batch, length) = torch.as_tensor(rows, dtype=torch.long), inputs.shape
+    asked = asked.expand(batch, -1) if asked.ndim == 1 else asked
+    if asked.ndim != 2 or len(asked) != batch or not asked.shape[1]:
+        raise InputError(f"rows: a list of positions or a tensor [{batch}, R] is needed, not {list(asked.shape)}")
+    if bool(((asked < 0) | (asked >= length)).any()):
+        raise InputError(f"rows={sorted(set(asked.flatten().tolist()))} are not all between 0 and {length - 1}")
+    return asked
 
 
 def _joined(scored: Sequence[Scored], join: Callable[[list[Tensor]], Tensor]) -> Scored:

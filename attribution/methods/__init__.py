@@ -1,7 +1,7 @@
 """Attribution methods; importing this package fills the registry."""
 
 from attribution.capture import Capture, Need
-from attribution.methods import attention, controls, gradients, lrp, paths, perturbation
+from attribution.methods import attention, controls, gradients, lrp, mixing, paths, perturbation
 from attribution.methods.plugins import load_plugins
 from attribution.methods.registry import METHODS, Method, list_methods, register
 
@@ -17,6 +17,7 @@ __all__ = [
     "gradients",
     "list_methods",
     "lrp",
+    "mixing",
     "paths",
     "perturbation",
     "register",

@@ -15,6 +15,7 @@ from attribution.errors import InputError
 from attribution.model.attention import Taps, own_attention
 from attribution.model.families import ReadOut, family_of
 from attribution.model.inputs import ABOUT_TEXT, Inputs
+from attribution.model.layer import Folded, FoldedProjections, Layer, layer_of
 
 HEADS = {
     "ForSequenceClassification": "classification",
@@ -47,6 +48,7 @@ class ModelAdapter:
         self.mask_id = self._token("mask")
         self.unk_id = self._token("unk")
         self.start_id = self._token("bos") if self.causal else None  # what a decoder reads where there is no text
+        self._folded = FoldedProjections()
         # An unknown or masked word is a word of the text: it may be explained and perturbed.
         special = set(getattr(tokenizer, "all_special_ids", [])) - {self.unk_id, self.mask_id}
         self._special_ids = torch.tensor(sorted(special), dtype=torch.long)
@@ -71,6 +73,16 @@ class ModelAdapter:
     def layers(self) -> list[nn.Module]:
         """The model's blocks in the order they run; a block that runs several times (ALBERT) comes as often."""
         return self._layers
+
+    def layer(self, index: int, *, final_norm: bool = True) -> Layer:
+        """Block `index` behind its attention; the last one with the model's final normalisation, if it has one."""
+        is_last, path = index == self.n_layers - 1, self.family.final_norm
+        final = self.model.base_model.get_submodule(path) if final_norm and is_last and path else None
+        return layer_of(self.layers()[index], self.family, self.n_heads, final)
+
+    def folded(self, index: int) -> Folded:
+        """The folded projections of block `index`; made once and again when its weights have changed."""
+        return self._folded(self.layer(index), self.layers()[index])
 
     def special_tokens(self, inputs: Inputs) -> Tensor:
         """Bool [B, N]: special tokens and padding."""

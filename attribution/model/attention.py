@@ -24,10 +24,11 @@ REFUSED = ("position_bias", "softcap", "s_aux")
 
 @dataclass
 class Taps:
-    """What one forward leaves behind: the attention of each layer [B, H, N, N], in the order the layers ran."""
+    """What one forward leaves behind of each layer: attention [B, H, N, N], and values [B, H, N, d] of query heads."""
 
     current: Pass | None = None  # None: nothing is recorded, only attention is collected
     attention: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
 
 
 _taps: ContextVar[Taps | None] = ContextVar("taps", default=None)
@@ -66,6 +67,7 @@ def attention_forward(
     attention = record(Kind.GATE, lambda x: x.view_as(x))(attention)
     value = record(Kind.GATE, lambda x: x.view_as(x))(value)
     taps.attention.append(attention)
+    taps.values.append(value)
     mixed = record(Kind.MIX, lambda a, v: a @ v)(attention, value)
     return mixed.transpose(1, 2).contiguous(), attention
 

@@ -14,6 +14,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 import attribution_cost
 import executor_cost
 import listing_cost
+import mixing_cost
 import scaling_cost
 import sweep_sharing
 import torch
@@ -24,6 +25,7 @@ PARTS = {
     "scaling": scaling_cost.costs,
     "listing": listing_cost.costs,
     "sweep": sweep_sharing.counts,
+    "mixing": mixing_cost.costs,
 }
 
 

@@ -1,0 +1,1 @@
+"""How much of each token every token takes in, layer by layer."""
