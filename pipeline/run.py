@@ -125,7 +125,6 @@ class RecordedRun:
         """The stages in order; an interrupt leaves the store as it is, and the next run goes on from there."""
         config, facts = self.experiment.config, self.experiment.facts
         self.experiment.check()
-        enrol(self.experiment.ledger.store, Path(config.paths.runs))
         shown = signature(self.experiment, self.tracker)
         if self.resumes and (found := complete_folder(self.experiment, self.tracker, shown)):
             self._take_over(found)
@@ -134,6 +133,7 @@ class RecordedRun:
         facts.started()
         self.tracker.start()
         folder = claim_folder(Path(config.paths.runs), config.name, run_key(config))
+        enrol(self.experiment.ledger.store, Path(config.paths.runs))
         yield from self.experiment.explaining(lambda: self._leave(folder, shown))
         self.result = RunResult(folder.path, FAILED if facts.failures else DONE)
 
