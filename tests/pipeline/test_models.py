@@ -22,12 +22,12 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertModel,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
+    SqueezeBertConfig,
+    SqueezeBertForSequenceClassification,
 )
 
 from attribution.errors import InputError
@@ -141,7 +141,9 @@ def damage(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
-DISTIL = DistilBertConfig(vocab_size=20, dim=16, n_layers=1, n_heads=2, hidden_dim=16)
+SQUEEZE = SqueezeBertConfig(
+    vocab_size=20, hidden_size=16, embedding_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+)
 PROBLEMS: dict[str, tuple[Edit, str]] = {
     "pickle weights only": (to_pickle, r"holds weights only as pytorch_model.bin, which can run code .* convert"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
@@ -156,8 +158,8 @@ PROBLEMS: dict[str, tuple[Edit, str]] = {
     "no head weights": (lose_the_head, r"no weights for classifier.bias; it is a base model"),
     "regression": (lambda folder: edit_config(folder, id2label={"0": "score"}), "is a regression model"),
     "unsupported type": (
-        lambda folder: DistilBertForSequenceClassification(DISTIL).save_pretrained(folder),
-        "type distilbert is not supported; known types: bert, roberta",
+        lambda folder: SqueezeBertForSequenceClassification(SQUEEZE).save_pretrained(folder),
+        "type squeezebert is not supported; known types: bert, roberta",
     ),
 }
 
