@@ -29,7 +29,7 @@ def _vectors(
 ) -> Iterator[tuple[Block, Tensor]]:
     """v[i,j] [P, D] of each block's pairs, through normalisations (each with its scale at every query [B, R, 1])."""
     attending = source.attending(source.attention, to_itself=residual)
-    entering = attending.gather(source.entering)
+    entering = source.at_queries(source.entering)
     for block in attending.blocks(6 * entering.shape[2], memory):
         vectors = block.mixed(block.weights, source.carried(block, source.layer.heads))
         if residual:
@@ -48,7 +48,7 @@ def _lengths(source: Source, norms: list[tuple[Norm, Tensor]], residual: bool, m
 def _scales(source: Source, count: int) -> list[tuple[Norm, Tensor]]:
     """The first `count` normalisations on the residual path, with their scale where each query stands."""
     layer = source.layer
-    z = source.attending(source.attention, to_itself=True).gather(source.sums)
+    z = source.at_queries(source.sums)
     normed, scale = layer.middle.split(z)
     found = [(norm, scale) for norm in layer.norms()[:count]]
     if len(found) == 2:
@@ -77,18 +77,13 @@ def globenc_norms(source: Source, *, memory: int | None = None) -> Tensor:
 
 def alti_contributions(source: Source, *, memory: int | None = None) -> Tensor:
     """[B, R, N], rows normalised: (|y_i|_1 - |y_i - v[i,j]|_1)+ with y_i what the attention sublayer gives."""
-    attending = source.attending(source.attention, to_itself=True)
-    z = attending.gather(source.sums)
+    z = source.at_queries(source.sums)
     y = source.layer.beside(z, source.layer.middle(z))
-    length = y.abs().sum(-1, keepdim=True)
-    return normalised(
-        attending.matrix(
-            (
-                block,
-                (
-                    block.wanted(block.of_queries(length))[:, 0] - (block.wanted(block.of_queries(y)) - v).abs().sum(-1)
-                ).clamp(min=0),
-            )
-            for block, v in _vectors(source, _scales(source, 1), True, memory)
-        )
-    )
+    vectors = _vectors(source, _scales(source, 1), True, memory)
+    found = ((block, _gain(block.wanted(block.of_queries(y)), v)) for block, v in vectors)
+    return normalised(source.attending(source.attention, to_itself=True).matrix(found))
+
+
+def _gain(whole: Tensor, part: Tensor) -> Tensor:
+    """[P] how much nearer to `whole` [P, D] than nothing `part` is, in L1; 0 where it is farther."""
+    return (whole.abs().sum(-1) - (whole - part).abs().sum(-1)).clamp(min=0)

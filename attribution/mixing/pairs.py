@@ -16,11 +16,10 @@ MEMORY = {"cpu": 2**26, "cuda": 2**30}
 class Attending:
     """The attention of one layer from R asked queries to all keys of a batch.
 
-    weights: [B, R, N, H]; positions: [B, R] of the queries; pairs: bool [B, R, N], those to compute.
+    weights: [B, R, N, H]; pairs: bool [B, R, N], those to compute.
     """
 
     weights: Tensor
-    positions: Tensor
     pairs: Tensor
 
     def blocks(self, floats_per_pair: int, memory: int | None = None) -> Iterator[Block]:
@@ -33,10 +32,6 @@ class Attending:
                 asked = self.pairs[examples, :, keys].any(2).any(0).nonzero()
                 if len(asked):
                     yield Block(self, examples, slice(int(asked[0]), int(asked[-1]) + 1), keys)
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """[B, R, D] the queries' rows of [B, N, D]."""
-        return rows.gather(1, self.positions[..., None].expand(-1, -1, rows.shape[2]))
 
     def matrix(self, found: Iterable[tuple[Block, Tensor]]) -> Tensor:
         """[B, R, N] of what was found for the pairs of each block; other pairs are 0."""

@@ -42,8 +42,9 @@ class Ride:
 
     def run(self) -> Tensor:
         """[B, L, N]."""
+        columns = self.positions[:, None] if self.adapter.is_generative else None  # as few logits as can be
         with torch.no_grad(), frozen(self.adapter.model), own_attention(self.adapter.model, self.taps), self._hooks():
-            self.adapter.forward(self.inputs)
+            self.adapter.forward(self.inputs, columns)
         return torch.stack(self.found, 1)
 
     @contextmanager

@@ -61,10 +61,14 @@ class Source:
         """Its folded projections."""
         return self.capture.trace.adapter.folded(self.index)
 
+    def at_queries(self, rows: Tensor) -> Tensor:
+        """[B, R, D] the queries' rows of [B, N, D]."""
+        return rows.gather(1, self.positions[..., None].expand(-1, -1, rows.shape[2]))
+
     def attending(self, weights: Tensor, *, to_itself: bool) -> Attending:
         """All pairs that one of the weights [B, R, N, H] is for, and those of a token with itself if asked for."""
         pairs = weights.ne(0).any(-1)
-        return Attending(weights, self.positions, pairs | self.itself if to_itself else pairs)
+        return Attending(weights, pairs | self.itself if to_itself else pairs)
 
     @cached_property
     def itself(self) -> Tensor:

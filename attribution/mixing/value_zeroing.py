@@ -64,7 +64,7 @@ def zeroing_distances(
 
 def _outputs(source: Source, attending: Attending, memory: int | None = None) -> Iterator[tuple[Block, Tensor, Tensor]]:
     """Of each block what leaves the layer at its queries [b, 1, T, D], and without each wanted key [P, D]."""
-    layer, folded, whole = source.layer, source.folded, attending.gather(source.sums)
+    layer, folded, whole = source.layer, source.folded, source.at_queries(source.sums)
     projected = whole @ folded.sums.T
     normed, scale = layer.middle.split(whole)
     intact = layer.leaves(layer.beside(whole, normed), torch.addcmul(folded.constant, projected, scale))

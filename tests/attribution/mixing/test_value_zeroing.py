@@ -45,6 +45,14 @@ def test_one_row_is_the_row_of_the_matrix(explainer):
     torch.testing.assert_close(zeroing(explainer, rows=own), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["gpt2_lm", "llama_lm", "bert_qa"])
+def test_other_heads_mix_the_same(name):
+    explainer = Explainer(exact_model(name))
+    whole = zeroing(explainer)
+    torch.testing.assert_close(whole, normalised_rows(zeroing_loop(explainer, IDS, MASK)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(zeroing(explainer, rows=[4]), whole[:, :, 4:5], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("rows", [None, [2, 6]])
 def test_memory_changes_nothing_but_rounding(explainer, rows):
     few = [zeroing(explainer, rows=rows, memory=memory) for memory in (1, 20_000, 2**30)]
