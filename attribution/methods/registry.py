@@ -10,6 +10,7 @@ from typing import Any
 
 from attribution.capture import GRADIENTS, UNMASKED_RELEVANCE, Need
 from attribution.errors import InputError
+from attribution.relevance.node import RuleTable
 
 Readout = Callable[..., Any]
 
@@ -26,6 +27,7 @@ class Method:
     class_blind: bool = False  # gives the same scores for every class
     signed: bool = False  # scores may be negative
     control: bool = False  # a yardstick, not an explanation
+    table: RuleTable | None = None  # the rules of its modified gradient
 
     @property
     def needs_heads(self) -> bool:
@@ -41,7 +43,8 @@ class Method:
     def backwards(self) -> int:
         """Backward passes of its own; a pass shared with other methods is paid once."""
         return sum(
-            bool(self.needs & group) for group in (GRADIENTS, UNMASKED_RELEVANCE, Need.MASKED_RELEVANCE, Need.AH_LN)
+            bool(self.needs & group)
+            for group in (GRADIENTS, UNMASKED_RELEVANCE, Need.MASKED_RELEVANCE, Need.MODIFIED_GRADIENT)
         )
 
     @property
@@ -61,13 +64,14 @@ def register(
     class_blind: bool = False,
     signed: bool = False,
     control: bool = False,
+    table: RuleTable | None = None,
 ) -> Callable[[Readout], Readout]:
     """Enter a readout into the registry; its keyword-only arguments are the method's parameters."""
 
     def enter(readout: Readout) -> Readout:
         keywords = [p for p in inspect.signature(readout).parameters.values() if p.kind is p.KEYWORD_ONLY]
         parameters = {keyword.name: keyword.default for keyword in keywords}
-        METHODS[id] = Method(id, readout, needs, source, parameters, class_blind, signed, control)
+        METHODS[id] = Method(id, readout, needs, source, parameters, class_blind, signed, control, table)
         return readout
 
     return enter

@@ -52,7 +52,9 @@ def attention_forward(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     record = _Recorder(taps, module)
     scores = record(Kind.SCORES, lambda q, k: q @ k.transpose(-1, -2))(query, key)
-    attention = record(Kind.SOFTMAX, lambda s: _softmax(s, scale, attention_mask), scaling=scale)(scores)
+    attention = record(Kind.SOFTMAX, lambda s: _softmax(s, scale, attention_mask), scaling=scale, mask=attention_mask)(
+        scores
+    )
     attention = record(Kind.GATE, lambda x: x.view_as(x))(attention)
     value = record(Kind.GATE, lambda x: x.view_as(x))(value)
     taps.attention.append(attention)
