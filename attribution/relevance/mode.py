@@ -84,6 +84,17 @@ class RecordingMode(TorchFunctionMode):
         return ""
 
 
+class FullPrecision(TorchFunctionMode):
+    """Leaves out casts of double-precision tensors to less; for what a rule runs again, outside of the recording."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run `func`, unless it is such a cast."""
+        kwargs = kwargs or {}
+        return args[0] if func in CASTS and _casts_down(args, kwargs) else func(*args, **kwargs)
+
+
 def _name(func: Callable[..., Any]) -> str:
     return getattr(func, "__name__", str(func))
 
@@ -244,7 +255,8 @@ def _wrap(mode: RecordingMode, module: nn.Module, norm_classes: tuple[str, ...])
     def suspended(x: Tensor) -> Tensor:
         mode.suspended = True
         try:
-            result: Tensor = original(x)
+            with FullPrecision():
+                result: Tensor = original(x)
             return result
         finally:
             mode.suspended = False

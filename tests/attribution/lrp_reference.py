@@ -131,9 +131,9 @@ def following(model, variant):
 
 
 def reference(model, variant, read, *, parameters=False, **inputs):
-    """Relevance [B, N, D] of the word embeddings for the scalar `read(output)`; with the shares of biases and positions.
+    """Relevance [B, N, D] of the word embeddings for what `read(output)` explains of each row [B].
 
-    parameters: sums over the batch of parameter times gradient, (biases, positions), beside the relevance.
+    parameters: also the sums over the batch of parameter times gradient, of biases and of positions.
     """
     names = dict(model.named_parameters())
     model.requires_grad_(False)

@@ -305,7 +305,7 @@ def test_15_nothing_global_is_patched_and_the_model_answers_as_before(bert, meth
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_heads_residual_and_biases_hold_the_logit(name):
-    """With attention weights constant, a block's relevance is that of its heads, of what goes around them, of biases."""
+    """With attention weights constant a block's relevance is that of its heads and of what goes around them."""
     model = zero_what_absorbs(model_of(name))
     blocks = Explainer(model).adapter.layers()
     output = (lambda block: block.attention.output.dense) if name == "bert" else (lambda block: block.attn.c_proj)
