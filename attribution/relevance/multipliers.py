@@ -62,7 +62,8 @@ def mix_middle(node: Node, arriving: Tensor) -> Grads:
 def softmax_difference(node: Node, arriving: Tensor) -> Grads:
     """Softmax of scaled and masked attention scores."""
     scaling, mask = node.extra["scaling"], node.extra["mask"]
-    x, b = (scores * scaling if mask is None else scores * scaling + mask for scores in _both(node))
+    hidden = torch.finfo(node.output.dtype).min  # what a mask of -inf is to a difference
+    x, b = ((s * scaling if mask is None else s * scaling + mask).clamp(min=hidden) for s in _both(node))
     return (softmax_multiplier(arriving, x, b, -1) * scaling,)
 
 
