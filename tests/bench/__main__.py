@@ -10,11 +10,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in 
 import attribution_cost
 import executor_cost
 import listing_cost
+import method_cost
 import scaling_cost
 import torch
 
 PARTS = {
     "attribution": attribution_cost.costs,
+    "methods": method_cost.costs,
     "executors": executor_cost.costs,
     "scaling": scaling_cost.costs,
     "listing": listing_cost.costs,
