@@ -58,5 +58,11 @@ def _scored(capture: Capture, table: RuleTable, layer: int | None) -> Scored:
     found = capture.modified.conserved(capture.part, table, layer)
     scores = found.relevance.sum(-1)
     absorbed = {f"absorbed_by_{name}": share for name, share in found.absorbed.items()}
-    explained = (capture.part.gradient * capture.trace.logits.detach()).flatten(1).sum(1)
-    return Scored(scores, {"explained": explained, "relevance": scores.sum(1), **absorbed})
+    return Scored(scores, {"explained": _explained(capture), "relevance": scores.sum(1), **absorbed})
+
+
+def _explained(capture: Capture) -> Tensor:
+    """[B] what relevance starts from: the logit, or for a probability its gradient times the logits."""
+    if capture.part.output == "logit":
+        return capture.value
+    return (capture.part.gradient * capture.trace.logits.detach()).flatten(1).sum(1)

@@ -30,7 +30,7 @@ def test_the_slope_is_that_of_least_squares():
     torch.manual_seed(0)
     x, noise = torch.randn(50).double(), torch.randn(50).double()
     y = 3 * x + 1 + noise
-    found = conservation(facts_of(x, y, torch.zeros(50), torch.zeros(50)))
+    found = conservation(facts_of(x.tolist(), y.tolist()))
     expected = torch.linalg.lstsq(torch.stack((x, torch.ones(50)), 1), y[:, None]).solution[0, 0].item()
     assert found.slope == pytest.approx(expected, abs=1e-12)
     assert found.correlation == pytest.approx(torch.corrcoef(torch.stack((x, y)))[0, 1].item(), abs=1e-12)
@@ -51,11 +51,7 @@ def test_models_say_where_relevance_went(name, all_arrives):
     assert abs(found.lost) < 1e-9
     assert abs(partial.lost) > 0.01
     if all_arrives:
-        assert (found.slope, found.correlation, found.relevance) == (
-            pytest.approx(1),
-            pytest.approx(1),
-            pytest.approx(1),
-        )
+        assert (found.slope, found.correlation, found.relevance) == (pytest.approx(1),) * 3
     else:
         assert abs(found.absorbed_by_biases) > 0.01
         assert abs(found.absorbed_by_positions) > 0.01
