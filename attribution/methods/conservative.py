@@ -8,6 +8,8 @@ the facts tell what was explained and the sum of the relevance alone.
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from attribution.asking import Scored
 from attribution.capture import Capture, Need
 from attribution.methods.registry import register
