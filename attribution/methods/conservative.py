@@ -60,7 +60,9 @@ def _scored(capture: Capture, table: RuleTable, layer: int | None) -> Scored:
     found = capture.modified.conserved(capture.part, table, layer)
     scores = found.relevance.sum(-1)
     absorbed = {f"absorbed_by_{name}": share for name, share in found.absorbed.items()}
-    return Scored(scores, {"explained": _explained(capture), "relevance": scores.sum(1), **absorbed})
+    return Scored(
+        scores, {"value": capture.value, "explained": _explained(capture), "relevance": scores.sum(1), **absorbed}
+    )
 
 
 def _explained(capture: Capture) -> Tensor:

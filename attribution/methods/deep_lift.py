@@ -1,12 +1,11 @@
 """DeepLift: exact finite differences between an input and a baseline, carried backwards.
 
-Its facts: `baseline_value`, what is explained of the baseline, and `completeness_error`, by how much the scores miss
-the difference between input and baseline.
+Facts of each: value, baseline_value, completeness_error of each example (means over baselines).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,24 +13,34 @@ from torch import Tensor
 from attribution.asking import Scored
 from attribution.capture import Capture, Need
 from attribution.errors import InputError
+from attribution.methods.baselines import BASELINES, baseline_embeddings
 from attribution.methods.registry import register
-from attribution.relevance.multipliers import softmax_multiplier
+from attribution.relevance.multipliers import slope, softmax_multiplier
 from attribution.relevance.tables import CAPTUM_DEEP_LIFT, DEEP_LIFT
 from attribution.targets import Part
 
 SOURCE = "Shrikumar et al. 2017"
 RULES = {"full": DEEP_LIFT, "captum": CAPTUM_DEEP_LIFT}
-BASELINES = ("pad", "mask", "zero")
 ABSENT = -1e30  # a logit that is not a candidate
 
 
-@register("deep_lift", needs=Need.MODIFIED_GRADIENT, table=DEEP_LIFT, source=f"{SOURCE}; our rules", signed=True)
-def deep_lift(capture: Capture, *, baseline: str = "pad", rules: str = "full") -> Scored:
-    """Multiplier times (embedding - baseline) [B, N]: sums to the difference between input and baseline.
+@register(
+    "deep_lift",
+    needs=Need.MODIFIED_GRADIENT,
+    table=DEEP_LIFT,
+    source=f"{SOURCE}; our rules",
+    signed=True,
+    aliases=("DeepLift",),
+    asked=("1", "1"),
+    choices={"baseline": tuple(BASELINES), "rules": tuple(RULES)},
+)
+def deep_lift(capture: Capture, *, baseline: str | None = None, rules: str = "full") -> Scored:
+    """Difference to the baseline times multipliers: scores [B, N] add up to the change of what is explained.
 
-    baseline: every token but special ones becomes the `pad` or `mask` token, or its embedding `zero`; positions and
-        token types stay.
-    rules: `full` knows every operation, so that the sum holds; `captum` gives what Captum gives, and it does not hold.
+    baseline: every token but special ones becomes the `pad`, `mask` or `unk` token, or `zero` vectors; None is the
+        first of these that the model has. Positions and token types stay.
+    rules: `full` carries every operation exactly, so that the sum holds; `captum` gives what Captum gives, and on
+        transformers it does not hold.
     """
     return _compared(capture, baseline, rules)
 
@@ -42,51 +51,35 @@ def deep_lift(capture: Capture, *, baseline: str = "pad", rules: str = "full") -
     table=DEEP_LIFT,
     source=f"{SOURCE}, Lundberg & Lee 2017; our rules",
     signed=True,
+    aliases=("DeepLiftShap", "lds"),
+    asked=("len(baselines)", "len(baselines)"),
+    choices={"rules": tuple(RULES)},
 )
-def deep_lift_shap(capture: Capture, *, baselines: Sequence[str] = ("pad", "zero"), rules: str = "full") -> Scored:
-    """Mean of `deep_lift` over several baselines, [B, N]; each costs a forward and a backward."""
-    if not baselines:
-        raise InputError("deep_lift_shap: baselines is empty; choices: " + ", ".join(BASELINES))
-    each = [_compared(capture, baseline, rules) for baseline in baselines]
+def deep_lift_shap(capture: Capture, *, baselines: Sequence[str] | None = None, rules: str = "full") -> Scored:
+    """Mean of `deep_lift` over several baselines, [B, N]; None: the token that it takes, and `zero`."""
+    if baselines is not None and not len(baselines):
+        raise InputError(f"deep_lift_shap: baselines is empty; choices: {', '.join(BASELINES)}")
+    each = [_compared(capture, baseline, rules) for baseline in ((None, "zero") if baselines is None else baselines)]
     scores = torch.stack([one.scores for one in each]).mean(0)
-    facts = {name: torch.stack([one.facts[name] for one in each]).mean(0) for name in each[0].facts}
-    return Scored(scores, facts)
+    return Scored(scores, {name: torch.stack([one.facts[name] for one in each]).mean(0) for name in each[0].facts})
 
 
-def _compared(capture: Capture, baseline: str, rules: str) -> Scored:
-    if rules not in RULES:
-        raise InputError(f"deep_lift: rules={rules} is unknown; choices: {', '.join(RULES)}")
-    embeddings = baseline_embeddings(capture, baseline)
-    found = capture.modified.multipliers(capture.part, RULES[rules], baseline, embeddings, _seed(capture))
+def _compared(capture: Capture, baseline: str | None, rules: str) -> Scored:
+    part, embeddings = capture.part, baseline_embeddings(capture, baseline)
+    found = capture.modified.multipliers(part, RULES[rules], str(baseline), embeddings, _seed)
     scores = (found.multipliers * (capture.embeddings - embeddings)).sum(-1)
-    value = capture.part.value(found.logits, capture.visible, capture.part.chosen)
-    error = scores.sum(1) - (capture.value - value)
-    return Scored(scores, {"baseline_value": value, "completeness_error": error})
+    value, before = capture.value, part.value(found.logits, capture.visible, part.chosen)
+    error = scores.sum(1) - (value - before)
+    return Scored(scores, {"value": value, "baseline_value": before, "completeness_error": error})
 
 
-def baseline_embeddings(capture: Capture, baseline: str) -> Tensor:
-    """[B, N, E] word embeddings of the rows with every token that is not special replaced."""
-    adapter, inputs = capture.trace.adapter, capture.trace.inputs
-    kept = adapter.special_tokens(inputs)
-    if baseline == "zero":
-        return capture.embeddings * kept[..., None]
-    tokens = {"pad": adapter.pad_id, "mask": adapter.mask_id}
-    if (token := tokens.get(baseline)) is None:
-        known = [name for name in BASELINES if tokens.get(name, 0) is not None]
-        raise InputError(f"baseline={baseline} is unknown, or a token the model lacks; choices: {', '.join(known)}")
-    with torch.no_grad():
-        replacement: Tensor = adapter.model.get_input_embeddings()(torch.tensor(token, device=adapter.device))
-    return torch.where(kept[..., None], capture.embeddings, replacement)
-
-
-def _seed(capture: Capture) -> Callable[[Part, Tensor], Tensor]:
-    intact, visible = capture.trace.logits.detach(), capture.visible
-
-    def seed(part: Part, baseline: Tensor) -> Tensor:
-        """Multiplier of the logits: their gradient, or through the softmax of those that are candidates."""
-        if part.output == "logit":
-            return part.gradient
-        x, b = (y if part.end is None else y.masked_fill(~visible[..., None], ABSENT) for y in (intact, baseline))
-        return softmax_multiplier(part.relevance, x, b, dim=1)
-
-    return seed
+def _seed(part: Part, baseline: Tensor) -> Tensor:
+    """Multiplier of the logits against those of the baseline: their gradient, or through what makes probabilities."""
+    if part.output == "logit":
+        return part.gradient
+    x, b = part.logits.detach(), baseline
+    if part.independent:
+        return part.relevance * slope(torch.sigmoid, x, b, x.sigmoid(), b.sigmoid())
+    if part.end is not None:
+        x, b = (logits.masked_fill(~part.visible[..., None], ABSENT) for logits in (x, b))
+    return softmax_multiplier(part.relevance, x, b, dim=1 if part.column is None else 2)

@@ -54,7 +54,7 @@ class Method:
     def cost(self) -> tuple[str, str]:
         """Forwards and backwards beyond the forward all methods share, in N (units of the text) and its parameters."""
         forwards, backwards = self.asked
-        return forwards, backwards if self.asks else str(self.backwards)
+        return forwards, str(self.backwards) if backwards == "0" and not self.asks else backwards
 
     @property
     def summary(self) -> str:

@@ -126,8 +126,8 @@ def test_tokens_are_scored_much_as_integrated_gradients_scores_them(name, least)
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"method": "deep_lift", "baseline": "unk"}, "baseline=unk is unknown, .* choices: pad, zero"),
-        ({"method": "deep_lift", "baseline": "mask"}, "baseline=mask .* choices: pad, zero"),
+        ({"method": "deep_lift", "baseline": "cls"}, "baseline=cls is unknown; choices: pad, mask, unk, zero"),
+        ({"method": "deep_lift", "baseline": "mask"}, "baseline=mask cannot be used .* choose one of pad, zero"),
         ({"method": "deep_lift", "rules": "half"}, "rules=half is unknown; choices: full, captum"),
         ({"method": "deep_lift_shap", "baselines": []}, "baselines is empty"),
     ],
