@@ -102,7 +102,7 @@ def refusal(adapter: ModelAdapter, operator: str) -> str | None:
     if getattr(adapter, token) is None:
         return f"the tokenizer has no {operator} token"
     if adapter.causal and adapter.task == "classification" and getattr(adapter, token) == adapter.pad_id:
-        return "a decoder's classifier reads the last token that is not padding: padding in place would move it"
+        return "a decoder's classifier reads its last token that is not padding; padding in place moves the read-out"
     return None
 
 

@@ -38,7 +38,7 @@ def test_no_more_is_asked_for_than_the_registry_says(explainer, name, given, mon
     seen: list[torch.Tensor] = []
     forward = explainer.adapter.forward
     monkeypatch.setattr(
-        explainer.adapter, "forward", lambda inputs: (seen.append(inputs.input_ids), forward(inputs))[1]
+        explainer.adapter, "forward", lambda inputs, *rest: (seen.append(inputs.input_ids), forward(inputs, *rest))[1]
     )
     found = explainer.scored_many(IDS, methods={"m": {"method": name, **given}}, target="start")["m"]
     parameters = {**METHODS[name].parameters, **given}

@@ -14,7 +14,7 @@ class BagOfWords:
     """A classifier whose probability of class 1 is the sum of the weights of the attended tokens."""
 
     task, causal, multi_label, device = "classification", False, False, torch.device("cpu")
-    pad_id, unk_id, mask_id = PAD, UNK, MASK
+    pad_id, unk_id, mask_id, start_id = PAD, UNK, MASK, None
 
     def __init__(self, weights):
         self.weights = torch.as_tensor(weights, dtype=torch.float64)
