@@ -102,7 +102,8 @@ class Trace:
     def compared_with(self, embeddings: Tensor) -> tuple[Tensor, list[Operands]]:
         """Logits, and every node's operands, of the same rows with other word embeddings [B, N, E]."""
         with embedded_as(self.adapter, embeddings):
-            other = trace(self.adapter, self.inputs, Need.NOTHING, self.current.absolute, log=True)
+            options: dict[str, Any] = {"log": True, "columns": self.columns}
+            other = trace(self.adapter, self.inputs, Need.NOTHING, self.current.absolute, **options)
         return other.logits.detach(), other.current.log or []
 
 
