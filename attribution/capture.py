@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from attribution.asking import embedded_as
+from attribution.carried import Carried
 from attribution.model.adapter import ModelAdapter, frozen
 from attribution.model.attention import Taps, own_attention
 from attribution.model.inputs import Inputs
 from attribution.model.layer import norm_after_attention
 from attribution.relevance.mode import recording
-from attribution.relevance.node import AbsoluteWeights, Kind, Node, Pass, RuleTable
-from attribution.relevance.tables import CHEFER, GRADIENT, LRP_AH_LN
+from attribution.relevance.node import ABSORBING, AbsoluteWeights, Kind, Node, Operands, Pass, RuleTable
+from attribution.relevance.tables import CHEFER, GRADIENT
 from attribution.targets import Part
 
 
@@ -35,13 +37,13 @@ class Need(Flag):
     TOP_RELEVANCE = auto()  # at the attention of the last layer alone
     INPUT_RELEVANCE = auto()  # at what enters the first block
     MASKED_RELEVANCE = auto()  # one relevance pass for each head mask
-    AH_LN = auto()  # modified gradient at the word embeddings
     SUMS = auto()  # what enters each block plus what its attention gives, before any normalisation
+    MODIFIED_GRADIENT = auto()  # under the rule table of the method
 
 
 GRADIENTS = Need.ATTENTION_GRADIENT | Need.TOP_ATTENTION_GRADIENT | Need.HIDDEN_GRADIENT | Need.EMBEDDING_GRADIENT
 UNMASKED_RELEVANCE = Need.RELEVANCE | Need.TOP_RELEVANCE | Need.INPUT_RELEVANCE
-BACKWARDS = GRADIENTS | UNMASKED_RELEVANCE | Need.MASKED_RELEVANCE | Need.AH_LN
+BACKWARDS = GRADIENTS | UNMASKED_RELEVANCE | Need.MASKED_RELEVANCE | Need.MODIFIED_GRADIENT
 
 
 class Gradients(NamedTuple):
@@ -81,11 +83,28 @@ class Trace:
         return self.inputs.attention_mask.bool()
 
     def backward(
-        self, table: RuleTable, seed: Tensor, taps: Sequence[Tensor], gates: Tensor | None = None
+        self,
+        table: RuleTable,
+        seed: Tensor,
+        taps: Sequence[Tensor],
+        gates: Tensor | None = None,
+        *,
+        several: bool = False,
     ) -> list[Tensor | None]:
-        """What arrives at each of `taps` when `seed` starts at the logits under the rules of `table`."""
+        """What arrives at each of `taps` when `seed` starts at the logits under the rules of `table`.
+
+        several: `seed` holds seeds along a leading dimension, which the results have too.
+        """
         self.current.table, self.current.gates = table, gates
-        return list(torch.autograd.grad(self.logits, taps, seed, retain_graph=True, allow_unused=True))
+        options: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "is_grads_batched": several}
+        return list(torch.autograd.grad(self.logits, taps, seed, **options))
+
+    def compared_with(self, embeddings: Tensor) -> tuple[Tensor, list[Operands]]:
+        """Logits, and every node's operands, of the same rows with other word embeddings [B, N, E]."""
+        with embedded_as(self.adapter, embeddings):
+            options: dict[str, Any] = {"log": True, "columns": self.columns}
+            other = trace(self.adapter, self.inputs, Need.NOTHING, self.current.absolute, **options)
+        return other.logits.detach(), other.current.log or []
 
 
 def trace(
@@ -96,14 +115,17 @@ def trace(
     *,
     keep: bool = False,
     columns: Tensor | None = None,
+    log: bool = False,
 ) -> Trace:
     """Run the model once on left-aligned rows, recording what `needs` asks for.
 
     keep: several relevance passes will follow, so that what they share is computed once. columns: [B, P] positions
-    whose next token is explained.
+    whose next token is explained. log: another trace will be compared with this one.
     """
-    record = bool(needs & BACKWARDS)
-    current = Pass(GRADIENT, keep=keep, absolute=absolute)
+    record = log or bool(needs & BACKWARDS)
+    current = Pass(GRADIENT, keep=keep, absolute=absolute, log=[] if log else None)
+    if Need.MODIFIED_GRADIENT in needs:
+        current.probes = _probes(len(inputs.input_ids), adapter)
     taps = Taps(current if record else None)
     hidden: list[Tensor] = []
     embeddings: list[Tensor] = []
@@ -138,6 +160,12 @@ def trace(
     return Trace(adapter, inputs, logits, taps.attention, hidden, embeddings[0], current, taps.values, sums, columns)
 
 
+def _probes(n_rows: int, adapter: ModelAdapter) -> dict[str, Tensor]:
+    """A leaf [B] for each kind of thing that absorbs."""
+    names = dict.fromkeys(name for _, name in ABSORBING.values())
+    return {name: torch.ones(n_rows, dtype=adapter.dtype, device=adapter.device, requires_grad=True) for name in names}
+
+
 @dataclass
 class Capture:
     """What readouts see of one trace and one seed. Everything is [B, ...] over left-aligned rows."""
@@ -145,6 +173,7 @@ class Capture:
     trace: Trace
     part: Part
     needs: Need
+    carried: Carried | None = None  # with the other parts explained of the same trace; None: this one alone
     _masked: dict[int, Relevance] = field(default_factory=dict)
 
     @property
@@ -216,10 +245,9 @@ class Capture:
         return Relevance(unasked + found[: len(attention)], found[-1] if entry else None)
 
     @cached_property
-    def ah_ln(self) -> Tensor:
-        """[B, N, D] relevance of the word embeddings under the AH and LN rules: x times the modified gradient."""
-        (gradient,) = self.trace.backward(LRP_AH_LN, self.part.gradient, [self.trace.embeddings])
-        return self.embeddings * given(gradient)
+    def modified(self) -> Carried:
+        """Backwards under the rule tables of methods."""
+        return Carried(self.trace, [self.part]) if self.carried is None else self.carried
 
     @cached_property
     def reading(self) -> Tensor:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attribution import loading
 from attribution.asking import Asking, Scored, Surroundings, conduct
 from attribution.capture import UNMASKED_RELEVANCE, Capture, Need, Trace, trace
+from attribution.carried import Carried
 from attribution.encoding import explanations_of, tokenize
 from attribution.errors import InputError
 from attribution.explanation import Explanation
@@ -299,15 +300,16 @@ class Explainer:
         """Scores [b, N] for each target, by label; the parts of a span add up."""
         total: list[dict[str, Scored]] = [{} for _ in targets]
         asking: list[tuple[int, str, Part, Asking]] = []
-        for number, target in enumerate(targets):
-            for part in self._parts(run, target, output):
-                capture = Capture(run, part, needs)
-                for label, request in requests.items():
-                    found = request.method.readout(capture, **request.parameters)
-                    if request.method.asks:
-                        asking.append((number, label, part, found))
-                    else:
-                        self._add(total[number], label, found, run.visible)
+        explained = [(n, part) for n, target in enumerate(targets) for part in self._parts(run, target, output)]
+        carried = Carried(run, [part for _, part in explained])
+        for number, part in explained:
+            capture = Capture(run, part, needs, carried)
+            for label, request in requests.items():
+                found = request.method.readout(capture, **request.parameters)
+                if request.method.asks:
+                    asking.append((number, label, part, found))
+                else:
+                    self._add(total[number], label, found, run.visible)
         around = Surroundings(self.adapter, run.inputs, self.max_tokens, run.columns)
         found_by_asking, _ = conduct(around, [(part, method) for *_, part, method in asking])
         for (number, label, *_), found in zip(asking, found_by_asking, strict=True):

@@ -110,7 +110,8 @@ def _facts(prepared: Prepared, batches: Sequence[MicroBatch]) -> Iterator[str]:
 def _cost(config: Config, prepared: Prepared, batches: Sequence[MicroBatch]) -> Iterator[str]:
     needs = [METHODS[entry["method"]] for entry in config.attribution.values()]
     masks = sum(method.needs_heads for method in needs)
-    shared = max((method.backwards for method in needs), default=0)
+    tables = len({method.table.name for method in needs if method.table is not None})
+    shared = max((method.backwards for method in needs if method.table is None), default=0) + tables
     per_example = sum(
         PAPER_LEVELS
         if config.evaluation.levels == "paper" and CURVES[family].levels is None

@@ -14,6 +14,7 @@ from pipeline.budget import Budget
 from pipeline.complete import as_reused, complete_folder, mark_complete, signature
 from pipeline.compose import config_yaml, run_key
 from pipeline.config import Config
+from pipeline.conservation import conservation_table
 from pipeline.driver import Driver, Flow, Steps
 from pipeline.estimate import saved_estimate
 from pipeline.execution import (
@@ -183,6 +184,8 @@ class RecordedRun:
             "values": values,
             "metrics": metrics_table(values, masked, scoring),
         }
+        if (conserved := conservation_table(done.attributions)).num_rows:
+            tables["conservation"] = conserved
         folder.write(tables, config_yaml(config))
         folder.write_results(done.facts.keys)
         folder.write_shards(done.facts.shards)

@@ -131,6 +131,22 @@ METRICS = pa.schema(
     ]
 )
 
+# What became of the relevance of conservative methods; a run without one has no such table.
+CONSERVATION = pa.schema(
+    [
+        ("method", pa.string()),
+        ("n", pa.int64()),
+        ("slope", pa.float64()),  # of the sum of relevance against what is explained, over examples
+        ("correlation", pa.float64()),
+        ("relative_error", pa.float64()),  # mean of |sum of relevance - explained| / |explained|
+        # Shares of what is explained; they add up to 1.
+        ("relevance", pa.float64()),
+        ("absorbed_by_biases", pa.float64()),
+        ("absorbed_by_positions", pa.float64()),
+        ("lost", pa.float64()),
+    ]
+)
+
 # What each task of a run took. Times differ from run to run, so it is no part of the results and of their hashes.
 SHARDS = pa.schema(
     [

@@ -1,7 +1,17 @@
 """Attribution methods; importing this package fills the registry."""
 
 from attribution.capture import Capture, Need
-from attribution.methods import attention, controls, gradients, lrp, mixing, paths, perturbation
+from attribution.methods import (
+    attention,
+    conservative,
+    controls,
+    deep_lift,
+    gradients,
+    lrp,
+    mixing,
+    paths,
+    perturbation,
+)
 from attribution.methods.plugins import load_plugins
 from attribution.methods.registry import METHODS, Method, list_methods, register
 
@@ -13,7 +23,9 @@ __all__ = [
     "Method",
     "Need",
     "attention",
+    "conservative",
     "controls",
+    "deep_lift",
     "gradients",
     "list_methods",
     "lrp",

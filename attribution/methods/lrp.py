@@ -77,12 +77,3 @@ def partial_lrp(capture: Capture) -> Tensor:
 def full_lrp(capture: Capture) -> Tensor:
     """Relevance at what enters the first block, summed over features."""
     return capture.without_read_out(given(capture.relevance.input).sum(-1))
-
-
-@register("lrp_ah_ln", needs=Need.AH_LN, source="Ali et al. 2022, arXiv 2202.07304", signed=True)
-def lrp_ah_ln(capture: Capture) -> Tensor:
-    """Relevance of the word embeddings with attention and normalisation treated as constants: conserves the logit.
-
-    What the embeddings do not hold has been absorbed by biases, positions and token types.
-    """
-    return capture.ah_ln.sum(-1)

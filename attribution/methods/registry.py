@@ -10,6 +10,7 @@ from typing import Any
 
 from attribution.capture import GRADIENTS, UNMASKED_RELEVANCE, Need
 from attribution.errors import InputError
+from attribution.relevance.node import RuleTable
 
 Readout = Callable[..., Any]
 
@@ -26,6 +27,7 @@ class Method:
     class_blind: bool = False  # gives the same scores for every class
     signed: bool = False  # scores may be negative
     control: bool = False  # a yardstick, not an explanation
+    table: RuleTable | None = None  # the rules of its modified gradient
     aliases: tuple[str, ...] = ()  # what other libraries call it
     asked: tuple[str, str] = ("0", "0")  # forwards and backwards of its own asks at most, in N and its parameters
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)  # parameter -> the values it takes
@@ -44,14 +46,15 @@ class Method:
     def backwards(self) -> int:
         """Backward passes of its own; a pass shared with other methods is paid once."""
         return sum(
-            bool(self.needs & group) for group in (GRADIENTS, UNMASKED_RELEVANCE, Need.MASKED_RELEVANCE, Need.AH_LN)
+            bool(self.needs & group)
+            for group in (GRADIENTS, UNMASKED_RELEVANCE, Need.MASKED_RELEVANCE, Need.MODIFIED_GRADIENT)
         )
 
     @property
     def cost(self) -> tuple[str, str]:
         """Forwards and backwards beyond the forward all methods share, in N (units of the text) and its parameters."""
         forwards, backwards = self.asked
-        return forwards, backwards if self.asks else str(self.backwards)
+        return forwards, str(self.backwards) if backwards == "0" and not self.asks else backwards
 
     @property
     def summary(self) -> str:
@@ -71,6 +74,7 @@ def register(
     class_blind: bool = False,
     signed: bool = False,
     control: bool = False,
+    table: RuleTable | None = None,
     aliases: Sequence[str] = (),
     asked: tuple[str, str] = ("0", "0"),
     choices: Mapping[str, Sequence[str]] | None = None,
@@ -80,7 +84,7 @@ def register(
     def enter(readout: Readout) -> Readout:
         keywords = [p for p in inspect.signature(readout).parameters.values() if p.kind is p.KEYWORD_ONLY]
         parameters = {keyword.name: keyword.default for keyword in keywords}
-        described = Method(id, readout, needs, source, parameters, class_blind, signed, control)
+        described = Method(id, readout, needs, source, parameters, class_blind, signed, control, table)
         METHODS[id] = replace(described, aliases=tuple(aliases), asked=asked, choices=choices or {})
         ALIASES.update(dict.fromkeys(aliases, id))
         return readout

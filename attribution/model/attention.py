@@ -63,7 +63,9 @@ def attention_forward(
             Kind.UNRULED, lambda x: x.view_as(x), name="a bias of attention scores that depends on the input"
         )
         scores = scores + named(bias / scale)
-    attention = record(Kind.SOFTMAX, lambda s: _softmax(s, scale, attention_mask), scaling=scale)(scores)
+    attention = record(Kind.SOFTMAX, lambda s: _softmax(s, scale, attention_mask), scaling=scale, mask=attention_mask)(
+        scores
+    )
     attention = record(Kind.GATE, lambda x: x.view_as(x))(attention)
     value = record(Kind.GATE, lambda x: x.view_as(x))(value)
     taps.attention.append(attention)

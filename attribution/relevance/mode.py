@@ -84,6 +84,17 @@ class RecordingMode(TorchFunctionMode):
         return ""
 
 
+class FullPrecision(TorchFunctionMode):
+    """Leaves out casts of double-precision tensors to less; for what a rule runs again, outside of the recording."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run `func`, unless it is such a cast."""
+        kwargs = kwargs or {}
+        return args[0] if func in CASTS and _casts_down(args, kwargs) else func(*args, **kwargs)
+
+
 def _name(func: Callable[..., Any]) -> str:
     return getattr(func, "__name__", str(func))
 
@@ -100,6 +111,12 @@ Handler = Callable[[RecordingMode, Callable[..., Any], tuple[Any, ...], dict[str
 
 def _depends(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
+
+
+def _kind(value: Tensor) -> Kind | None:
+    """The kind of the node that made a tensor, None where it was no node."""
+    node = getattr(value.grad_fn, "node", None)
+    return node.kind if isinstance(node, Node) else None
 
 
 def _linear(
@@ -121,11 +138,14 @@ def _addmm(
 
 
 def _add(mode: RecordingMode, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """A residual where both sides depend on the input; adding a constant hands everything down as it is."""
+    """A residual where both sides depend on the input; or a constant, which only conservative rules ask about."""
     if kwargs or len(args) != 2:
         return None
-    if _depends(args[0]) and _depends(args[1]):
+    depends = [_depends(operand) for operand in args]
+    if all(depends):
         return mode.node(Kind.ADD, torch.add, "add").run(*args)
+    if any(depends) and all(isinstance(operand, Tensor) for operand in args):
+        return mode.node(Kind.SHIFT, torch.add, "shift").run(*(args if depends[0] else reversed(args)))
     result: Tensor = func(*args)
     return result
 
@@ -136,7 +156,8 @@ def _multiply(
     if kwargs or len(args) != 2:
         return None
     if _depends(args[0]) and _depends(args[1]):
-        return mode.node(Kind.PRODUCT, func, "product").run(*args)
+        gates = [place for place, operand in enumerate(args) if _kind(operand) is Kind.ACTIVATION]
+        return mode.node(Kind.PRODUCT, func, "product", gates=gates).run(*args)
     x, constant = args if _depends(args[0]) else (args[1], args[0])
     if not _depends(x) or (isinstance(constant, Tensor) and (x + constant).shape != x.shape):
         return None
@@ -246,7 +267,8 @@ def _wrap(mode: RecordingMode, module: nn.Module, norm_classes: tuple[str, ...])
     def suspended(x: Tensor) -> Tensor:
         mode.suspended = True
         try:
-            result: Tensor = original(x)
+            with FullPrecision():
+                result: Tensor = original(x)
             return result
         finally:
             mode.suspended = False

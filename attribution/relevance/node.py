@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ class Kind(Enum):
 
     LINEAR = "linear"  # (x, weight, bias)
     ADD = "add"  # both operands depend on the input
+    SHIFT = "shift"  # (x, constant): positions and token types
     SCALE = "scale"  # one operand is constant, or a change of sign
     PRODUCT = "product"  # both operands depend on the input: a gate
     POOL = "pool"  # the sum over one dimension
@@ -71,14 +72,34 @@ class AbsoluteWeights:
         return known[2]
 
 
+class Operands(NamedTuple):
+    """What a node took and gave, of a forward that another one is compared with."""
+
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+
+
+# Which operand of a node depends on nothing and so absorbs what a conservative rule hands it, and under which name.
+ABSORBING = {Kind.LINEAR: (2, "biases"), Kind.NORM: (2, "biases"), Kind.SHIFT: (1, "positions")}
+
+
 @dataclass
 class Pass:
-    """What the next backward carries; shared by all nodes of one forward."""
+    """What the next backward carries; shared by all nodes of one forward.
+
+    probes: by name of what absorbs, ones [B] that require a gradient; a backward asked for the gradient at them gets
+        what is absorbed of each example. reference: the nodes, in their order, of a forward to compare with.
+    """
 
     table: RuleTable
     gates: Tensor | None = None  # [B or 1, L, H]; None: every head is open
     keep: bool = False  # several relevance passes will follow: keep what does not depend on the relevance
     absolute: AbsoluteWeights = field(default_factory=AbsoluteWeights)
+    probes: Mapping[str, Tensor] = field(default_factory=dict)
+    absorbing: bool = False  # the backward is asked for what is absorbed
+    log: list[Operands] | None = None  # every node's operands, where this forward is the one to compare with
+    reference: Sequence[Operands] = ()
+    recorded: int = 0  # nodes so far
 
 
 @dataclass
@@ -95,10 +116,25 @@ class Node:
     output: Tensor = field(default_factory=lambda: torch.empty(0))
     needs: tuple[bool, ...] = ()
     kept: Tensor | None = None
+    number: int = 0  # in the order of the forward
 
     def run(self, *tensors: Tensor) -> Tensor:
         """Record the operation; the result carries the node in its graph."""
-        return _Ruled.apply(self, *tensors)  # type: ignore[no-untyped-call, no-any-return]
+        self.number, self.current.recorded = self.current.recorded, self.current.recorded + 1
+        place, name = ABSORBING.get(self.kind, (len(tensors), ""))
+        probe = self.current.probes.get(name) if place < len(tensors) else None
+        result: Tensor = _Ruled.apply(self, probe, *tensors)  # type: ignore[no-untyped-call]
+        if self.current.log is not None:
+            self.current.log.append(Operands(self.inputs, self.output))
+        return result
+
+    @property
+    def compared(self) -> Operands:
+        """The same node of the forward this one is compared with; raises `UnruledOperation` if there is none."""
+        known = self.current.reference
+        if self.number < len(known) and known[self.number].output.shape == self.output.shape:
+            return known[self.number]
+        raise UnruledOperation(f"{self.name} at {self.path or 'the model'} does not run alike on every input")
 
     def keep(self, compute: Callable[[], Tensor]) -> Tensor:
         """`compute()`, remembered when several relevance passes share this forward."""
@@ -112,7 +148,7 @@ class Node:
 
 class _Ruled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, node: Node, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, node: Node, probe: Tensor | None, *tensors: Tensor) -> Tensor:
         ctx.node = node
         result = node.function(*tensors)
         node.inputs = tuple(tensor.detach() for tensor in tensors)
@@ -122,6 +158,15 @@ class _Ruled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         node: Node = ctx.node
-        node.needs = ctx.needs_input_grad[1:]
+        node.needs = ctx.needs_input_grad[2:]
         results = node.current.table.rule(node)(node, grads[0])
-        return None, *results, *(None for _ in range(len(node.inputs) - len(results)))
+        absorbed = _absorbed(node, grads[0]) if ctx.needs_input_grad[1] and node.current.absorbing else None
+        return None, absorbed, *results, *(None for _ in range(len(node.inputs) - len(results)))
+
+
+def _absorbed(node: Node, arriving: Tensor) -> Tensor:
+    """[B] the constant operand times the gradient that arrives at it; GPT-2 joins rows and positions to [B * N, D]."""
+    place, name = ABSORBING[node.kind]
+    constant = node.inputs[place]
+    shares = arriving @ constant if constant.ndim == 1 else arriving * constant
+    return shares.reshape(len(node.current.probes[name]), -1).sum(1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attribution.errors import UnruledOperation
-from attribution.relevance.node import Grads, Kind, Node
+from attribution.relevance.node import Grads, Kind, Node, Rule
 
 # --- gradients -------------------------------------------------------------------------------------------------------
 
@@ -20,14 +20,18 @@ def identity(node: Node, arriving: Tensor) -> Grads:
 
 
 def linear_gradient(node: Node, arriving: Tensor) -> Grads:
-    """Gradient of x W^T + b for x, and for b where it is asked for."""
-    to_bias = arriving.flatten(0, -2).sum(0) if len(node.needs) > 2 and node.needs[2] else None
-    return arriving @ node.inputs[1], None, to_bias
+    """Gradient of x W^T + b for x."""
+    return (arriving @ node.inputs[1],)
 
 
 def add_gradient(node: Node, arriving: Tensor) -> Grads:
     """The same to both operands, summed over the dimensions an operand was broadcast along."""
     return tuple(arriving.sum_to_size(operand.shape) for operand in node.inputs)
+
+
+def shift_gradient(node: Node, arriving: Tensor) -> Grads:
+    """Everything to the operand that is no constant, summed over the dimensions it was broadcast along."""
+    return (arriving.sum_to_size(node.inputs[0].shape),)
 
 
 def scores_gradient(node: Node, arriving: Tensor) -> Grads:
@@ -86,9 +90,7 @@ def norm_detached_scale(node: Node, arriving: Tensor) -> Grads:
     deviation = x - x.mean(-1, keepdim=True) if centred else x
     scaled = arriving * (deviation.pow(2).mean(-1, keepdim=True) + node.extra["eps"]).rsqrt()
     scaled = scaled if weight is None else scaled * weight
-    to_x = scaled - scaled.mean(-1, keepdim=True) if centred else scaled
-    to_bias = arriving.flatten(0, -2).sum(0) if len(node.needs) > 2 and node.needs[2] else None
-    return to_x, None, to_bias
+    return (scaled - scaled.mean(-1, keepdim=True) if centred else scaled,)
 
 
 def activation_ratio(node: Node, arriving: Tensor) -> Grads:
@@ -97,9 +99,19 @@ def activation_ratio(node: Node, arriving: Tensor) -> Grads:
     return (arriving * torch.where(x == 0, 0, node.output / torch.where(x == 0, 1, x)),)
 
 
-def product_halved(node: Node, arriving: Tensor) -> Grads:
-    """Uniform rule: each factor of a product receives half of its gradient."""
-    return tuple(half / 2 if half is not None else None for half in recomputed_gradient(node, arriving))
+def halved(rule: Rule) -> Rule:
+    """Uniform rule (Achtibat et al. 2024, eq. 7): each factor of a product receives half of its gradient."""
+    return lambda node, arriving: rule(node, arriving / 2)
+
+
+def gate_constant(node: Node, arriving: Tensor) -> Grads:
+    """CP-LRP on act(gate) * up: the gate is a constant, as attention weights are; only `up` receives."""
+    if len(node.extra["gates"]) != 1:
+        raise UnruledOperation(
+            f"{node.name} at {node.path or 'the model'}: which of its factors is the gate is unknown"
+        )
+    gradients = recomputed_gradient(node, arriving)
+    return tuple(None if place in node.extra["gates"] else one for place, one in enumerate(gradients))
 
 
 # --- relevance -------------------------------------------------------------------------------------------------------
@@ -217,6 +229,7 @@ def _per_example(x: Tensor) -> Tensor:
 GRADIENT_RULES = {
     Kind.LINEAR: linear_gradient,
     Kind.ADD: add_gradient,
+    Kind.SHIFT: shift_gradient,
     Kind.SCALE: recomputed_gradient,
     Kind.PRODUCT: recomputed_gradient,
     Kind.POOL: recomputed_gradient,

@@ -11,6 +11,8 @@ import numpy as np
 
 from pipeline.report.chart import charts
 from pipeline.report.completeness import COLUMNS, completeness
+from pipeline.report.conservation import COLUMNS as CONSERVED
+from pipeline.report.conservation import conserved
 from pipeline.report.curves import mean_curves
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
@@ -54,6 +56,7 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
     curves = [curve for curve in mean_curves(run.table("curves")) if np.isfinite(curve.mean).all()]
     yield "Perturbation curves", "curves", charts(curves, board.labels, controls)
     yield "Completeness", "completeness", completeness(run.table("attributions", COLUMNS))
+    yield "Conservation", "conservation", conserved(run.table("attributions", CONSERVED))
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
     yield "Where the attribution goes", "shares", _shares(data, board)

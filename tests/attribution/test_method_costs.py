@@ -55,7 +55,7 @@ def test_every_asking_method_is_covered():
     assert set(SETTINGS) == {name for name in ASKING if METHODS[name].readout.__module__ in modules}
 
 
-@pytest.mark.parametrize("alias", ["lgxa", "lig", "lime", "occ", "svs", "lgs"])
+@pytest.mark.parametrize("alias", ["lgxa", "lig", "lime", "occ", "svs", "lds", "lgs"])
 def test_thermostats_names_are_taken(explainer, alias):
     assert method_of(alias) is METHODS[ALIASES.get(alias, alias)]
 

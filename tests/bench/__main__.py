@@ -14,6 +14,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 import attribution_cost
 import executor_cost
 import listing_cost
+import method_cost
 import mixing_cost
 import scaling_cost
 import sweep_sharing
@@ -21,6 +22,7 @@ import torch
 
 PARTS = {
     "attribution": attribution_cost.costs,
+    "methods": method_cost.costs,
     "executors": executor_cost.costs,
     "scaling": scaling_cost.costs,
     "listing": listing_cost.costs,

@@ -22,9 +22,14 @@ class Ratio:
 
     def __str__(self) -> str:
         low, high = min(self.ratios), max(self.ratios)
-        limit = "" if self.limit is None else f"  (limit {self.limit:g})"
-        middle = f"{statistics.median(self.ratios):6.3f} [{low:.3f}, {high:.3f}]"
-        return f"{self.name:44s} {middle} x {self.unit} ({self.unit_seconds:.3f} s){limit}"
+        middle = statistics.median(self.ratios)
+        measured = f"{middle:6.3f} [{low:.3f}, {high:.3f}] x {self.unit} ({self.unit_seconds:.3f} s)"
+        return f"{self.name:44s} {measured}{verdict(middle, self.limit)}"
+
+
+def verdict(value: float, limit: float | None) -> str:
+    """Whether a limit holds, in words; nothing where there is none."""
+    return "" if limit is None else f"  (limit {limit:g}: {'pass' if value <= limit else 'FAIL'})"
 
 
 def ratio(
