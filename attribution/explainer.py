@@ -16,12 +16,13 @@ from attribution import loading
 from attribution.asking import Asking, Scored, Surroundings, conduct
 from attribution.capture import UNMASKED_RELEVANCE, Capture, Need, Trace, trace
 from attribution.carried import Carried
-from attribution.encoding import explanations_of, tokenize
+from attribution.encoding import explanations_of
 from attribution.errors import InputError
 from attribution.explanation import Explanation
+from attribution.long_texts import explained_texts
 from attribution.methods import Method
 from attribution.methods.mixing import Mixing, mixing_of
-from attribution.methods.registry import canonical, check_parameters, method_of
+from attribution.methods.registry import check_parameters, check_precision, method_of
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
 from attribution.relevance.node import AbsoluteWeights
@@ -161,6 +162,8 @@ class Explainer:
     ) -> dict[str, Scored]:
         """As `scores_many`, with what else the methods know of each example: facts by name, [B] or [B, T]."""
         requests = {label: Request.of(spec) for label, spec in methods.items()}
+        for request in requests.values():
+            check_precision(request.method, self.adapter.dtype_name)
         inputs = Inputs.of(
             input_ids,
             attention_mask,
@@ -185,17 +188,20 @@ class Explainer:
         level: str = "token",
         aggregation: str = "sum",
         max_length: int | None = None,
+        long_texts: str = "truncate",
+        stride: int | None = None,
         **params: Any,
     ) -> list[Explanation]:
         """Explain texts, or pairs of texts (question and context), at `level` token, word or sentence.
 
-        aggregation: how tokens make a word's or sentence's score: sum, mean, max or signed_max.
+        aggregation: how tokens make a word's or sentence's score: sum, mean, max or signed_max. long_texts: what becomes
+        of texts longer than `max_length` tokens (None: what the model takes): `truncate` cuts off their ends, `windows`
+        explains them in windows that share `stride` tokens, see `attribution.windows`.
         """
-        batch = tokenize(self.adapter, texts, max_length)
-        present: dict[str, Any] = dict(batch.inputs.present())
-        scores = self.scores(**present, method=method, target=target, **params)
-        about: dict[str, Any] = {"method": canonical(method), "params": params, "target": target}
-        return explanations_of(self.adapter, batch, scores, level=level, aggregation=aggregation, **about)
+        request = Request.of({"method": method, **params})
+        found = explained_texts(self, texts, request, target, max_length, long_texts, stride)
+        about: dict[str, Any] = {"method": request.method.id, "params": params}
+        return explanations_of(*found, level=level, aggregation=aggregation, **about)
 
     def context_mixing(
         self,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.commands.tables import aligned
 
-HEADER = ("METHOD", "FORWARDS", "BACKWARDS", "HEADS", "CLASSES", "ALIASES", "PARAMETERS", "SOURCE")
+HEADER = ("METHOD", "FORWARDS", "BACKWARDS", "HEADS", "CLASSES", "HALF", "ALIASES", "PARAMETERS", "SOURCE")
 NOTE = """
 FORWARDS   at most, beyond the one all methods share; N tokens, words or sentences of the text; equal ones run once
 BACKWARDS  of its own; methods of one run share those that are plain numbers
 HEADS      whether it takes a head mask: attribution.LABEL.head_mask=both
 CLASSES    `blind` where the scores are the same whatever class is explained
+HALF       how far scores may be off in bfloat16 and float16, of the largest; `no`: not offered. docs/precision.md
 ALIASES    names in Captum, Inseq and Thermostat; they may be written wherever a method is
 """
 
@@ -36,4 +38,18 @@ def _row(method: Any) -> tuple[str, ...]:
     parameters = ", ".join(f"{name}={'null' if value is None else value}" for name, value in method.parameters.items())
     heads = "yes" if method.needs_heads else ""
     classes = "control" if method.control else "blind" if method.class_blind else ""
-    return method.id, *method.cost, heads, classes, " ".join(method.aliases), parameters, method.source
+    return (
+        method.id,
+        *method.cost,
+        heads,
+        classes,
+        _half(method.precision.tolerances),
+        " ".join(method.aliases),
+        parameters,
+        method.source,
+    )
+
+
+def _half(tolerances: Mapping[str, float]) -> str:
+    """Tolerances in half precision."""
+    return ", ".join(f"{tolerances[name]:g}" for name in ("bfloat16", "float16") if name in tolerances) or "no"
