@@ -194,9 +194,9 @@ class Explainer:
     ) -> list[Explanation]:
         """Explain texts, or pairs of texts (question and context), at `level` token, word or sentence.
 
-        aggregation: how tokens make a word's or sentence's score: sum, mean, max or signed_max. long_texts: what becomes
-        of texts longer than `max_length` tokens (None: what the model takes): `truncate` cuts off their ends, `windows`
-        explains them in windows that share `stride` tokens, see `attribution.windows`.
+        aggregation: how tokens make a word's or sentence's score: sum, mean, max or signed_max. long_texts: what
+        becomes of texts longer than `max_length` tokens (None: what the model takes): `truncate` cuts off their ends,
+        `windows` explains them in windows that share `stride` tokens, see `attribution.windows`.
         """
         request = Request.of({"method": method, **params})
         found = explained_texts(self, texts, request, target, max_length, long_texts, stride)

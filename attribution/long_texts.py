@@ -91,20 +91,18 @@ class _Cut:
     def logits(self) -> Tensor:
         """[W, C] or [W, n, 2], on the processor."""
         size = max(1, self.explainer.max_tokens // self.inputs.shape[1])
-        rows = torch.arange(len(self.owner)).split(size)
+        rows = torch.split(torch.arange(len(self.owner)), size)
         return torch.cat([self.explainer.adapter.logits(self.inputs.rows(each)).cpu() for each in rows])
 
     def of_text(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values of all windows [W, ...] by text."""
-        return values.split([len(own) for own in self.windows])
+        return torch.split(values, [len(own) for own in self.windows])
 
 
 def _classes(cut: _Cut, target: TargetLike) -> tuple[Tensor, list[dict[str, Any]]]:
     """A text's logits are the mean over its windows; what it explains is explained of each of them."""
     if cut.explainer.adapter.is_generative:
-        raise InputError(
-            "long_texts=windows: the next token follows the end of a text, which the last window alone has"
-        )
+        raise InputError("long_texts=windows: the next token follows the end of a text, which one window alone has")
     logits = torch.stack(
         [own.mean_logits(rows) for own, rows in zip(cut.windows, cut.of_text(cut.logits), strict=True)]
     )
@@ -126,9 +124,7 @@ def _answers(cut: _Cut, target: TargetLike) -> tuple[Tensor, list[dict[str, Any]
     """A question is answered by one window, the surest; what the others hold has no part in that answer."""
     goal = as_target(target, "question_answering")
     if goal.position is not None or goal.contrast is not None:
-        raise InputError(
-            "long_texts=windows: answers are explained where the model predicts them; leave the position out"
-        )
+        raise InputError("long_texts=windows: answers are explained where they are predicted; leave the position out")
     visible = cut.inputs.attention_mask.bool().cpu()
     ends = cut.logits.masked_fill(~visible[..., None], -torch.inf)
     best = span_positions(None, ends)

@@ -40,8 +40,8 @@ class Windows:
         shared = max(0, room) // 4 if stride is None else stride
         if room <= shared:
             raise InputError(
-                f"stride={shared}: a window of {max_length} tokens has room for {max(0, room)} of the text beside special "
-                "tokens and the first text; choose a smaller stride or a larger max_length"
+                f"stride={shared}: a window of {max_length} tokens has room for {max(0, room)} of the text beside "
+                "special tokens and the first text; choose a smaller stride or a larger max_length"
             )
         starts = range(moving.start, max(moving.start + 1, moving.stop - shared), room - shared)
         runs = [range(start, min(start + room, moving.stop)) for start in starts]
@@ -54,8 +54,8 @@ class Windows:
     def votes(self) -> Tensor:
         """[W, N] what each window has to say about each token of the whole: adds up to 1 over windows.
 
-        Where windows overlap, a token counts in proportion to its distance from the nearest cut: at a cut, the model saw
-        nothing of what follows or goes before. Tokens that are in every window count alike in all.
+        Where windows overlap, a token counts in proportion to its distance from the nearest cut: at a cut, the model
+        saw nothing of what follows or goes before. Tokens that are in every window count alike in all.
         """
         n = max(max(columns) for columns in self.columns) + 1
         weights = torch.zeros(len(self), n, dtype=torch.float64)
@@ -94,8 +94,8 @@ class Windows:
 def answering(logits: Tensor, positions: Tensor) -> int:
     """Which window answers: the largest start plus end logit [W, 2] among those that point into the text.
 
-    positions: [W, 2], each window's best start and end; one that begins at the first token says that there is no answer,
-    and only answers if all windows say so.
+    positions: [W, 2], each window's best start and end; one that begins at the first token says that there is no
+    answer, and only answers if all windows say so.
     """
     total = logits.double().sum(1)
     pointing = positions[:, 0] > 0

@@ -102,7 +102,7 @@ def register(
         keywords = [p for p in inspect.signature(readout).parameters.values() if p.kind is p.KEYWORD_ONLY]
         parameters = {keyword.name: keyword.default for keyword in keywords}
         described = Method(id, readout, needs, source, parameters, class_blind, signed, control, table)
-        more = {"asked": asked, "choices": choices or {}, "own_precision": precision}
+        more: dict[str, Any] = {"asked": asked, "choices": choices or {}, "own_precision": precision}
         METHODS[id] = replace(described, aliases=tuple(aliases), **more)
         ALIASES.update(dict.fromkeys(aliases, id))
         return readout
