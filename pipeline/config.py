@@ -58,6 +58,8 @@ class DatasetConfig:
     min_gold_probability: float = 0.0  # only examples whose gold class the model gives at least this
     skip_unanswerable: bool = True  # question answering: leave out examples without an answer
     truncate: str = "longest_first"  # longest_first, only_second
+    long_texts: str = "truncate"  # truncate, windows: explain texts that are too long in windows, and join these
+    stride: int | None = None  # windows: tokens that neighbours share; None: a quarter of a window
 
 
 @dataclass
@@ -227,6 +229,7 @@ ONLY_WITH: dict[str, tuple[str, str]] = {
     "dataset.id": ("dataset.source", "hub"),
     "dataset.subset": ("dataset.source", "hub"),
     "dataset.revision": ("dataset.source", "hub"),
+    "dataset.stride": ("dataset.long_texts", "windows"),
     "heads.select": ("heads.source", "treebank"),
     "heads.report": ("heads.source", "treebank"),
     "heads.run": ("heads.source", "run"),

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
@@ -109,9 +110,9 @@ def manifest_of(
     facts: Facts,
     device: str,
     workers: int,
+    n_texts: int,
 ) -> dict[str, Any]:
     """The manifest but for the files and the tracking record."""
-    cut = [count for count in prepared.examples["truncated"].to_pylist() if count]
     return {
         "schema_version": SCHEMA_VERSION,
         "name": config.name,
@@ -125,7 +126,7 @@ def manifest_of(
             "name": prepared.dataset.name,
             "split": config.dataset.split,
             "fingerprint": prepared.dataset.fingerprint,
-            "n": prepared.examples.num_rows,
+            "n": n_texts,
             "notes": facts.notes,
         },
         "environment": {
@@ -148,10 +149,29 @@ def manifest_of(
         "reuse": facts.reuse,
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,
-        "truncated": {"examples": len(cut), "tokens": sum(cut)},
+        "truncated": _truncated(prepared),
+        "windows": _windows(prepared),
         "divided": facts.divided,
         "failures": facts.failures,
     }
+
+
+def _truncated(prepared: Prepared) -> dict[str, float]:
+    """How many texts were cut, by how many tokens, and their share of all tokens."""
+    cut = [count for count in prepared.examples["truncated"].to_pylist() if count]
+    everything = sum(cut) + pc.sum(pc.list_value_length(prepared.examples["input_ids"])).as_py()
+    return {"examples": len(cut), "tokens": sum(cut), "share": sum(cut) / everything}
+
+
+def _windows(prepared: Prepared) -> dict[str, int] | None:
+    """How many texts were explained in windows, and in how many; None where each was explained whole."""
+    ids = [text for text in prepared.examples["text_id"].to_pylist() if text is not None]
+    if not ids:
+        return None
+    length, stride = prepared.window
+    return {"texts": len(set(ids)), "windows": len(ids), "length": length} | (
+        {} if stride is None else {"stride": stride}
+    )
 
 
 def _model(prepared: Prepared) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """The columns of every table a run writes, in one place. Version 1: later minor versions only add nullable columns.
 
-1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions.
+1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `text_id` and `window` to the
+examples, `problem` to the attributions.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.1.0"
+SCHEMA_VERSION = "1.2.0"
 
 _floats = pa.list_(pa.float32())
 _ints = pa.list_(pa.int32())
@@ -33,6 +34,8 @@ EXAMPLES = pa.schema(
         ("answer_start", pa.int32()),  # gold answer, first token; null outside question answering
         ("answer_end", pa.int32()),  # gold answer, last token (inclusive)
         ("rationale", pa.list_(pa.bool_())),  # tokens a person marked; null where the data has none
+        ("text_id", pa.string()),  # item id of the text that this is a window of; null: it is a text by itself
+        ("window", pa.int32()),  # which window of it
     ]
 )
 
@@ -60,6 +63,7 @@ ATTRIBUTIONS = pa.schema(
         ("forwards", pa.int32()),  # passes of its own, beyond the forward all methods share
         ("backwards", pa.int32()),
         ("facts", pa.list_(_fact)),  # anything else
+        ("problem", pa.string()),  # what is wrong where the status is not ok
     ]
 )
 FACTS = ("value", "baseline_value", "completeness_error", "forwards", "backwards")
@@ -128,6 +132,17 @@ METRICS = pa.schema(
         ("high", pa.float64()),
         ("n", pa.int64()),
         ("n_undefined", pa.int64()),
+    ]
+)
+
+# The windows of texts that are cut up, in a run that has such; curves are those of windows.
+WINDOWS = pa.schema(
+    [
+        ("item_id", pa.string()),  # of the window
+        ("text_id", pa.string()),
+        ("window", pa.int32()),
+        ("columns", _ints),  # of the text's tokens that it holds
+        ("weight", pa.float64()),  # in what is joined; 1 for the window that answers a question
     ]
 )
 

@@ -95,6 +95,7 @@ def attributions(examples: Sequence[Mapping[str, Any]], targets: Targets, scored
         "status": ["ok" if good else "nan" for good in finite],
         **{name: facts.get(name, [None] * len(rows)) for name in FACTS},
         "facts": _other_facts(facts, len(rows)),
+        "problem": [None] * len(rows),
     }
     return pa.table(columns, schema=ATTRIBUTIONS)
 

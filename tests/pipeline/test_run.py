@@ -199,7 +199,7 @@ def test_nothing_is_explained_where_no_example_can_be(base, monkeypatch):
 def test_long_texts_are_cut_counted_and_reported(base, tmp_path):
     (tmp_path / "reviews.tsv").write_text("sentence\tlabel\n" + "good " * 10_000 + "\tpositive\nbad .\tnegative\n")
     written = manifest(go([*base, *METHODS]))
-    assert written["truncated"] == {"examples": 1, "tokens": 10_002 - 64}
+    assert written["truncated"] == {"examples": 1, "tokens": 10_002 - 64, "share": (10_002 - 64) / (10_002 + 4)}
     assert any("truncated" in note or "cut" in note for note in written["dataset"]["notes"])
 
 
