@@ -26,7 +26,7 @@ from attribution.methods.registry import check_parameters, check_precision, meth
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
 from attribution.relevance.node import AbsoluteWeights
-from attribution.targets import Part, TargetLike, in_aligned_columns, next_token_columns, parts
+from attribution.targets import Part, TargetLike, in_aligned_columns, next_token_columns, of_rows, parts
 
 MethodLike = str | Method | Mapping[str, Any]
 
@@ -227,7 +227,7 @@ class Explainer:
         found = []
         for part in self._rows(inputs):
             own = None if asked is None else asked[part]
-            found.append(self._mixing(mixing, inputs.rows(part), own, _select(target, part), params))
+            found.append(self._mixing(mixing, inputs.rows(part), own, of_rows(target, part), params))
         return torch.cat(found)
 
     def _mixing(
@@ -280,7 +280,7 @@ class Explainer:
     ) -> dict[str, Scored]:
         """Scores [b, T, N] and facts [b, T] of one pass, by label."""
         aligned, index = align(inputs.to(self.adapter.device))
-        chosen = [in_aligned_columns(_select(target, rows), self.adapter.task, index) for target in targets]
+        chosen = [in_aligned_columns(of_rows(target, rows), self.adapter.task, index) for target in targets]
         asked = {label: _select_parameters(request, rows) for label, request in requests.items()}
         needs = _union(request.method.needs for request in asked.values())
         keep = _relevance_passes(asked, len(targets)) > 1
@@ -368,17 +368,6 @@ def _relevance_passes(requests: Mapping[str, Request], n_targets: int) -> int:
     unmasked = any(request.method.needs & UNMASKED_RELEVANCE for request in requests.values())
     masked = sum(request.method.needs_heads for request in requests.values())
     return (int(unmasked) + masked) * n_targets
-
-
-def _select(target: TargetLike, rows: slice) -> TargetLike:
-    """The rows' part of a target."""
-    if isinstance(target, Tensor) and target.ndim:
-        return target[rows]
-    if isinstance(target, str) or target is None or isinstance(target, (int, Tensor)):
-        return target
-    values = {name: getattr(target, name) for name in ("index", "position", "contrast")}
-    selected: dict[str, Any] = {n: v[rows] for n, v in values.items() if isinstance(v, Tensor) and v.ndim}
-    return replace(target, **selected)
 
 
 def _select_parameters(request: Request, rows: slice) -> Request:

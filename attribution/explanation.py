@@ -32,6 +32,7 @@ class Explanation:
     n_tokens: int = 0  # explained, special ones counted
     truncated: int = 0  # that were cut off
     windows: int = 1  # in which a long text was explained
+    problem: str | None = None  # what is wrong with scores that are not finite, and where that began
 
     @property
     def truncated_share(self) -> float:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from attribution.encoding import Tokenized, read_results, results_of, tokenize
 from attribution.errors import InputError
+from attribution.finite import problems
 from attribution.model.inputs import Inputs, padded_rows
 from attribution.targets import Target, TargetLike, as_target, parts, span_positions
 from attribution.windows import LONG_TEXTS, Windows, answering
@@ -51,17 +53,21 @@ def explained_texts(
 def _as_they_are(
     explainer: Explainer, whole: Tokenized, batch: Tokenized, request: Request, target: TargetLike
 ) -> Found:
-    scores = _scores(explainer, batch.inputs, request, target)
+    scores, wrong = _scores(explainer, batch.inputs, request, target)
     results = results_of(explainer.adapter, batch.inputs, target)
-    lengths = zip(batch.lengths, whole.lengths, strict=True)
-    about = [{"n_tokens": kept, "truncated": full - kept} for kept, full in lengths]
+    rows = zip(batch.lengths, whole.lengths, wrong, strict=True)
+    about = [{"n_tokens": kept, "truncated": full - kept, "problem": why} for kept, full, why in rows]
     return batch, scores, [result | more for result, more in zip(results, about, strict=True)]
 
 
-def _scores(explainer: Explainer, inputs: Inputs, request: Request, target: TargetLike) -> Tensor:
+Scores = tuple[Tensor, list[str | None]]  # [B, N], and what is wrong with each row
+
+
+def _scores(explainer: Explainer, inputs: Inputs, request: Request, target: TargetLike) -> Scores:
     given: dict[str, Any] = dict(inputs.present())
     spec = {"method": request.method, **request.parameters}
-    return explainer.scores_many(**given, methods={"": spec}, target=target)[""]
+    scores = explainer.scores_many(**given, methods={"": spec}, target=target)[""]
+    return scores, problems(explainer.adapter, inputs, scores, request, target)
 
 
 @dataclass(frozen=True)
@@ -110,14 +116,15 @@ def _classes(cut: _Cut, target: TargetLike) -> tuple[Tensor, list[dict[str, Any]
     (part,) = parts(target, logits, everything, torch.zeros(len(logits), dtype=torch.long))
     index, *contrast = part.chosen[cut.owner].unbind(1)
     goal = Target("class", index=index, contrast=contrast[0] if contrast else None)
-    scores = cut.of_text(_scores(cut.explainer, cut.inputs, cut.request, goal))
+    scores, wrong = _scores(cut.explainer, cut.inputs, cut.request, goal)
     whole = [
         own.joined([row[: len(columns)] for row, columns in zip(rows, own.columns, strict=True)])
-        for own, rows in zip(cut.windows, scores, strict=True)
+        for own, rows in zip(cut.windows, cut.of_text(scores), strict=True)
     ]
-    return torch.nn.utils.rnn.pad_sequence(whole, batch_first=True), read_results(
-        cut.explainer.adapter, logits, everything, target
-    )
+    results = read_results(cut.explainer.adapter, logits, everything, target)
+    for why, text in zip(wrong, cut.owner.tolist(), strict=True):
+        results[text]["problem"] = results[text].get("problem") or why
+    return pad_sequence(whole, batch_first=True), results
 
 
 def _answers(cut: _Cut, target: TargetLike) -> tuple[Tensor, list[dict[str, Any]]]:
@@ -132,16 +139,15 @@ def _answers(cut: _Cut, target: TargetLike) -> tuple[Tensor, list[dict[str, Any]
     surest = [answering(*pair) for pair in zip(cut.of_text(values), cut.of_text(best), strict=True)]
     first = torch.tensor([0, *(len(own) for own in cut.windows)]).cumsum(0)[:-1]
     rows = first + torch.tensor(surest)
-    scores = _scores(cut.explainer, cut.inputs.rows(rows), cut.request, goal)
+    scores, wrong = _scores(cut.explainer, cut.inputs.rows(rows), cut.request, goal)
     results = read_results(cut.explainer.adapter, cut.logits[rows], visible[rows], goal)
     whole = [
         own.alone(window, row[: len(own.columns[window])])
         for own, window, row in zip(cut.windows, surest, scores, strict=True)
     ]
-    moved = [
-        _moved(result, own.columns[window]) for result, own, window in zip(results, cut.windows, surest, strict=True)
-    ]
-    return torch.nn.utils.rnn.pad_sequence(whole, batch_first=True), moved
+    found = zip(results, wrong, cut.windows, surest, strict=True)
+    moved = [_moved(result, own.columns[window]) | {"problem": why} for result, why, own, window in found]
+    return pad_sequence(whole, batch_first=True), moved
 
 
 def _moved(result: dict[str, Any], columns: list[int]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import secrets
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +27,8 @@ RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
     *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score"),
 )
+
+NAMED = 5  # examples that a line lists; the attributions have all of them
 
 
 @cache
@@ -53,7 +54,7 @@ class Facts:
     resident_bytes: int = 0  # the most that a worker ever held of its machine's memory; 0 where none worked
     hardware: set[str] = field(default_factory=set)  # that something was computed on
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
-    divided: int = 0  # tasks that were computed in parts because memory was short
+    divided: dict[str, int] = field(default_factory=dict)  # stage -> tasks done in parts because memory was short
     poison: dict[str, str] = field(default_factory=dict)  # item id of an example that cannot be computed -> why
 
     def started(self) -> None:
@@ -67,11 +68,13 @@ class Facts:
     def note(self, outcome: Outcome, task: Task) -> None:
         """Keep what became of a task, if it failed by itself; what failed for its surroundings is done again."""
         self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
-        taken = (outcome.seconds, outcome.attempts, outcome.worker, outcome.peak_bytes)
+        parts = outcome.value.get("parts", 1)
+        taken = (outcome.seconds, outcome.attempts, outcome.worker, outcome.peak_bytes, parts)
         self.shards.append((task.stage, task.id, outcome.ok, *taken))
         self.resident_bytes = max(self.resident_bytes, outcome.resident_bytes)
         self.hardware |= {outcome.hardware} - {""}
-        self.divided += outcome.value.get("parts", 1) > 1
+        if parts > 1:
+            self.divided[task.stage] = self.divided.get(task.stage, 0) + 1
         if outcome.ok or can_be_repeated(outcome):
             return
         about = {"traceback": outcome.traceback, "attempts": outcome.attempts, "worker": outcome.worker}
@@ -94,11 +97,13 @@ class Facts:
 
     def not_finite(self, attributions: pa.Table) -> None:
         """Note the examples whose scores are not finite."""
-        rows = attributions.select(["method", "item_id", "status"]).to_pylist()
-        bad = Counter(row["method"] for row in rows if row["status"] != "ok")
-        for method, count in bad.items():
-            first = next(row["item_id"] for row in rows if row["method"] == method and row["status"] != "ok")
-            error = f"{method}: {count} examples have scores that are not finite, the first is {first[:16]}"
+        bad = attributions.select(["method", "item_id", "status", "problem"]).filter(pc.field("status") != "ok")
+        named: dict[str, list[str]] = {}
+        for row in bad.to_pylist():
+            named.setdefault(row["method"], []).append(f"{row['item_id'][:16]}: {row['problem']}")
+        for method, each in named.items():
+            shown = "; ".join(each[:NAMED]) + ("; ..." if len(each) > NAMED else "")
+            error = f"{method}: {len(each)} examples have scores that are not finite: {shown}"
             self.failures.append({"stage": "attribute", "task": method, "error": error, "traceback": None})
 
 
@@ -169,9 +174,8 @@ def _windows(prepared: Prepared) -> dict[str, int] | None:
     if not ids:
         return None
     length, stride = prepared.window
-    return {"texts": len(set(ids)), "windows": len(ids), "length": length} | (
-        {} if stride is None else {"stride": stride}
-    )
+    about = {"texts": len(set(ids)), "windows": len(ids), "length": length}
+    return about if stride is None else {**about, "stride": stride}
 
 
 def _model(prepared: Prepared) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from pipeline.report import build_report
 from pipeline.runs import Run
 from pipeline.schedule import Ledger, StagePlan
 from pipeline.schemas import RUN_TABLES
-from pipeline.score import metrics_table, values_table
+from pipeline.score import metrics_table, values_table, without_failed
 from pipeline.stages import identify_heads
 from pipeline.store import Store
 from pipeline.tracking import Tracker
@@ -177,6 +177,7 @@ class RecordedRun:
         examples = done.prepared.examples if whole is None else whole.examples
         attributions = done.attributions if whole is None else whole.attributions(done.attributions)
         values = values_table(list(done.methods), examples, attributions, done.curves, scoring)
+        values = without_failed(values, attributions, done.attributions)
         values = values if whole is None else whole.values(values)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}
         tables = {

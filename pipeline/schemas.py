@@ -172,6 +172,7 @@ SHARDS = pa.schema(
         ("attempts", pa.int32()),
         ("worker", pa.string()),
         ("peak_bytes", pa.int64()),
+        ("parts", pa.int32()),  # in which it was computed; more than one where memory was short
     ]
 )
 
