@@ -117,8 +117,9 @@ class ClusterConfig:
     gpus_per_worker: float = 0
     device: str = "auto"  # auto, cpu, cuda
     threads: int | None = None  # torch threads per worker; default: the cpus it has
-    batch_tokens: int = 2048  # tokens in one pass
+    batch_tokens: int = 2048  # tokens of a microbatch, padding counted
     max_batch: int = 32
+    pass_tokens: int | None = None  # of a microbatch in one pass; null: measured, as many as a worker has memory for
     attempts: int = 3  # how often a shard is tried before it counts as poison
     shard_deadline_s: float | None = None
 

@@ -22,7 +22,16 @@ from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
-from pipeline.schedule import Ledger, StagePlan, curve_families, plan_attribution, plan_evaluation, plan_whole
+from pipeline.schedule import (
+    Ledger,
+    StagePlan,
+    curve_families,
+    fitted,
+    plan_attribution,
+    plan_evaluation,
+    plan_memory,
+    plan_whole,
+)
 from pipeline.stages import attribute, evaluate, identify_heads, load_model
 from pipeline.stages.setting import Setting
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
@@ -84,7 +93,8 @@ class Experiment:
         while repairs < REPAIRS:
             self._store_examples()
             scores = self.attributing()
-            yield from self._timed(self._possible(scores))
+            measured = yield from self._measured(scores)
+            yield from self._timed(fitted(self._possible(scores), self.config.cluster, measured))
             if self._leave_out_poison():
                 continue
             curves = self.evaluating(scores)
@@ -97,6 +107,31 @@ class Experiment:
                 return
             repairs += 1
         raise self._damaged()
+
+    def measuring(self) -> StagePlan:
+        """The plan of the measurement of what memory a pass takes."""
+        return plan_memory(self.config, self.setting, self.ledger, self.batches, self.targets, self.methods)
+
+    def _measured(self, scores: StagePlan) -> Generator[StagePlan, None, float | None]:
+        """Bytes that a token of a pass takes; None where nothing has to be computed, or nobody could tell."""
+        if not scores.tasks or self.facts.memory is not None:
+            return self.bytes_per_token
+        plan = self.measuring()
+        if not plan.keys:
+            return None
+        yield from self._timed(plan)
+        tables = self.results.tables(plan.keys[plan.stage], plan.stage)
+        for table in tables.values():
+            (self.facts.memory,) = table.to_pylist()
+        if self.facts.memory is None or self.facts.memory["problem"]:
+            reason = "its worker failed" if self.facts.memory is None else self.facts.memory["problem"]
+            self._note(f"what memory a pass takes could not be measured ({reason}); microbatches are tried whole")
+        return self.bytes_per_token
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """Memory that a token of a pass takes, as far as it was measured."""
+        return None if self.facts.memory is None else self.facts.memory["bytes_per_token"]
 
     def predicting(self) -> StagePlan:
         """The plan of the predictions."""

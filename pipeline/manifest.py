@@ -22,6 +22,7 @@ from pipeline.execution.task import Outcome, resident_memory
 from pipeline.keys import source_digest, versions
 from pipeline.prepare import Prepared
 from pipeline.schemas import SCHEMA_VERSION
+from pipeline.stages import measure_memory
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
@@ -52,6 +53,7 @@ class Facts:
     failures: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
     resident_bytes: int = 0  # the most that a worker ever held of its machine's memory; 0 where none worked
+    memory: dict[str, Any] | None = None  # what was measured of a pass, a row of MEMORY
     hardware: set[str] = field(default_factory=set)  # that something was computed on
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
     divided: dict[str, int] = field(default_factory=dict)  # stage -> tasks done in parts because memory was short
@@ -75,8 +77,8 @@ class Facts:
         self.hardware |= {outcome.hardware} - {""}
         if parts > 1:
             self.divided[task.stage] = self.divided.get(task.stage, 0) + 1
-        if outcome.ok or can_be_repeated(outcome):
-            return
+        if outcome.ok or can_be_repeated(outcome) or task.stage == measure_memory.STAGE:
+            return  # nothing is made of a measurement but how much is tried at once
         about = {"traceback": outcome.traceback, "attempts": outcome.attempts, "worker": outcome.worker}
         entry = {"stage": task.stage, "task": task.id[:16], **about}
         if not outcome.poison:
@@ -148,6 +150,7 @@ def manifest_of(
         "memory": {
             "driver_peak_mib": resident_memory() // 2**20,
             "worker_peak_mib": facts.resident_bytes // 2**20 or None,
+            "pass": facts.memory,
         },
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
         "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},

@@ -135,6 +135,18 @@ METRICS = pa.schema(
     ]
 )
 
+# What memory the methods of a run take together.
+MEMORY = pa.schema(
+    [
+        ("length", pa.int32()),  # of the rows it was measured on
+        ("rows", pa.int32()),
+        ("bytes_per_token", pa.float64()),  # null where it could not be measured
+        ("free_bytes", pa.int64()),  # for the worker that measured
+        ("tokens", pa.int64()),  # that it could therefore take in one pass
+        ("problem", pa.string()),  # why it could not be measured
+    ]
+)
+
 # The windows of texts that are cut up, in a run that has such; curves are those of windows.
 WINDOWS = pa.schema(
     [

@@ -80,6 +80,7 @@ RANGES: dict[str, _Range] = {
     "cluster.threads": _POSITIVE,
     "cluster.batch_tokens": _POSITIVE,
     "cluster.max_batch": _POSITIVE,
+    "cluster.pass_tokens": _POSITIVE,
     "cluster.attempts": _POSITIVE,
     "cluster.shard_deadline_s": (lambda value: value > 0, "more than 0"),
     "tracking.wait_s": _NOT_NEGATIVE,
