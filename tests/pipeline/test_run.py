@@ -63,7 +63,13 @@ def test_every_table_is_there_with_its_columns(base):
     assert (user.folder, user.is_here()) == (str(result.folder.parent.absolute()), True)
     shards = pq.read_table(result.folder / "shards.parquet")
     assert shards.schema.equals(SHARDS)
-    assert set(shards["stage"].to_pylist()) == {"load_model", "identify_heads", "attribute", "evaluate"}
+    assert set(shards["stage"].to_pylist()) == {
+        "load_model",
+        "identify_heads",
+        "measure_memory",
+        "attribute",
+        "evaluate",
+    }
     assert all(row["ok"] and row["seconds"] > 0 for row in shards.to_pylist())
 
 
