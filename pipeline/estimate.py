@@ -116,7 +116,9 @@ def _chosen(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
     places[1] = min(1, len(by_size) - 1)
     *smaller, largest = (batches[by_size[place]] for place in dict.fromkeys(places))
     chosen, measured = [*map(_beginning, smaller), largest], measure_memory.largest(batches)
-    return chosen if measured is None or measured == largest else [*chosen, _beginning(measured)]
+    if measured is None or measured == largest or _beginning(measured) in chosen:
+        return chosen
+    return [*chosen, _beginning(measured)]
 
 
 def _beginning(batch: MicroBatch) -> MicroBatch:
