@@ -33,7 +33,7 @@ class Precision:
         return self.tolerances[dtype] * largest + FLOORS[dtype]
 
 
-# Each at least twice what `python tests/bench/precision_error.py` and the tiny models of every family show (docs/precision.md).
+# Each above what `python tests/bench/precision_error.py` and tiny models of every family show (docs/precision.md).
 EXACT = Precision({"float64": 1e-5, "float32": 1e-6, "bfloat16": 1e-6, "float16": 1e-6}, wide="all of it")
 READ = Precision(
     {"float64": 1e-5, "float32": 1e-5, "bfloat16": 0.06, "float16": 0.01}, wide="norms, distances and rollouts"
