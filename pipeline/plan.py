@@ -83,13 +83,13 @@ def _passes(experiment: Experiment, left: Estimate) -> Iterator[str]:
     configured, memory = experiment.config.cluster.pass_tokens, left.memory
     tokens = configured or (memory and memory["tokens"])
     if not tokens:
-        yield f"passes: microbatches are tried whole ({memory['problem'] if memory else 'each has one row'})"
+        yield f"pass: microbatches are tried whole ({memory['problem'] if memory else 'each has one row'})"
         return
     cut = sum(bool(Fits(batch.length, tokens).parts(len(batch.rows), "")) for batch in experiment.batches)
     kib = memory["bytes_per_token"] / 2**10 if memory and memory["bytes_per_token"] else None
     how = "cluster.pass_tokens" if configured else f"{kib:.0f} KiB a token" if kib else "memory is short for more"
     parts = f"{cut} of {len(experiment.batches)} microbatches in parts"
-    yield f"passes: up to {tokens:,} tokens of all methods together ({how}); {parts}"
+    yield f"pass: up to {tokens:,} tokens of all methods together ({how}); {parts}"
 
 
 def misfits(config: Config, left: Estimate) -> Iterator[str]:

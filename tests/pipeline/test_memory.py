@@ -138,9 +138,9 @@ def test_a_measurement_without_memory_says_one_row_at_a_time(base, monkeypatch, 
 
 def test_the_plan_tells_what_goes_in_a_pass(base):
     text = describe_plan(load_config(base), probe=True)
-    assert re.search(r"passes: up to [\d,]+ tokens of all methods together \(\d+ KiB a token\); 0 of \d+ microb", text)
+    assert re.search(r"pass: up to [\d,]+ tokens of all methods together \(\d+ KiB a token\); 0 of \d+ microb", text)
     text = describe_plan(load_config([*base, "cluster.pass_tokens=17"]), probe=True)
-    assert re.search(r"passes: up to 17 tokens of all methods together \(cluster.pass_tokens\); [1-9] of \d+ mic", text)
+    assert re.search(r"pass: up to 17 tokens of all methods together \(cluster.pass_tokens\); [1-9] of \d+ mic", text)
 
 
 @pytest.mark.gpu
