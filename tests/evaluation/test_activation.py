@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def counts(n):
 
 
 def trapezoid(values):
-    return sum((a + b) / 20 for a, b in zip(values, values[1:], strict=False))
+    return sum((a + b) / 20 for a, b in pairwise(values))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -109,7 +110,7 @@ def test_14_levels_nest(bag_of_words):
         present = [[round(float(value) * 2**11) for value in row] for row in p]
         steps = present if family == "activation" else [row[::-1] for row in present]
         for row in steps:
-            assert all(a & b == a for a, b in zip(row, row[1:], strict=False))
+            assert all(a & b == a for a, b in pairwise(row))
 
 
 @pytest.mark.parametrize("family", ["activation", "pruning"])
