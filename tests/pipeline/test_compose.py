@@ -59,10 +59,17 @@ def experiment(name: str) -> Config:
 
 
 def test_options_are_the_documented_ones() -> None:
-    assert set(EXPERIMENTS) == {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly"} | {
-        *(f"paper/mask_lrp_{n}" for n in PAPER), "paper/conservative_lrp", "paper/conservative_lrp_imdb",
-        "methods_sst2", "methods_squad",
-    }  # fmt: skip
+    assert set(EXPERIMENTS) == {
+        "demo",
+        "sst2",
+        "squad",
+        "mask_lrp_ablation",
+        "nightly",
+        "methods_sst2",
+        "methods_squad",
+        "paper/conservative_lrp",
+        "paper/conservative_lrp_imdb",
+    } | {f"paper/mask_lrp_{n}" for n in PAPER}
     assert set(OPTIONS["heads"]) == {"grammar", "treebank", "ud_ewt", "run", "all"}
 
 
