@@ -68,7 +68,8 @@ def test_the_numbers_are_those_of_the_explainer(folder, model):
         if row["method"] != "half":
             continue
         ids = torch.tensor([examples[row["item_id"]]])
-        scored = explainer.scored_many(ids, methods={"m": "attn_lrp"}, target=row["target"])["m"]
+        mask = (ids != explainer.tokenizer.sep_token_id).long()  # separators are hidden while explaining
+        scored = explainer.scored_many(ids, mask, methods={"m": "attn_lrp"}, target=row["target"])["m"]
         known = {fact["name"]: fact["value"] for fact in row["facts"]}
         assert known == {name: pytest.approx(scored.facts[name].item(), abs=1e-4) for name in FACTS}
 
