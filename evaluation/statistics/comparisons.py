@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,7 @@ from evaluation.statistics.moments import Bools, Floats, Ints, Moments, moments,
 from evaluation.statistics.p_values import PLANNED, anytime_boundary, anytime_test, holm, t_test
 from evaluation.statistics.values import ValueTable
 
+SKEWED = 1 / 30  # acceleration beyond which a mean is not near normal: Cochran's n > 25 skewness ** 2
 COLUMNS_AT_ONCE = 512  # of paired differences that need resamples of their own
 
 
@@ -32,6 +34,7 @@ class Difference:
     n: int
     n_undefined: int
     better: bool | None  # whether `method` is the better one; None where that is undecided
+    skewed: bool  # so much that P and interval are only rough
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Comparisons:
     low: Floats
     high: Floats
     error: Floats  # standard error of `value`
+    acceleration: Floats  # skewness of `value`, over 6
     p: Floats
     adjusted: Floats
     n: Ints
@@ -55,7 +59,7 @@ class Comparisons:
     confidence: float
     anytime: bool
 
-    @property
+    @cached_property
     def better(self) -> Bools:
         """Whether the row is better than the column, all metrics pointing up, after Holm: [K, M, M]."""
         signs = np.where(np.asarray(self.higher_is_better, dtype=bool), 1.0, -1.0)[:, None, None]
@@ -68,7 +72,8 @@ class Comparisons:
         value, low, high, p, adjusted = (float(each[k, i, j]) for each in arrays)
         better = True if self.better[k, i, j] else False if self.better[k, j, i] else None
         n = int(self.n[k, i, j])
-        return Difference(method, rival, metric, value, low, high, p, adjusted, n, self.n_examples - n, better)
+        skewed = bool(abs(self.acceleration[k, i, j]) > SKEWED)
+        return Difference(method, rival, metric, value, low, high, p, adjusted, n, self.n_examples - n, better, skewed)
 
     def differences(self, metric: str) -> Iterator[Difference]:
         """Every pair once."""
@@ -112,6 +117,7 @@ def compare_methods(
         low=square(low, -high),
         high=square(high, -low),
         error=square(of.error, of.error),
+        acceleration=square(of.acceleration, -of.acceleration),
         p=square(p, p),
         adjusted=square(adjusted, adjusted),
         n=np.nan_to_num(square(of.n, of.n)).astype(np.int64),

@@ -45,8 +45,8 @@ def anytime_test(t: Floats, n: Ints | Floats, planned: int = PLANNED) -> Floats:
     growth, freedom = 1 + n * _prior(planned), np.maximum(n - 1, 1)
     with np.errstate(over="ignore", invalid="ignore"):
         square = t**2 / freedom
-        ratio = np.where(np.isinf(t), growth, (1 + square) / (1 + square / growth))
-    log_e = n / 2 * np.log(ratio) - np.log(growth) / 2
+        log_e = n / 2 * (np.log1p(square) - np.log1p(square / growth)) - np.log(growth) / 2
+    log_e = np.where(np.isinf(t), n * np.log(2) - np.log(n + 1), log_e)  # the sign test, mixed over all shares
     return np.where(n > 1, np.exp(-np.maximum(log_e, 0)), np.nan)
 
 
