@@ -60,7 +60,7 @@ def anytime_boundary(n: Floats, alpha: float, planned: int = PLANNED) -> Floats:
     """The |t| at which `anytime_test` is alpha; infinite where n examples cannot get there."""
     n = np.asarray(n, dtype=np.float64)
     growth, freedom = 1 + n * _prior(planned), np.maximum(n - 1, 1)
-    ratio = np.exp((np.log(growth) - 2 * np.log(alpha)) / n)
+    ratio = np.exp((np.log(growth) - 2 * np.log(alpha)) / np.maximum(n, 1))
     reached = ratio < growth
     square = np.divide(ratio - 1, 1 - ratio / growth, out=np.full(n.shape, np.inf), where=reached)
     boundary: Floats = np.sqrt(freedom * square)

@@ -58,7 +58,10 @@ class ValueTable:
 
     @classmethod
     def from_arrow(cls, table: pa.Table, higher_is_better: Mapping[str, bool]) -> ValueTable:
-        """From rows item_id, method, metric, value, weight; a missing row is undefined. One weight an example."""
+        """From rows item_id, method, metric, value, weight; methods are sorted. A missing row is undefined.
+
+        InputError where methods give an example different weights under a metric.
+        """
         kept = table.filter(pc.is_in(table["metric"], pa.array(list(higher_is_better))))
         columns = [kept[name].combine_chunks().dictionary_encode() for name in ("metric", "item_id", "method")]
         shape = tuple(len(column.dictionary) for column in columns)
@@ -69,7 +72,8 @@ class ValueTable:
         agree = np.isnan(value) | (weight == known[:, :, None])
         _require(bool(agree.all()), "values: methods give an example different weights")
         metrics, items, methods = (column.dictionary.to_pylist() for column in columns)
-        return cls.of(items, methods, {metric: higher_is_better[metric] for metric in metrics}, value, known)
+        made = cls.of(items, methods, {metric: higher_is_better[metric] for metric in metrics}, value, known)
+        return made.only([metric for metric in higher_is_better if metric in metrics], sorted(methods))
 
     @property
     def signs(self) -> Floats:
