@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from attribution.errors import InputError
-from evaluation.statistics.moments import Bools, Floats, moments, t_statistic
+from evaluation.statistics.moments import Bools, Floats, Ints, moments, t_statistic
 from evaluation.statistics.p_values import holm, t_test
 from evaluation.statistics.values import ValueTable
 
@@ -104,35 +105,69 @@ class SliceFinding:
 
 
 def slice_findings(
-    table: ValueTable,
-    method: str,
-    metric: str,
-    slices: Mapping[str, Iterable[str]],
-    *,
-    confidence: float = 0.95,
-) -> list[SliceFinding]:
-    """All slices of one method and metric, worst first."""
+    table: ValueTable, slices: Mapping[str, Iterable[str]], *, confidence: float = 0.95
+) -> dict[tuple[str, str], list[SliceFinding]]:
+    """All slices of each (method, metric), worst first; corrected within each of these. InputError without slices."""
     if not slices:
         raise InputError("slices: there is none")
-    own = table.only([metric], [method])
-    sign, values, weights = own.signs[0], own.values[0, :, 0], own.weights[0] * own.defined[0, :, 0]
-    members = _members(own.items, slices)
-    inside, outside = (
-        moments(np.broadcast_to(values[:, None], each.shape), each * weights[:, None]) for each in (members, ~members)
-    )
+    members = _members(table.items, slices)
+    return {
+        (method, metric): found
+        for metric in table.metrics
+        for method, found in _findings(table, metric, list(slices), members, confidence)
+    }
+
+
+def _findings(
+    table: ValueTable, metric: str, names: Sequence[str], members: Bools, confidence: float
+) -> Iterator[tuple[str, list[SliceFinding]]]:
+    k = table.metric(metric)
+    inside, outside, undefined = _sides(table, k, members)
     judged = (inside.n >= SMALLEST) & (outside.n >= SMALLEST)
     difference = np.where(judged, inside.mean - outside.mean, np.nan)
-    error, freedom = _welch(inside.error, outside.error, inside.n, outside.n)
-    t = t_statistic(difference, error)
-    p = np.where(judged, t_test(t, freedom + 1), np.nan)
-    adjusted = holm(p)
-    half = -stdtrit(freedom, (1 - confidence) / (2 * max(int(judged.sum()), 1))) * error
-    worse = (adjusted <= 1 - confidence) & (sign * difference < 0)
-    columns = (inside.mean, outside.mean, difference, difference - half, difference + half, p, adjusted)
-    counts = (inside.n, outside.n, members.sum(0) - inside.n)
-    numbers = zip(*(each.tolist() for each in (*columns, *counts, worse)), strict=True)
-    found = [SliceFinding(method, metric, name, *row) for name, row in zip(slices, numbers, strict=True)]
-    return sorted(found, key=lambda each: (np.nan_to_num(sign * each.difference, nan=np.inf), each.slice))
+    error, freedom = _welch(inside, outside)
+    p = np.where(judged, t_test(t_statistic(difference, error), freedom + 1), np.nan)
+    adjusted = np.stack([holm(column) for column in p.T], axis=1)
+    half = -stdtrit(freedom, (1 - confidence) / (2 * np.maximum(judged.sum(0), 1))) * error
+    worse = (adjusted <= 1 - confidence) & (table.signs[k] * difference < 0)
+    ends = (difference, difference - half, difference + half)
+    columns = (inside.mean, outside.mean, *ends, p, adjusted, inside.n, outside.n, undefined, worse)
+    for m, method in enumerate(table.methods):
+        rows = zip(names, *(each[:, m].tolist() for each in columns), strict=True)
+        found = [SliceFinding(method, metric, *row) for row in rows]
+        yield method, sorted(found, key=lambda each: _worst_first(each, table.signs[k]))
+
+
+def _worst_first(finding: SliceFinding, sign: float) -> tuple[float, str]:
+    return (math.inf if math.isnan(finding.difference) else sign * finding.difference, finding.slice)
+
+
+class _Side(NamedTuple):
+    """Of each slice and method, [S, M]."""
+
+    mean: Floats
+    error: Floats
+    n: Ints
+
+
+def _sides(table: ValueTable, k: int, members: Bools) -> tuple[_Side, _Side, Ints]:
+    """Inside and outside of slices [n, S], and how many examples of each have no value."""
+    defined, inside = table.defined[k], members.T.astype(np.float64)
+    weights = table.weights[k][:, None] * defined
+    centre = np.nan_to_num(moments(table.values[k], weights).mean)  # squares are of deviations from it
+    values = np.where(defined, table.values[k] - centre, 0.0)
+    parts = (defined * 1.0, weights, weights * values, weights**2, weights**2 * values, (weights * values) ** 2)
+    sums = np.stack([inside @ part for part in parts])
+    rest = np.stack([part.sum(0) for part in parts])[:, None] - sums
+    return _side(sums, centre), _side(rest, centre), members.sum(0)[:, None] - sums[0].astype(np.int64)
+
+
+def _side(sums: Floats, centre: Floats) -> _Side:
+    n, total, first, q0, q1, q2 = sums
+    mean = np.divide(first, total, out=np.full_like(first, np.nan), where=n > 0)
+    square = np.maximum(q2 - 2 * mean * q1 + mean**2 * q0, 0) * n
+    spread = np.divide(square, n - 1, out=np.full_like(square, np.nan), where=n > 1)
+    return _Side(mean + centre, np.sqrt(spread) / np.where(n > 0, total, 1.0), n.astype(np.int64))
 
 
 def worst_slice(findings: Sequence[SliceFinding]) -> SliceFinding | None:
@@ -142,14 +177,13 @@ def worst_slice(findings: Sequence[SliceFinding]) -> SliceFinding | None:
 
 def _members(items: Sequence[str], slices: Mapping[str, Iterable[str]]) -> Bools:
     """[n, S]."""
-    return np.stack(
-        [np.isin(np.array(items), np.array(sorted(members), dtype=str)) for members in slices.values()], axis=1
-    )
+    wanted = [frozenset(members) for members in slices.values()]
+    return np.array([[item in members for members in wanted] for item in items], dtype=bool)
 
 
-def _welch(error: Floats, other: Floats, n: ArrayLike, n_other: ArrayLike) -> tuple[Floats, Floats]:
+def _welch(inside: _Side, outside: _Side) -> tuple[Floats, Floats]:
     """Standard error of a difference of independent means, and its degrees of freedom (Welch 1947)."""
-    first, second = error**2, other**2
-    spread = first**2 / np.maximum(np.asarray(n) - 1, 1) + second**2 / np.maximum(np.asarray(n_other) - 1, 1)
+    first, second = inside.error**2, outside.error**2
+    spread = first**2 / np.maximum(inside.n - 1, 1) + second**2 / np.maximum(outside.n - 1, 1)
     freedom = np.divide((first + second) ** 2, spread, out=np.ones_like(first), where=spread > 0)
     return np.sqrt(first + second), freedom

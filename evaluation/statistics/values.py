@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -58,22 +59,23 @@ class ValueTable:
 
     @classmethod
     def from_arrow(cls, table: pa.Table, higher_is_better: Mapping[str, bool]) -> ValueTable:
-        """From rows item_id, method, metric, value, weight; methods are sorted. A missing row is undefined.
+        """From rows item_id, method, metric, value, weight; all names are sorted. A missing row is undefined.
 
         InputError where methods give an example different weights under a metric.
         """
         kept = table.filter(pc.is_in(table["metric"], pa.array(list(higher_is_better))))
-        columns = [kept[name].combine_chunks().dictionary_encode() for name in ("metric", "item_id", "method")]
-        shape = tuple(len(column.dictionary) for column in columns)
-        place = np.ravel_multi_index(tuple(column.indices.to_numpy() for column in columns), shape)
-        _require(len(np.unique(place)) == len(kept), "values: an example has two values of the same method and metric")
+        metrics, items, methods = (_codes(kept[name]) for name in ("metric", "item_id", "method"))
+        shape = (len(metrics.names), len(items.names), len(methods.names))
+        place = np.ravel_multi_index((metrics.codes, items.codes, methods.codes), shape)
+        once = np.bincount(place, minlength=1).max(initial=0) <= 1
+        _require(bool(once), "values: an example has two values of the same method and metric")
         value, weight = (_scattered(kept[name], place, shape) for name in ("value", "weight"))
         known = np.nan_to_num(weight).max(axis=2, initial=0.0)
         agree = np.isnan(value) | (weight == known[:, :, None])
         _require(bool(agree.all()), "values: methods give an example different weights")
-        metrics, items, methods = (column.dictionary.to_pylist() for column in columns)
-        made = cls.of(items, methods, {metric: higher_is_better[metric] for metric in metrics}, value, known)
-        return made.only([metric for metric in higher_is_better if metric in metrics], sorted(methods))
+        return cls.of(
+            items.names, methods.names, {name: higher_is_better[name] for name in metrics.names}, value, known
+        )
 
     @property
     def signs(self) -> Floats:
@@ -115,6 +117,21 @@ class ValueTable:
         kept = [i for i, item in enumerate(self.items) if item in wanted]
         items = tuple(self.items[i] for i in kept)
         return replace(self, items=items, values=self.values[:, kept], weights=self.weights[:, kept])
+
+
+class _Codes(NamedTuple):
+    """A column of names as places in their sorted list."""
+
+    names: list[str]
+    codes: Ints
+
+
+def _codes(column: pa.ChunkedArray) -> _Codes:
+    encoded = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    encoded = encoded.combine_chunks()
+    names = np.array(encoded.dictionary.to_pylist(), dtype=str)
+    order = np.argsort(names)
+    return _Codes(names[order].tolist(), np.argsort(order)[encoded.indices.to_numpy()])
 
 
 def _scattered(column: pa.ChunkedArray, place: Ints, shape: tuple[int, ...]) -> Floats:

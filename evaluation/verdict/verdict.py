@@ -51,17 +51,17 @@ def verdict(
     *,
     compared: Comparisons | None = None,
     operators: Sequence[OperatorAgreement] = (),
-    slices: Mapping[str, Sequence[SliceFinding]] | None = None,
+    slices: Mapping[tuple[str, str], Sequence[SliceFinding]] | None = None,
 ) -> Verdict:
     """The verdict on the methods of `table` that are no controls; InputError where none has a value.
 
-    `compared`: the comparisons of `table`, where they are known already; `slices`: findings by method.
+    `compared`: the comparisons of `table`, where they are known already; `slices` as `slice_findings` gives them.
     """
     contest = hold_contest(table, compared or _compared(table, rule), rule)
     status = _status(contest)
     method = _chosen(contest) if status in (DECIDED, EQUIVALENT) else None
     subject = method or contest.leader
-    case = Case(contest, subject, tuple(operators), tuple((slices or {}).get(subject, ())))
+    case = Case(contest, subject, tuple(operators), tuple((slices or {}).get((subject, rule.metric), ())))
     return Verdict(
         status,
         method,

@@ -17,6 +17,7 @@ import listing_cost
 import method_cost
 import mixing_cost
 import scaling_cost
+import statistics_cost
 import sweep_sharing
 import torch
 
@@ -28,6 +29,7 @@ PARTS = {
     "listing": listing_cost.costs,
     "sweep": sweep_sharing.counts,
     "mixing": mixing_cost.costs,
+    "statistics": statistics_cost.costs,
 }
 
 

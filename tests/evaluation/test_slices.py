@@ -19,7 +19,7 @@ def draw(seed, *shape):
 def findings(values, slices, **options):
     table = table_of(values[:, None], options.pop("higher", True))
     named = {name: [table.items[i] for i in np.flatnonzero(rows)] for name, rows in slices.items()}
-    return {found.slice: found for found in slice_findings(table, "m0", "k0", named, **options)}
+    return {found.slice: found for found in slice_findings(table, named, **options)["m0", "k0"]}
 
 
 def test_each_slice_is_held_against_the_rest_by_welchs_test():
