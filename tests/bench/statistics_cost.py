@@ -30,9 +30,7 @@ def costs() -> Iterator[str]:
         yield f"statistics of {N} examples, {METHODS} methods, {METRICS} metrics; {name}"
         command = [sys.executable, __file__, str(share)]
         alone = {**os.environ, **THREADS, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, env={**os.environ, **THREADS, "PYTHONPATH": paths}
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=alone)
         yield done.stdout.rstrip()
 
 
