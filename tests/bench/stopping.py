@@ -1,4 +1,4 @@
-"""How often data without any difference are called different at some look, by a t-test and by the anytime-valid test."""
+"""How often data without any difference are called different at some look, by a t-test and by the anytime-valid one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def main() -> None:
         total, square = (values**power for power in (1, 2))
         total, square = total.cumsum(1)[:, looks - 1], square.cumsum(1)[:, looks - 1]
         spread = np.maximum(square - total**2 / looks, 0) / (looks - 1)
-        t = np.divide(total, np.sqrt(looks * spread), out=np.sign(total) * np.inf, where=spread > 1e-12)
+        alike = np.where(total == 0, 0.0, np.copysign(np.inf, total))
+        t = np.divide(total, np.sqrt(looks * spread), out=alike, where=spread > 1e-12)
         fixed, anytime = ((test(t, looks) <= 0.05).any(1).mean() for test in (t_test, anytime_test))
         print(f"| {name} | {fixed:.1%} | {anytime:.1%} |", flush=True)
 
