@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.statistics.bootstrap import bootstrap_columns
-from evaluation.statistics.intervals import mean_intervals
-from evaluation.statistics.moments import Bools, Floats
+from evaluation.statistics.bootstrap import bca_interval, bootstrap_columns
+from evaluation.statistics.moments import Bools, Floats, moments
 from evaluation.statistics.values import ValueTable
 
 BACKWARD = 2.0  # forwards that a backward pass costs: it multiplies by weights and by activations
@@ -37,34 +36,38 @@ def forward_equivalents(forwards: float, backwards: float, *, backward: float = 
 
 def cost_points(
     table: ValueTable,
-    metric: str,
     costs: Mapping[str, float],
     *,
     samples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> list[CostPoint]:
-    """The methods whose cost is known, cheapest first; a method without any value is never on the front."""
+) -> dict[str, list[CostPoint]]:
+    """By metric, the methods whose cost is known, cheapest first; one without any value is never on the front."""
     known = sorted((name for name in table.methods if name in costs), key=lambda name: (costs[name], name))
-    own = table.only([metric], known)
-    intervals = mean_intervals(own, samples=samples, confidence=confidence, seed=seed)
+    own = table.only(methods=known)
+    of, means = moments(*own.columns()), bootstrap_columns(*own.columns(), samples=samples, seed=seed)
     cost = np.array([costs[name] for name in known], dtype=np.float64)
-    score = own.signs[0] * np.array([intervals[name, metric].value for name in known])
-    drawn = own.signs[0] * bootstrap_columns(*own.columns(), samples=samples, seed=seed)
-    support = _front(cost, drawn).mean(0)
-    on_front = _front(cost, score[None])[0]
-    return [
-        CostPoint(
-            name,
-            metric,
-            float(cost[i]),
-            *intervals[name, metric][:3],
-            bool(on_front[i]),
-            float(support[i]),
-            tuple(known[j] for j in np.flatnonzero(_dominates(cost, score, i))),
-        )
-        for i, name in enumerate(known)
-    ]
+    shape = (len(own.metrics), len(known))
+    scores, drawn = of.mean.reshape(shape), means.reshape(-1, *shape)
+    support = [_front(cost, sign * drawn[:, k]).mean(0) for k, sign in enumerate(own.signs)]
+    low, high = (ends.reshape(shape) for ends in bca_interval(means, of, confidence))
+    return {
+        metric: [
+            CostPoint(
+                name,
+                metric,
+                float(cost[i]),
+                value=float(scores[k, i]),
+                low=float(low[k, i]),
+                high=float(high[k, i]),
+                on_front=bool(_front(cost, own.signs[k] * scores[[k]])[0, i]),
+                support=float(support[k][i]),
+                dominated_by=tuple(known[j] for j in np.flatnonzero(_dominates(cost, own.signs[k] * scores[k], i))),
+            )
+            for i, name in enumerate(known)
+        ]
+        for k, metric in enumerate(own.metrics)
+    }
 
 
 def best_within(points: list[CostPoint], budget: float) -> CostPoint | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,7 +11,7 @@ import numpy as np
 from attribution.errors import InputError
 from evaluation.statistics.bootstrap import bootstrap_columns, sorted_quantiles
 from evaluation.statistics.comparisons import Comparisons
-from evaluation.statistics.moments import Floats, moments
+from evaluation.statistics.moments import Bools, Floats, moments
 from evaluation.statistics.values import ValueTable
 
 
@@ -26,6 +26,7 @@ class OperatorAgreement:
 
     operator: str
     other: str
+    metric: str
     tau: float
     low: float
     high: float
@@ -40,67 +41,98 @@ class OperatorAgreement:
 def operator_agreement(
     tables: Mapping[str, ValueTable],
     comparisons: Mapping[str, Comparisons],
-    metric: str,
     *,
     samples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[OperatorAgreement]:
-    """Every pair of operators, on the methods and examples that both have; InputError for fewer than two methods."""
+    """Every pair of operators under every metric, on the methods and examples that both have.
+
+    InputError for fewer than two methods.
+    """
     return [
-        _agreement((first, second), tables, comparisons, metric, samples, confidence, seed)
-        for first, second in combinations(tables, 2)
+        found
+        for names in combinations(tables, 2)
+        for found in _agreements(
+            names,
+            _shared([tables[name] for name in names], names),
+            [comparisons[name] for name in names],
+            samples,
+            confidence,
+            seed,
+        )
     ]
 
 
-def _agreement(
+def _shared(tables: Sequence[ValueTable], names: Sequence[str]) -> list[ValueTable]:
+    """The tables on the metrics, methods and examples that all have, in the same order."""
+    first, second = tables
+    methods = [name for name in first.methods if name in second.methods]
+    metrics = [name for name in first.metrics if name in second.metrics]
+    if len(methods) < 2:
+        raise InputError(f"operators {names[0]} and {names[1]} have {len(methods)} methods in common; two are needed")
+    items = sorted(set(first.items) & set(second.items))
+    return [table.only(metrics, methods).where(items) for table in tables]
+
+
+def _agreements(
     names: tuple[str, str],
-    tables: Mapping[str, ValueTable],
-    comparisons: Mapping[str, Comparisons],
-    metric: str,
+    both: Sequence[ValueTable],
+    compared: Sequence[Comparisons],
     samples: int,
     confidence: float,
     seed: int,
-) -> OperatorAgreement:
-    methods = [name for name in tables[names[0]].methods if name in tables[names[1]].methods]
-    if len(methods) < 2:
-        raise InputError(f"operators {names[0]} and {names[1]} have {len(methods)} methods in common; two are needed")
-    items = set(tables[names[0]].items) & set(tables[names[1]].items)
-    both = [tables[name].only([metric], methods).where(sorted(items)) for name in names]
-    means = [table.signs[0] * moments(*table.columns()).mean for table in both]
-    drawn = [table.signs[0] * bootstrap_columns(*table.columns(), samples=samples, seed=seed) for table in both]
-    taus = kendall(drawn[0], drawn[1])
+) -> Iterator[OperatorAgreement]:
+    methods, shape = both[0].methods, (len(both[0].metrics), len(both[0].methods))
+    upwards = both[0].signs[:, None]
+    means = [upwards * moments(*table.columns()).mean.reshape(shape) for table in both]
+    drawn = [
+        upwards * bootstrap_columns(*table.columns(), samples=samples, seed=seed).reshape(-1, *shape) for table in both
+    ]
     levels = np.array([[(1 - confidence) / 2], [(1 + confidence) / 2]])
-    low, high = sorted_quantiles(taus[:, None], levels)[:, 0]
-    counted = np.logical_and.reduce([table.defined[0].all(1) for table in both])
-    return OperatorAgreement(
-        *names,
-        float(kendall(means[0][None], means[1][None])[0]),
-        float(low),
-        float(high),
-        float(np.nanmean(kendall(means[0][None], drawn[0]))),
-        _best(methods, means[0]),
-        _best(methods, means[1]),
-        tuple(_reversals(comparisons[names[0]], comparisons[names[1]], methods, metric)),
-        int(counted.sum()),
-        int((~counted).sum()),
-    )
+    for k, metric in enumerate(both[0].metrics):
+        low, high = sorted_quantiles(kendall(drawn[0][:, k], drawn[1][:, k])[:, None], levels)[:, 0]
+        counted = np.logical_and.reduce([_complete(table.defined[k]) for table in both])
+        yield OperatorAgreement(
+            *names,
+            metric,
+            tau=float(kendall(means[0][[k]], means[1][[k]])[0]),
+            low=float(low),
+            high=float(high),
+            ceiling=float(np.nanmean(kendall(means[0][[k]], drawn[0][:, k]))),
+            best=_best(methods, means[0][k]),
+            best_other=_best(methods, means[1][k]),
+            reversals=tuple(_reversals(compared[0], compared[1], methods, metric)),
+            n=int(counted.sum()),
+            n_undefined=int((~counted).sum()),
+        )
+
+
+def _complete(defined: Bools) -> Bools:
+    """Which examples [n] have a value of every method that has any."""
+    complete: Bools = defined[:, defined.any(0)].all(1)
+    return complete
 
 
 def kendall(first: Floats, second: Floats) -> Floats:
-    """Tau-b of rows of [S, M] and [S, M], or of one row and many; NaN where a row is constant or has NaN."""
+    """Tau-b of rows of [S, M] and [S, M], or of one row and many, over the pairs that both define.
+
+    NaN where one of them is constant.
+    """
     upper = np.triu_indices(first.shape[1], 1)
     a, b = (np.sign(each[:, upper[0]] - each[:, upper[1]]) for each in (first, second))
+    known = ~np.isnan(a) & ~np.isnan(b)
+    a, b = np.where(known, a, 0.0), np.where(known, b, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         tau: Floats = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
     return tau
 
 
-def _best(methods: list[str], means: Floats) -> str:
+def _best(methods: Sequence[str], means: Floats) -> str:
     return methods[int(np.argmax(np.nan_to_num(means, nan=-np.inf)))]
 
 
-def _reversals(first: Comparisons, second: Comparisons, methods: list[str], metric: str) -> list[tuple[str, str]]:
+def _reversals(first: Comparisons, second: Comparisons, methods: Sequence[str], metric: str) -> list[tuple[str, str]]:
     return [
         (ahead, behind)
         for ahead in methods

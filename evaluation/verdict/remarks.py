@@ -116,8 +116,8 @@ def same_best(case: Case) -> Iterator[Remark]:
 def undecided(case: Case) -> Iterator[Remark]:
     """Whom the data do not tell from the leader, and how many more examples might."""
     for name, more in case.contest.open.items():
-        text = f"{case.contest.leader} and {name} are not told apart on {case.metric}, {{by}}: {_outlook(more)}"
-        yield case.remark("undecided", text, name, n_more=more)
+        text = f"{case.contest.leader} and {name} are not told apart on {case.metric}, {{by}}: "
+        yield case.remark("undecided", text + _outlook(case, name, more), name, n_more=more)
 
 
 def control(case: Case) -> Iterator[Remark]:
@@ -129,12 +129,15 @@ def control(case: Case) -> Iterator[Remark]:
         yield case.remark("control", f"{case.subject} is worse than the control {lift.control}: {{by}}", lift.control)
     elif not lift.above:
         more = case.contest.control_more
-        text = f"{case.subject} is not shown to be better than the control {lift.control}, {{by}}: {_outlook(more)}"
-        yield case.remark("control", text, lift.control, n_more=more)
+        text = f"{case.subject} is not shown to be better than the control {lift.control}, {{by}}: "
+        yield case.remark("control", text + _outlook(case, lift.control, more), lift.control, n_more=more)
 
 
-def _outlook(more: int | None) -> str:
-    return f"about {more} more examples are needed" if more else "no number of examples is likely to tell"
+def _outlook(case: Case, rival: str, more: int | None) -> str:
+    if more is not None:
+        return f"about {more} more examples are needed"
+    known = case.contest.compared.difference(case.subject, rival, case.metric).n > 1
+    return "no number of examples is likely to tell" if known else "too few examples have both"
 
 
 def contradicted(case: Case) -> Iterator[Remark]:

@@ -61,7 +61,12 @@ def verdict(
     status = _status(contest)
     method = _chosen(contest) if status in (DECIDED, EQUIVALENT) else None
     subject = method or contest.leader
-    case = Case(contest, subject, tuple(operators), tuple((slices or {}).get((subject, rule.metric), ())))
+    case = Case(
+        contest,
+        subject,
+        tuple(each for each in operators if each.metric == rule.metric),
+        tuple((slices or {}).get((subject, rule.metric), ())),
+    )
     return Verdict(
         status,
         method,

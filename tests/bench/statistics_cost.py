@@ -61,9 +61,9 @@ def measure(share: float) -> None:
     step("win matrices", lambda: [statistics.win_matrix(table, name) for name in higher])
     step("critical differences", lambda: [statistics.critical_difference_within(table, name) for name in higher])
     step("lifts over three controls", lambda: statistics.lifts(compared, controls))
-    step("Pareto fronts", lambda: [statistics.cost_points(table, name, prices) for name in higher])
+    step("Pareto fronts", lambda: statistics.cost_points(table, prices))
     tables, both = {"mask": table, "delete": table}, {"mask": compared, "delete": compared}
-    step("two operators", lambda: [statistics.operator_agreement(tables, both, name) for name in higher])
+    step("two operators", lambda: statistics.operator_agreement(tables, both))
     rules = [Rule(name, controls, prices) for name in higher]
     step("verdicts", lambda: [verdict(table, rule, compared=compared, slices=found) for rule in rules])
     print(f"  {'together':42s} {total:6.2f} s{within(total, SECONDS)}")

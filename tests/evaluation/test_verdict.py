@@ -121,7 +121,7 @@ def test_another_operator_confirms_or_contradicts():
     }
     tables = {name: table_of(array, methods=names) for name, array in arrays.items()}
     compared = {name: compare_methods(table, samples=2) for name, table in tables.items()}
-    agreements = operator_agreement(tables, compared, "k0", samples=50)
+    agreements = operator_agreement(tables, compared, samples=50)
     found = verdict(tables["mask"], RULE, operators=agreements)
     assert "a is best under mask, unk alike" in [remark.text for remark in found.reasons]
     assert kinds(found.doubts) == ["operator", "operator"]
