@@ -110,8 +110,7 @@ def _agreements(
 
 def _complete(defined: Bools) -> Bools:
     """Which examples [n] have a value of every method that has any."""
-    complete: Bools = defined[:, defined.any(0)].all(1)
-    return complete
+    return np.asarray(defined[:, defined.any(0)].all(1))
 
 
 def kendall(first: Floats, second: Floats) -> Floats:
