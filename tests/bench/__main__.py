@@ -16,6 +16,7 @@ import executor_cost
 import listing_cost
 import method_cost
 import mixing_cost
+import sampling_cost
 import scaling_cost
 import statistics_cost
 import sweep_sharing
@@ -30,6 +31,7 @@ PARTS = {
     "sweep": sweep_sharing.counts,
     "mixing": mixing_cost.costs,
     "statistics": statistics_cost.costs,
+    "sampling": sampling_cost.costs,
 }
 
 

@@ -59,9 +59,15 @@ def experiment(name: str) -> Config:
 
 
 def test_options_are_the_documented_ones() -> None:
-    assert set(EXPERIMENTS) == {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly"} | {
-        f"paper/mask_lrp_{n}" for n in PAPER
-    }
+    assert set(EXPERIMENTS) == {
+        "demo",
+        "sst2",
+        "squad",
+        "mask_lrp_ablation",
+        "nightly",
+        "methods_sst2",
+        "methods_squad",
+    } | {f"paper/mask_lrp_{n}" for n in PAPER}
     assert set(OPTIONS["heads"]) == {"grammar", "treebank", "ud_ewt", "run", "all"}
 
 
