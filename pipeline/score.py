@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -35,6 +36,20 @@ def values_table(
         if (part := _values(label, metric, examples, attributions, curves, config)) is not None
     ]
     return pa.concat_tables(parts) if parts else VALUES.empty_table()
+
+
+def without_failed(values: pa.Table, *attributions: pa.Table) -> pa.Table:
+    """The same values, undefined where the scores that they are of are not finite."""
+    failed = {
+        (row["method"], row["item_id"])
+        for table in attributions
+        for row in table.select(["method", "item_id", "status"]).filter(pc.field("status") != "ok").to_pylist()
+    }
+    if not failed:
+        return values
+    rows = values.to_pylist()
+    lost = [{**row, "value": math.nan} if (row["method"], row["item_id"]) in failed else row for row in rows]
+    return pa.Table.from_pylist(lost, schema=VALUES)
 
 
 def _values(

@@ -20,13 +20,20 @@ HEAD = """# Methods
 Written by `python tests/methods_page.py` from the registry and from the result of the conformance kit
 (`attribution/conformance.py`) on a tiny random model of every family; a test compares this page with both. What is
 examined: shape, dtype and finite values, padding on either side and other texts in the batch, the same scores twice,
-several targets, special tokens, single against double precision, and that the model is left as it was.
+several targets, special tokens, float32 against float64, and that the model is left as it was.
 
 Forwards and backwards: at most, beyond the forward that all methods of a run share; N tokens, words or sentences of the
 text. Backwards that are plain numbers are shared by the methods of a run that need the same. Aliases may be written
 wherever a method is.
 """
 TASKS = {"": "classification", "qa": "question answering", "lm": "next token"}
+PRECISION = """
+## In which precision
+
+How far scores may be from those of the model in float64, as a share of the largest (`attribution/precision.py`); `no`:
+not offered, and refused in one line. docs/precision.md says where these come from.
+"""
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 MATRIX = """
 ## Where they run
 
@@ -41,7 +48,19 @@ def page() -> str:
     from attribution import list_methods
 
     methods = [method for method in list_methods() if method.id not in _plugins()]
-    return "\n".join([HEAD, _catalogue(methods), MATRIX, *_matrix([method.id for method in methods])]) + "\n"
+    return (
+        "\n".join(
+            [
+                HEAD,
+                _catalogue(methods),
+                PRECISION,
+                _precisions(methods),
+                MATRIX,
+                *_matrix([method.id for method in methods]),
+            ]
+        )
+        + "\n"
+    )
 
 
 def families() -> str:
@@ -71,6 +90,15 @@ def _catalogue(methods: Sequence[object]) -> str:
     rows += [
         (f"`{m.id}`", _first_sentence(m), *m.cost, _needs(m), _parameters(m), _aliases(m), m.source) for m in methods
     ]
+    return _table(rows)
+
+
+def _precisions(methods: Sequence[object]) -> str:
+    rows = [("method", *DTYPES, "in float32 at any rate")]
+    for method in methods:
+        policy = method.precision
+        shares = (f"{policy.tolerances[name]:g}" if name in policy.tolerances else "no" for name in DTYPES)
+        rows.append((f"`{method.id}`", *shares, policy.wide))
     return _table(rows)
 
 

@@ -10,12 +10,16 @@ from typing import Any
 
 from pipeline.commands.tables import aligned
 
-HEADER = ("METHOD", "FORWARDS", "BACKWARDS", "HEADS", "CLASSES", "NEEDS", "FAMILIES", "ALIASES", "PARAMETERS", "SOURCE")
+HEADER = (
+    "METHOD", "FORWARDS", "BACKWARDS", "HEADS", "CLASSES", "HALF", "NEEDS", "FAMILIES", "ALIASES", "PARAMETERS",
+    "SOURCE",
+)  # fmt: skip
 NOTE = """
 FORWARDS   at most, beyond the one all methods share; N tokens, words or sentences of the text; equal ones run once
 BACKWARDS  of its own; methods of one run share those that are plain numbers
 HEADS      whether it takes a head mask: attribution.LABEL.head_mask=both
 CLASSES    `blind` where the scores are the same whatever class is explained
+HALF       how far scores may be off in bfloat16 and float16, of the largest; `no`: not offered. docs/precision.md
 NEEDS      of the forward and the backwards that all methods share
 FAMILIES   on which the conformance kit saw it work: {families}
 ALIASES    names in Captum, Inseq and Thermostat; they may be written wherever a method is
@@ -49,6 +53,7 @@ def _row(method: Any, refused: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         *method.cost,
         heads,
         classes,
+        _half(method.precision.tolerances),
         needs,
         _families(method.id, refused),
         aliases,
@@ -62,3 +67,8 @@ def _families(method: str, refused: Mapping[str, Sequence[str]]) -> str:
     if method not in refused:
         return "?"
     return "all" + "".join(f" but {family}" for family in refused[method])
+
+
+def _half(tolerances: Mapping[str, float]) -> str:
+    """Tolerances in half precision."""
+    return ", ".join(f"{tolerances[name]:g}" for name in ("bfloat16", "float16") if name in tolerances) or "no"
