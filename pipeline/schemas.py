@@ -1,7 +1,7 @@
 """The columns of every table a run writes, in one place. Version 1: later minor versions only add nullable columns.
 
-1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `text_id` and `window` to the
-examples, `problem` to the attributions.
+1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `squared_errors` to the
+curves, `text_id` and `window` to the examples, `problem` to the attributions.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ CURVES = pa.schema(
         ("levels", _floats),  # [K] the same as a fraction of the perturbable tokens
         ("probabilities", _floats),  # [K], or [K * 2] for (start, end)
         ("logits", _floats),
+        ("squared_errors", _floats),  # [K] of the logits against the intact ones, summed over all classes
     ]
 )
 

@@ -40,6 +40,11 @@ class Method:
         return Need.MASKED_RELEVANCE in self.needs
 
     @property
+    def needed(self) -> list[str]:
+        """What it needs, in words."""
+        return [str(need.name).lower().replace("_", " ") for need in type(self.needs) if need in self.needs]
+
+    @property
     def asks(self) -> bool:
         """Whether it asks the model again (attribution/asking.py)."""
         return inspect.isgeneratorfunction(self.readout)

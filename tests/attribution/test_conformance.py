@@ -54,6 +54,22 @@ def test_sdpa_and_eager_models_get_the_same(method):
     torch.testing.assert_close(*scores, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_single_precision_scores_do_not_depend_on_the_batch(name):
+    """To 1e-5, or of the largest score where that is above 1."""
+    explainer = Explainer(tiny_model(name, torch.float32, layers=2))
+    methods = {method: quick(method) for method in METHODS}
+    together = explainer.scores_many(IDS, VISIBLE, methods=methods, target=1)
+    worst = {}
+    for row, n in enumerate(VISIBLE.sum(1).tolist()):
+        alone = explainer.scores_many(IDS[row : row + 1, :n], methods=methods, target=1)
+        for method, scores in together.items():
+            assert not scores[row, n:].any()
+            apart = float((scores[row, :n] - alone[method][0]).abs().max() / scores[row].abs().max().clamp(min=1))
+            worst[method] = max(apart, worst.get(method, 0))
+    assert {method: apart for method, apart in worst.items() if apart > 1e-5} == {}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_chunks_are_the_whole(method):
     model = tiny_model("bert")

@@ -184,6 +184,10 @@ def test_methods_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1 : len(METHODS) + 1]] == list(METHODS)
     assert any("head_mask=null, variant=corrected" in line for line in lines)
+    mask_lrp = next(line for line in lines if line.startswith("mask_lrp "))
+    assert "attention gradient, masked relevance" in mask_lrp
+    assert "all but deberta-v2" in mask_lrp
+    assert any("llama" in line for line in lines[len(METHODS) + 1 :])
 
 
 def test_explain_prints_a_line_and_writes_a_page(
