@@ -86,8 +86,7 @@ def _passes(experiment: Experiment, left: Estimate) -> Iterator[str]:
         yield f"pass: microbatches are tried whole ({memory['problem'] if memory else 'each has one row'})"
         return
     cut = sum(bool(Fits(batch.length, tokens).parts(len(batch.rows), "")) for batch in experiment.batches)
-    kib = memory["bytes_per_token"] / 2**10 if memory and memory["bytes_per_token"] else None
-    how = "cluster.pass_tokens" if configured else f"{kib:.0f} KiB a token" if kib else "memory is short for more"
+    how = "cluster.pass_tokens" if memory is None else f"{memory['bytes_per_token'] / 2**10:.0f} KiB a token"
     parts = f"{cut} of {len(experiment.batches)} microbatches in parts"
     yield f"pass: up to {tokens:,} tokens of all methods together ({how}); {parts}"
 
