@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from evaluation import bootstrap_columns, holm, paired_difference
+from evaluation import bootstrap_columns, holm
 from pipeline.regression.compare import Pairs, pairs_of, with_accuracy
 from pipeline.regression.decide import IMPROVED, PASS, REGRESSION, WARN, Rule, decide, golden, statistical, undefined
 from pipeline.regression.gates import cost, drift, moved_most, weak
