@@ -145,7 +145,7 @@ def trace(
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         state = _leaf(args[0]) if leaf == len(hidden) else args[0]
         hidden.append(state)
-        forked = Node(Kind.FORK, lambda x: x.view_as(x), current, "fork").run(state) if record else state
+        forked = Node(Kind.FORK, lambda x: x.view_as(x), current, "fork").run(state) if record else state.view_as(state)
         return (forked, *args[1:]), kwargs
 
     def tap_output(_module: object, _args: object, result: Any) -> Any:
@@ -153,7 +153,8 @@ def trace(
             return None
         output, *rest = result if isinstance(result, tuple) else (result,)
         outputs.append(_leaf(output) if leaf == adapter.n_layers else output)
-        return (outputs[-1], *rest) if isinstance(result, tuple) else outputs[-1]
+        passed = outputs[-1].view_as(output)
+        return (passed, *rest) if isinstance(result, tuple) else passed
 
     hooks = [adapter.model.get_input_embeddings().register_forward_hook(tap_embeddings)]
     layers = dict.fromkeys(adapter.layers())
@@ -183,7 +184,7 @@ def trace(
 
 
 def _leaf(state: Tensor) -> Tensor:
-    """Where gradients end: what is below is not in the graph."""
+    """Where gradients end: what is below is not in the graph. Modules get a view of it, as hooks cannot stand on it."""
     return state.detach().requires_grad_()
 
 

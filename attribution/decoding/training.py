@@ -170,7 +170,13 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], recipe: HeadR
 
 def _masking(tokenizer: PreTrainedTokenizerBase, recipe: HeadRecipe, seed: int) -> Callable[[Any], Any]:
     """Pads token ids into a batch and masks tokens of it."""
-    masking: Callable[[Any], Any] = DataCollatorForLanguageModeling(tokenizer, mlm_probability=recipe.masked, seed=seed)
+    masking: Callable[[Any], Any] = DataCollatorForLanguageModeling(
+        tokenizer,
+        mlm_probability=recipe.predicted,
+        mask_replace_prob=recipe.masked,
+        random_replace_prob=recipe.replaced,
+        seed=seed,
+    )
     return masking
 
 
