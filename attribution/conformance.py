@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attribution.decoding.head import LanguageModelHead
 from attribution.errors import HeadlightError
 from attribution.explainer import Explainer, MethodLike, Request
 from attribution.methods.registry import Method
@@ -45,20 +46,24 @@ def check_method(
     method: MethodLike,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    lm_head: LanguageModelHead | None = None,
 ) -> list[str]:
     """What is wrong with a method on a model, as sentences; none: it conforms, or refuses the model with a reason.
 
     method: an id, a mapping {method: id, **parameters}, or a `Method` that is not registered.
     """
-    (verdict,) = check_methods({"": method}, model, tokenizer).values()
+    (verdict,) = check_methods({"": method}, model, tokenizer, lm_head).values()
     return list(verdict.problems)
 
 
 def check_methods(
-    methods: Mapping[str, MethodLike], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None
+    methods: Mapping[str, MethodLike],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    lm_head: LanguageModelHead | None = None,
 ) -> dict[str, Verdict]:
     """The same for several methods, by label; what they share is computed once."""
-    bench = _Bench(Explainer(model, tokenizer), dict(methods))
+    bench = _Bench(Explainer(model, tokenizer, lm_head=lm_head), dict(methods))
     verdicts = {label: _first_run(bench, label) for label in methods}
     running = [label for label, verdict in verdicts.items() if verdict.conforms]
     problems: dict[str, list[str]] = {label: list(verdict.problems) for label, verdict in verdicts.items()}
@@ -249,7 +254,8 @@ def _precision(bench: _Bench, labels: list[str]) -> Found:
     """A double-precision model's scores are, nearly, those of the same model in single precision."""
     if bench.explainer.adapter.dtype != torch.float64:
         return
-    single = Explainer(copy.deepcopy(bench.explainer.model).float(), bench.explainer.tokenizer)
+    model, given = copy.deepcopy(bench.explainer.model).float(), bench.explainer
+    single = Explainer(model, given.tokenizer, lm_head=given.adapter.lm_head)
     for label, scores in bench.scores(labels, *bench.batch(), explainer=single, target=bench.targets[0]).items():
         apart, allowed = _apart(scores.double(), bench.plain[label]), bench.tolerance(label, SINGLE)
         if not apart <= allowed:

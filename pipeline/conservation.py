@@ -21,7 +21,7 @@ def conserved_facts(attributions: pa.Table) -> dict[str, Facts]:
     rows: dict[str, list[list[float]]] = {}
     columns = (attributions[name].to_pylist() for name in ("method", "facts"))
     for method, facts in zip(*columns, strict=True):
-        known = _named(facts)
+        known = named_facts(facts)
         if all(name in known for name in FACTS) and np.isfinite(values := [known[name] for name in FACTS]).all():
             rows.setdefault(method, []).append(values)
     return {method: dict(zip(FACTS, np.array(values).T, strict=True)) for method, values in rows.items()}
@@ -37,5 +37,6 @@ def _summary(facts: Facts) -> dict[str, Any]:
     return asdict(conservation({name: values.tolist() for name, values in facts.items()}))
 
 
-def _named(facts: list[dict[str, Any]] | None) -> dict[str, float]:
+def named_facts(facts: list[dict[str, Any]] | None) -> dict[str, float]:
+    """What a method knows of an example, by name."""
     return {fact["name"]: fact["value"] for fact in facts or []}

@@ -56,7 +56,7 @@ def test_a_head_on_the_last_block_is_the_language_model(family, tmp_path):
     some = IDS[:, [3, 0, 0]]
     picked = wanted.gather(2, some[:, None].expand(-1, IDS.shape[1], -1))
     torch.testing.assert_close(head.logits_of(hidden, some), picked, rtol=0, atol=1e-6)
-    assert head.about == f"{type(model).__name__} of {tmp_path.name}"
+    assert head.about == f"the language-model head of {tmp_path.name}"
 
 
 def test_a_head_shares_the_weights_of_its_model_or_casts_a_copy():
@@ -68,7 +68,7 @@ def test_a_head_shares_the_weights_of_its_model_or_casts_a_copy():
 
 def test_checkpoints_without_a_head_are_refused(tmp_path):
     tiny_model("bert").save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"^conf error: lm_head=\S+ has no language-model head \(no cls.predictions"):
+    with pytest.raises(InputError, match=r"^conf error: model.lm_head=\S+ has no language-model head \(no cls"):
         read_head(tmp_path, ModelAdapter(tiny_model("bert")))
 
 
