@@ -70,7 +70,7 @@ def _warnings(methods: Mapping[str, Mapping[str, Any]], means: Mapping[str, Mapp
         low = {name: value for name, value in means[label].items() if name in RECOVERIES and value < LOW}
         if low:
             said = ", ".join(f"{value:.0%} of {RECOVERIES[name]}" for name, value in low.items())
-            yield f"Low recovery: {label} reads few words of the texts ({said}); rely on the raw map, or on another layer."
+            yield f"Low recovery: {label} reads few words of the texts ({said}); look at the raw map or another layer."
 
 
 def _table(methods: Mapping[str, Mapping[str, Any]], means: Mapping[str, Mapping[str, float]]) -> Safe:
