@@ -39,6 +39,7 @@ class Need(Flag):
     MASKED_RELEVANCE = auto()  # one relevance pass for each head mask
     SUMS = auto()  # what enters each block plus what its attention gives, before any normalisation
     MODIFIED_GRADIENT = auto()  # under the rule table of the method
+    OUTPUT = auto()  # what the last block gives
     LAYER_GRADIENT = auto()  # at what one block gives: that which the method's parameter `layer` names
 
 
@@ -76,7 +77,7 @@ class Trace:
     values: list[Tensor]  # L x [B, H, N, d], one per query head
     sums: list[Tensor]  # L x [B, N, D], what enters each block plus what its attention gives; if asked for
     columns: Tensor | None = None  # [B, P] where next-token logits were computed
-    output: Tensor | None = None  # [B, N, D], what the last block gives; if a layer's gradient is asked for
+    output: Tensor | None = None  # [B, N, D], what the last block gives; if asked for
     memo: dict[Hashable, Tensor] = field(default_factory=dict)  # what readouts of several targets share
 
     @property
@@ -159,7 +160,7 @@ def trace(
     hooks = [adapter.model.get_input_embeddings().register_forward_hook(tap_embeddings)]
     layers = dict.fromkeys(adapter.layers())
     hooks += [layer.register_forward_pre_hook(tap_block, with_kwargs=True) for layer in layers]
-    if Need.LAYER_GRADIENT in needs:
+    if needs & (Need.OUTPUT | Need.LAYER_GRADIENT):
         hooks += [layer.register_forward_hook(tap_output) for layer in layers]
     if Need.SUMS in needs:
         norms = [norm_after_attention(layer, adapter.family.block) for layer in layers]

@@ -134,7 +134,7 @@ def layer_of(layer: Any, adapter: ModelAdapter) -> int:
     if layer is None:
         return adapter.n_layers
     if layer == "auto":
-        raise InputError("layer=auto is chosen on texts: in a run, or with attribution.decoding.choose_layer")
+        raise InputError("layer=auto: evaluation.layer_choice.choose_layer finds a layer on texts; give its number")
     if not isinstance(layer, int) or not 0 <= layer <= adapter.n_layers:
         raise InputError(f"layer={layer} is not one of the model's layers 0 to {adapter.n_layers} (0: the embeddings)")
     return layer

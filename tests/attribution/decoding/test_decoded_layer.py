@@ -305,7 +305,7 @@ def test_decoders_read_with_their_own_head():
     ("given", "words"),
     [
         ({"layer": 4}, "layer=4 is not one of the model's layers 0 to 3"),
-        ({"layer": "auto"}, "layer=auto is chosen on texts"),
+        ({"layer": "auto"}, "layer=auto: evaluation.layer_choice.choose_layer finds"),
         ({"tau": 0}, "tau=0 must be at least 1"),
         ({"saliency": "x"}, "saliency=x is unknown; choices: gradcam"),
     ],
