@@ -42,7 +42,8 @@ def comprehensiveness_of_layers(
     methods = {str(layer): {"method": "decoded_layer", **parameters, "layer": layer} for layer in layers}
     found: list[Tensor] = []
     for inputs in batches:
-        maps = explainer.scores_many(**inputs.present(), methods=methods)
+        present: dict[str, Any] = dict(inputs.present())
+        maps = explainer.scores_many(**present, methods=methods)
         requests = {label: CURVES["comprehensiveness"].request(scores, ()) for label, scores in maps.items()}
         curves = run_curves(explainer, inputs, requests)
         found.append(torch.stack([mean_drop(curves[label]) for label in methods]))

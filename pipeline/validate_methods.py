@@ -47,6 +47,8 @@ def check_attribution(config: Config) -> Iterator[Problem]:
             hint = did_you_mean(name, [*METHODS, *ALIASES])
             yield Problem(f"{key}.method", f"{key}.method={name} is not a method.{hint} {LIST}")
         else:
+            if reason := METHODS[name].precision.refusal(config.model.dtype):
+                yield Problem(f"{key}.method", f"{key}.method={name} {reason} for model.dtype.")
             yield from _parameters(config, key, name, {k: v for k, v in entry.items() if k != "method"})
 
 

@@ -18,6 +18,7 @@ HEAD_MASK = torch.tensor([[1.0, 0, 0, 1], [0, 1, 1, 0]])
 QUICK: dict[str, Any] = {
     "head_mask": HEAD_MASK, "n_samples": 4, "samples": 4, "n_steps": 4, "steps": 4, "saliency": "gradcam_signed",
 }  # fmt: skip
+IN_HALF = ("bert", "deberta", "gpt2", "qwen3")  # also compared with themselves in half precision
 
 
 def spec(method: str) -> dict[str, Any]:
@@ -28,5 +29,6 @@ def spec(method: str) -> dict[str, Any]:
 @cache
 def verdicts(model: str) -> dict[str, Verdict]:
     """By method."""
-    explained = tiny_model(model, layers=LAYERS)
-    return check_methods({method: spec(method) for method in METHODS}, explained, lm_head=tiny_head(explained))
+    precisions = ("float32", *(("bfloat16", "float16") if model in IN_HALF else ()))
+    specs, explained = {method: spec(method) for method in METHODS}, tiny_model(model, layers=LAYERS)
+    return check_methods(specs, explained, lm_head=tiny_head(explained), precisions=precisions)

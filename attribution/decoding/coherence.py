@@ -85,7 +85,7 @@ def _sums(head: LanguageModelHead, hidden: Tensor, ids: Tensor, words: Tensor, t
     texts, counted = ids[rows], first_occurrences(ids, words)[rows]
     size = max(1, MOST_LOGITS // head.vocabulary)
     found: dict[str, float] = {}
-    pieces = (x.split(size) for x in (hidden[words], ids[words], texts, counted))
+    pieces = (torch.split(x, size) for x in (hidden[words], ids[words], texts, counted))
     for states, own, text, distinct in zip(*pieces, strict=True):
         for name, values in _statistics(head, head.logits(states), own, text, distinct, taus).items():
             found[name] = found.get(name, 0.0) + float(values.double().sum())

@@ -58,7 +58,7 @@ def full_credit(
     pieces = [
         _decoded(head.logits(states), tokens, own, those, reading)
         for states, tokens, own, those in zip(
-            *(x.split(size) for x in (hidden[rows, places], wanted, places, targets)), strict=True
+            *(torch.split(x, size) for x in (hidden[rows, places], wanted, places, targets)), strict=True
         )
     ]
     found = [torch.cat(each) for each in zip(*pieces, strict=True)]

@@ -22,6 +22,7 @@ from attribution.decoding.head import head_for
 from attribution.errors import InputError
 from attribution.methods.registry import Method, register
 from attribution.model.adapter import ModelAdapter
+from attribution.precision import DECODED
 
 
 def _gradcam_signed(hidden: Tensor, gradient: Tensor, visible: Tensor) -> Tensor:
@@ -66,6 +67,7 @@ AGGREGATES: dict[str, Aggregate] = {
     needs=Need.LAYER_GRADIENT,
     source="our reconstruction of Hou & Castanon 2023, arXiv 2308.05219",
     signed=True,
+    precision=DECODED,
     choices={
         "saliency": tuple(SALIENCIES),
         "aggregate": tuple(AGGREGATES),
