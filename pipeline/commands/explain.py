@@ -120,7 +120,8 @@ def load_explainer(arguments: argparse.Namespace) -> Explainer:
     resolved = resolve_model(config, arguments.root / "models")
     if resolved.lm_head is not None:
         print(f"decoded with: {resolved.lm_head.about}", file=sys.stderr)
-    return Explainer.from_pretrained(resolved.folder, lm_head=resolved.lm_head and resolved.lm_head.folder)
+    head = None if resolved.lm_head is None else resolved.lm_head.folder
+    return Explainer.from_pretrained(resolved.folder, lm_head=head)
 
 
 def _model_config(model: str, revision: str | None) -> ModelConfig:
