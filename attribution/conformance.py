@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attribution.decoding.head import LanguageModelHead
 from attribution.errors import HeadlightError
 from attribution.explainer import Explainer, MethodLike, Request
 from attribution.methods.registry import Method
@@ -40,12 +41,13 @@ def check_method(
     method: MethodLike,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    lm_head: LanguageModelHead | None = None,
 ) -> list[str]:
     """What is wrong with a method on a model, as sentences; none: it conforms, or refuses the model with a reason.
 
     method: an id, a mapping {method: id, **parameters}, or a `Method` that is not registered.
     """
-    (verdict,) = check_methods({"": method}, model, tokenizer).values()
+    (verdict,) = check_methods({"": method}, model, tokenizer, lm_head).values()
     return list(verdict.problems)
 
 
@@ -53,6 +55,7 @@ def check_methods(
     methods: Mapping[str, MethodLike],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    lm_head: LanguageModelHead | None = None,
     *,
     precisions: Sequence[str] = ("float32",),
 ) -> dict[str, Verdict]:
@@ -60,7 +63,7 @@ def check_methods(
 
     precisions: those in which the scores of a double-precision model are compared with its own.
     """
-    bench = _Bench(Explainer(model, tokenizer), dict(methods), precisions)
+    bench = _Bench(Explainer(model, tokenizer, lm_head=lm_head), dict(methods), precisions)
     verdicts = {label: _first_run(bench, label) for label in methods}
     running = [label for label, verdict in verdicts.items() if verdict.conforms]
     problems: dict[str, list[str]] = {label: list(verdict.problems) for label, verdict in verdicts.items()}
@@ -253,9 +256,9 @@ def _precision(bench: _Bench, labels: list[str]) -> Found:
     if bench.explainer.adapter.dtype != torch.float64:
         return
     for dtype in bench.precisions:
-        model = copy.deepcopy(bench.explainer.model).to(getattr(torch, dtype))
+        model, given = copy.deepcopy(bench.explainer.model).to(getattr(torch, dtype)), bench.explainer
         offered = [label for label in labels if bench.method(label).precision.refusal(dtype) is None]
-        narrow = Explainer(model, bench.explainer.tokenizer)
+        narrow = Explainer(model, given.tokenizer, lm_head=given.adapter.lm_head)
         for label, scores in bench.scores(offered, *bench.batch(), explainer=narrow, target=bench.targets[0]).items():
             apart, allowed = _apart(scores.double(), bench.plain[label]), bench.tolerance(label, dtype)
             if not apart <= allowed:

@@ -22,6 +22,8 @@ class ModelConfig:
     max_length: int | None = None  # tokens; default: what the model takes
     label_map: dict[str, Any] = field(default_factory=dict)  # label of the data set -> class name or index of the model
     checkpoints: dict[str, str] = field(default_factory=dict)  # dataset.name -> path (local) or id (hub), for sweeps
+    lm_head: str | None = None  # what decodes hidden states: the pre-trained checkpoint (folder or hub id), or `train`
+    lm_head_texts: str | None = None  # train: file of texts that a head is trained on, once
 
 
 @dataclass
@@ -226,6 +228,7 @@ ONLY_WITH: dict[str, tuple[str, str]] = {
     "model.path": ("model.source", "local"),
     "model.id": ("model.source", "hub"),
     "model.revision": ("model.source", "hub"),
+    "model.lm_head_texts": ("model.lm_head", "train"),
     "dataset.path": ("dataset.source", "local"),
     "dataset.id": ("dataset.source", "hub"),
     "dataset.subset": ("dataset.source", "hub"),

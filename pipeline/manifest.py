@@ -193,6 +193,7 @@ def _model(prepared: Prepared) -> dict[str, Any]:
         "architecture": model.architecture,
         "n_layers": model.n_layers,
         "n_heads": model.n_heads,
+        **({"lm_head": model.lm_head.about} if model.lm_head is not None else {}),
     }
 
 

@@ -39,6 +39,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("model.source", "local"): ("model.path",),
     ("model.source", "hub"): ("model.id",),
+    ("model.lm_head", "train"): ("model.lm_head_texts",),
     ("dataset.source", "local"): ("dataset.path",),
     ("dataset.source", "hub"): ("dataset.id",),
     ("heads.source", "treebank"): ("heads.select",),
@@ -46,7 +47,7 @@ NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 FOLDERS = ("model.path",)
-FILES = ("dataset.path", "heads.select", "heads.report")
+FILES = ("dataset.path", "model.lm_head_texts", "heads.select", "heads.report")
 
 _Range = tuple[Callable[[Any], bool], str]
 

@@ -49,6 +49,15 @@ class Location:
 
 
 @dataclass(frozen=True)
+class ResolvedHead:
+    """A checkpoint whose language-model head decodes hidden states; `about` says in words what it is."""
+
+    folder: Path
+    fingerprint: str
+    about: str
+
+
+@dataclass(frozen=True)
 class ResolvedModel:
     """A model that is on this machine and can be explained."""
 
@@ -63,6 +72,7 @@ class ResolvedModel:
     architecture: str
     n_layers: int
     n_heads: int
+    lm_head: ResolvedHead | None = None
 
 
 def describe(location: Location, max_length: int | None = None) -> ResolvedModel:
@@ -86,6 +96,11 @@ def describe(location: Location, max_length: int | None = None) -> ResolvedModel
         n_layers=config.num_hidden_layers,
         n_heads=config.num_attention_heads,
     )
+
+
+def body_fingerprint(location: Location) -> str:
+    """Fingerprint of a checkpoint of any kind. Raises `InputError` where it has no weights in safetensors."""
+    return fingerprint(location.folder, _weight_files(location))
 
 
 def fingerprint(folder: Path, weights: list[Path]) -> str:

@@ -10,9 +10,11 @@ import pyarrow as pa
 import torch
 
 from attribution.asking import Scored
+from attribution.capture import Need
 from attribution.explainer import Request
 from attribution.finite import problems
 from attribution.methods.plugins import ORIGINS
+from attribution.methods.registry import METHODS
 from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
 from pipeline.keys import digest
@@ -33,7 +35,8 @@ def key_of(
     The code of a method from another package is not among the sources of the stage: its version stands for it.
     """
     origin = {"plugin": ORIGINS[method["method"]]} if method["method"] in ORIGINS else {}
-    return setting.key(STAGE, method=method, targets=targets, options=options, **origin, **content_of(batch))
+    decoder = {"lm_head": setting.lm_head} if Need.LAYER_GRADIENT in METHODS[method["method"]].needs else {}
+    return setting.key(STAGE, method=method, targets=targets, options=options, **origin, **decoder, **content_of(batch))
 
 
 def task_of(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conformance_results import spec as quick
 from conformance_results import verdicts
-from tiny_models import TINY_MODELS, tiny_model
+from tiny_models import TINY_MODELS, tiny_head, tiny_model
 
 from attribution import METHODS, Explainer, InputError, Inputs, Target
 from attribution.conformance import check_method, check_methods
@@ -33,7 +33,7 @@ def test_every_method_conforms_or_says_why_not(name):
 @pytest.mark.parametrize("name", ["bert", "modernbert", "llama"])
 def test_every_method_conforms_in_half_precision_or_is_refused(name, dtype):
     model = tiny_model(name, dtype, layers=2)
-    found = check_methods({method: quick(method) for method in METHODS}, model)
+    found = check_methods({method: quick(method) for method in METHODS}, model, lm_head=tiny_head(model))
     assert {method: verdict.problems for method, verdict in found.items() if verdict.problems} == {}
     refused = {method for method, verdict in found.items() if "is not offered in" in (verdict.refused or "")}
     assert {"mask_lrp", "full_lrp"} <= refused
@@ -50,7 +50,11 @@ def test_sdpa_and_eager_models_get_the_same(method):
     for implementation in ("eager", "sdpa"):
         model = tiny_model("bert")
         model.set_attn_implementation(implementation)
-        scores.append(Explainer(model).scores_many(IDS, VISIBLE, methods={"m": spec(method)}, target=1)["m"])
+        scores.append(
+            Explainer(model, lm_head=tiny_head(model)).scores_many(IDS, VISIBLE, methods={"m": spec(method)}, target=1)[
+                "m"
+            ]
+        )
     torch.testing.assert_close(*scores, rtol=0, atol=1e-9)
 
 
@@ -73,9 +77,8 @@ def test_single_precision_scores_do_not_depend_on_the_batch(name):
 @pytest.mark.parametrize("method", METHODS)
 def test_chunks_are_the_whole(method):
     model = tiny_model("bert")
-    whole, chunks = (
-        Explainer(model, max_tokens=n).scores_many(IDS, VISIBLE, methods={"m": spec(method)})["m"] for n in (8192, 7)
-    )
+    explainers = [Explainer(model, max_tokens=n, lm_head=tiny_head(model)) for n in (8192, 7)]
+    whole, chunks = (each.scores_many(IDS, VISIBLE, methods={"m": spec(method)})["m"] for each in explainers)
     torch.testing.assert_close(chunks, whole, rtol=0, atol=1e-9)
 
 
