@@ -16,7 +16,7 @@ from attribution.errors import InputError
 from attribution.explanation import Explanation
 from attribution.model.adapter import ModelAdapter
 from attribution.model.inputs import Inputs
-from attribution.targets import Target, TargetLike, as_target, next_token_columns, parts
+from attribution.targets import Target, TargetLike, as_target, parts, token_columns
 from attribution.words import AGGREGATIONS, aggregate, join_fields, sentence_ids, token_word_ids, words_of
 
 LEVELS = ("token", "word", "sentence")
@@ -129,11 +129,12 @@ def _results(adapter: ModelAdapter, batch: Tokenized, target: TargetLike) -> lis
     predicted_target: TargetLike = None
     columns = None
     if adapter.is_generative:
-        predicted_target = Target("next_token", position=as_target(target, "next_token").position)
-        columns = next_token_columns([target], visible, position)
+        predicted_target = Target("predicted", position=as_target(target, adapter.task).position)
+        columns = token_columns([target], visible, position, adapter.task)
     logits = adapter.logits(batch.inputs, columns).cpu()
-    explained = [part.index for part in parts(target, logits, visible, position, columns=columns)]
-    best = [part.index for part in parts(predicted_target, logits, visible, position, columns=columns)]
+    options: dict[str, Any] = {"columns": columns, "task": adapter.task}
+    explained = [part.index for part in parts(target, logits, visible, position, **options)]
+    best = [part.index for part in parts(predicted_target, logits, visible, position, **options)]
     if columns is not None:
         chosen = logits[:, 0].float().softmax(1).gather(1, torch.stack((best[0], explained[0]), 1))
         probabilities = chosen.tolist()
