@@ -139,9 +139,10 @@ def _epoch(
     probe: Probe, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, form: Form, recipe: ProbeRecipe
 ) -> None:
     probe.train()
-    for rows in torch.randperm(len(y)).split(recipe.batch_size):
+    for rows in torch.split(torch.randperm(len(y)), recipe.batch_size):
         optimizer.zero_grad()
-        (code_length(probe(x[rows]), y[rows], form) / len(rows)).backward()
+        loss = code_length(probe(x[rows]), y[rows], form) / len(rows)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 

@@ -42,6 +42,7 @@ class DatasetConfig:
     """Where the texts come from and which of them are used."""
 
     source: str = MISSING  # local, hub, reviews
+    form: str = "texts"  # texts; agreement: minimal pairs of BLiMP, of which the word that differs is masked
     name: str | None = None
     path: str | None = None  # tsv, csv, jsonl, parquet
     id: str | None = None
@@ -91,6 +92,16 @@ class EvaluationConfig:
     bootstrap_samples: int = 2000
     confidence: float = 0.95
     seed: int = 0
+
+
+@dataclass
+class MixingConfig:
+    """What is asked of token-to-token methods beside their explanations; for data with masked words."""
+
+    layers: bool = False  # how well each method of `attribution` that has a map in every layer agrees with the cues
+    blank_out: list[str] = field(default_factory=list)  # labels in `attribution` that `blank_out` is measured against
+    probes: list[str] = field(default_factory=list)  # strict, reference: how easily each layer tells the class
+    probe_seed: int = 0
 
 
 @dataclass
@@ -198,6 +209,7 @@ class Config:
     attribution: dict[str, Any] = field(default_factory=dict)  # label -> method id, or {method: id, **parameters}
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
+    mixing: MixingConfig = field(default_factory=MixingConfig)
     cluster: ClusterConfig = MISSING
     tracking: TrackingConfig = MISSING
     report: ReportConfig = field(default_factory=ReportConfig)

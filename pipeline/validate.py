@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.source": ("local", "hub", "minilm_reviews"),
     "model.dtype": ("float32", "float64", "bfloat16", "float16"),
     "dataset.source": ("local", "hub", "reviews"),
+    "dataset.form": ("texts", "agreement"),
     "dataset.truncate": ("longest_first", "only_second"),
     "heads.source": ("grammar", "treebank", "run", "all"),
     "heads.positional_denominator": ("applicable", "reference"),

@@ -114,6 +114,13 @@ class ModelAdapter:
             self.forward(aligned)
         return [restore(restore(a, index, dim=2), index, dim=3) for a in taps.attention]
 
+    def states(self, inputs: Inputs) -> list[Tensor]:
+        """Hidden states, L + 1 times [B, N, D]: what enters the first block, then what leaves each."""
+        aligned, index = align(inputs.to(self.device))
+        with torch.inference_mode(), frozen(self.model):
+            found = self.model.base_model(**self._arguments(aligned), output_hidden_states=True).hidden_states
+        return [restore(each, index) for each in found]
+
     @property
     def max_length(self) -> int:
         """The longest input the model has positions for, special tokens counted."""
@@ -148,7 +155,7 @@ class ModelAdapter:
         tokens the first in a row; -1 where there is none.
         """
         if self.task == "masked_token":
-            masked = aligned.input_ids == self.mask_id
+            masked = torch.eq(aligned.input_ids, -1 if self.mask_id is None else self.mask_id)
             return masked.long().argmax(1).masked_fill(~masked.any(1), -1)
         if not self.causal:
             return torch.zeros(aligned.shape[0], dtype=torch.long, device=aligned.input_ids.device)

@@ -75,6 +75,11 @@ def encode(
     rows = _rows(kept, dataset, classes, "token_type_ids" in tokenizer.model_input_names)
     table = pa.Table.from_pylist(rows, schema=EXAMPLES)
     notes += [*_truncation(kept, length), *_lost_answers(rows, dataset)]
+    return with_notes(table, notes)
+
+
+def with_notes(table: pa.Table, notes: Sequence[str]) -> pa.Table:
+    """The table with these notes and no others."""
     return table.replace_schema_metadata({_NOTES: json.dumps(notes).encode()})
 
 

@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from attribution.asking import Scored
 from attribution.methods.plugins import ORIGINS
-from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch, units_of
 from pipeline.schemas import ATTRIBUTIONS, FACTS
+from pipeline.stages.asked import Targets, target_of, without
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
 STAGE = "attribute"
-Targets = tuple[int, ...] | tuple[tuple[int, int], ...]
 
 
 def key_of(
@@ -66,18 +64,12 @@ def process(
         inputs.input_ids,
         inputs.attention_mask,
         methods=methods,
-        target=torch.tensor(targets[rows]),
+        target=target_of(examples, targets[rows]),
         token_type_ids=inputs.token_type_ids,
         output=output,
         **units,
     )
     return {key: attributions(examples, targets[rows], scored) for key, scored in found.items()}
-
-
-def without(inputs: Inputs, token: int) -> Inputs:
-    """The same batch with every occurrence of a token hidden from the model."""
-    visible = inputs.attention_mask * (inputs.input_ids != token)
-    return Inputs(inputs.input_ids, visible, inputs.token_type_ids, inputs.position_ids, inputs.special_tokens_mask)
 
 
 def attributions(examples: Sequence[Mapping[str, Any]], targets: Targets, scored: Scored) -> pa.Table:
