@@ -135,6 +135,7 @@ class RecordedRun:
         self.tracker.start()
         folder = claim_folder(Path(config.paths.runs), config.name, run_key(config))
         enrol(self.experiment.ledger.store, Path(config.paths.runs))
+        yield from self.experiment.mixing()
         yield from self.experiment.explaining(lambda: self._leave(folder, shown))
         self.result = RunResult(folder.path, FAILED if facts.failures else DONE)
 
@@ -173,7 +174,14 @@ class RecordedRun:
         started = time.perf_counter()
         done, config = self.experiment, self.experiment.config
         scoring = config.evaluation
-        values = values_table(list(done.methods), done.prepared.examples, done.attributions, done.curves, scoring)
+        values = values_table(
+            list(done.methods),
+            done.prepared.examples,
+            done.attributions,
+            done.curves,
+            scoring,
+            config.mixing.blank_out,
+        )
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}
         tables = {
             "examples": done.prepared.examples,
@@ -186,6 +194,7 @@ class RecordedRun:
         }
         if (conserved := conservation_table(done.attributions)).num_rows:
             tables["conservation"] = conserved
+        tables |= done.mixed.tables(done.prepared.examples, scoring)
         folder.write(tables, config_yaml(config))
         folder.write_results(done.facts.keys)
         folder.write_shards(done.facts.shards)

@@ -237,3 +237,11 @@ RUN_TABLES: dict[str, pa.Schema] = {
     "values": VALUES,
     "metrics": METRICS,
 }
+
+# What only some runs have.
+OPTIONAL_TABLES: dict[str, pa.Schema] = {
+    "alignments": ALIGNMENTS,
+    "alignment_means": ALIGNMENT_MEANS,
+    "probes": PROBES,
+    "profiles": PROFILES,
+}

@@ -15,7 +15,7 @@ from pipeline.config import ONLY_WITH, Config
 from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
 from pipeline.overrides import Problem
-from pipeline.validate_methods import check_attribution, check_evaluation
+from pipeline.validate_methods import check_attribution, check_evaluation, check_mixing
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.source": ("local", "hub", "minilm_reviews"),
@@ -273,4 +273,5 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _tracking,
     check_attribution,
     check_evaluation,
+    check_mixing,
 )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attribution.model.inputs import Inputs
 from attribution.targets import Target, TargetLike
+from pipeline.microbatch import MicroBatch
 
 Targets = tuple[int, ...] | tuple[tuple[int, int], ...]
 Examples = Sequence[Mapping[str, Any]]
@@ -25,6 +26,11 @@ def target_of(examples: Examples, targets: Targets) -> TargetLike:
     choices, goals = torch.tensor([row["choices"] for row in examples]), torch.tensor(targets)[:, None]
     index, contrast = (choices.gather(1, (goals + step) % choices.shape[1])[:, 0] for step in (0, 1))
     return Target("masked_token", index=index, position=masked_of(examples), contrast=contrast)
+
+
+def targets_for(batch: MicroBatch, targets: Sequence[Any]) -> Targets:
+    """Those of a microbatch, from those of all examples."""
+    return tuple(targets[row] for row in batch.rows)
 
 
 def masked_of(examples: Examples) -> Tensor:
