@@ -16,6 +16,7 @@ from attribution import loading
 from attribution.asking import Asking, Scored, Surroundings, conduct
 from attribution.capture import UNMASKED_RELEVANCE, Capture, Need, Trace, trace
 from attribution.carried import Carried
+from attribution.decoding.head import LanguageModelHead, read_head
 from attribution.encoding import explanations_of, tokenize
 from attribution.errors import InputError
 from attribution.explanation import Explanation
@@ -51,14 +52,21 @@ class Request:
 class Explainer:
     """Explains the predictions of a loaded Hugging Face model; the model is as before after every call.
 
-    max_tokens: how many tokens (rows times padded length) one pass takes; longer batches are split.
+    max_tokens: how many tokens (rows times padded length) one pass takes; longer batches are split. lm_head: what reads
+    hidden states as words, for the methods that do: the pre-trained checkpoint, or a head.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, max_tokens: int = 8192
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        max_tokens: int = 8192,
+        lm_head: LanguageModelHead | str | Path | None = None,
     ) -> None:
         self.adapter = ModelAdapter(model, tokenizer)
         self.max_tokens = max_tokens
+        self.adapter.lm_head = read_head(lm_head, self.adapter) if isinstance(lm_head, (str, Path)) else lm_head
         self._absolute = AbsoluteWeights()
 
     @classmethod
@@ -69,9 +77,10 @@ class Explainer:
         revision: str | None = None,
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
+        lm_head: str | Path | None = None,
     ) -> Explainer:
         """From a folder or a hub id. Weights are read from safetensors only; no code of the repository runs."""
-        return cls(*loading.load(path_or_id, revision=revision, dtype=dtype, device=device))
+        return cls(*loading.load(path_or_id, revision=revision, dtype=dtype, device=device), lm_head=lm_head)
 
     @property
     def model(self) -> PreTrainedModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from attribution.model.families import ReadOut, family_of
 from attribution.model.inputs import ABOUT_TEXT, Inputs
 from attribution.model.layer import Folded, FoldedProjections, Layer, layer_of
 from attribution.targets import TOKEN_TASKS
+
+if TYPE_CHECKING:
+    from attribution.decoding.head import LanguageModelHead
 
 HEADS = {
     "ForSequenceClassification": "classification",
@@ -38,6 +41,7 @@ class ModelAdapter:
         if hasattr(model, "_orig_mod"):
             raise InputError("model: a torch.compile'd model cannot be explained; pass the module it was compiled from")
         self.model, self.tokenizer = model, tokenizer
+        self.lm_head: LanguageModelHead | None = None  # that hidden states are decoded with, if one is given
         self.family = family_of(model.config.model_type)
         self.task = task_of(type(model).__name__)
         self.causal = self.family.causal

@@ -89,6 +89,11 @@ def describe(location: Location, max_length: int | None = None) -> ResolvedModel
     )
 
 
+def body_fingerprint(location: Location) -> str:
+    """Fingerprint of a checkpoint of any kind. Raises `InputError` where it has no weights in safetensors."""
+    return fingerprint(location.folder, _weight_files(location))
+
+
 def fingerprint(folder: Path, weights: list[Path]) -> str:
     """Digest of the contents of weights, config and tokenizer."""
     others = {path for pattern in (*CONFIG_FILES, *TOKENIZER_FILES) for path in folder.glob(pattern)}
