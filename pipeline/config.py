@@ -13,7 +13,7 @@ from omegaconf import MISSING
 class ModelConfig:
     """What is explained. One of `path` (local), `id` (hub) or `source: minilm_reviews`."""
 
-    source: str = MISSING  # local, hub, minilm_reviews
+    source: str = MISSING  # local, hub, minilm_reviews, minilm_masked
     name: str | None = None  # shown in reports; default: last part of the path or id
     path: str | None = None
     id: str | None = None
@@ -21,6 +21,8 @@ class ModelConfig:
     dtype: str = "float32"  # float32, float64, bfloat16, float16
     max_length: int | None = None  # tokens; default: what the model takes
     label_map: dict[str, Any] = field(default_factory=dict)  # label of the data set -> class name or index of the model
+    texts: list[str] = field(default_factory=list)  # minilm_masked: files whose texts its head is trained on
+    tune_on: str | None = None  # BLiMP file on whose split train a masked language model is fine-tuned first
     checkpoints: dict[str, str] = field(default_factory=dict)  # dataset.name -> path (local) or id (hub), for sweeps
 
 
@@ -239,6 +241,8 @@ ONLY_WITH: dict[str, tuple[str, str]] = {
     "dataset.id": ("dataset.source", "hub"),
     "dataset.subset": ("dataset.source", "hub"),
     "dataset.revision": ("dataset.source", "hub"),
+    "model.tune_on": ("dataset.form", "agreement"),
+    "model.texts": ("model.source", "minilm_masked"),
     "heads.select": ("heads.source", "treebank"),
     "heads.report": ("heads.source", "treebank"),
     "heads.run": ("heads.source", "run"),

@@ -18,7 +18,7 @@ from pipeline.overrides import Problem
 from pipeline.validate_methods import check_attribution, check_evaluation, check_mixing
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
-    "model.source": ("local", "hub", "minilm_reviews"),
+    "model.source": ("local", "hub", "minilm_reviews", "minilm_masked"),
     "model.dtype": ("float32", "float64", "bfloat16", "float16"),
     "dataset.source": ("local", "hub", "reviews"),
     "dataset.form": ("texts", "agreement"),
@@ -46,7 +46,7 @@ NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 FOLDERS = ("model.path",)
-FILES = ("dataset.path", "heads.select", "heads.report")
+FILES = ("dataset.path", "model.tune_on", "heads.select", "heads.report")
 
 _Range = tuple[Callable[[Any], bool], str]
 

@@ -15,7 +15,7 @@ from attribution.capture import Capture, Need, given
 from attribution.errors import InputError
 from attribution.methods.registry import register
 from attribution.methods.rollout import residual_rollout, residual_rollout_row, rollout
-from attribution.mixing.decomposition import alti_contributions, attention_norms, globenc_norms
+from attribution.mixing.decomposition import VARIANTS, alti_contributions, attention_norms, globenc_norms
 from attribution.mixing.flow import attention_flows
 from attribution.mixing.source import Source, all_positions, normalised
 from attribution.mixing.value_zeroing import heads_of, row_distances, zeroing_distances
@@ -254,7 +254,13 @@ def value_zeroing(
     return _row(capture, one, layer, rollout)
 
 
-@register("attention_norm", needs=PARTS, source="Kobayashi et al. 2020, 2021", class_blind=True)
+@register(
+    "attention_norm",
+    needs=PARTS,
+    source="Kobayashi et al. 2020, 2021",
+    class_blind=True,
+    choices={"variant": tuple(VARIANTS)},
+)
 def attention_norm(
     capture: Capture, *, layer: int | None = None, rollout: bool = True, variant: str = "heads"
 ) -> Tensor:

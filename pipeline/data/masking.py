@@ -38,14 +38,21 @@ def mask_asked(examples: pa.Table, dataset: Dataset, tokenizer: PreTrainedTokeni
     return with_notes(pa.Table.from_pylist(kept, schema=EXAMPLES), notes)
 
 
+def differing_token(ids: Sequence[int], others: Sequence[int]) -> int | None:
+    """The only place at which two rows of token ids differ; None where it is not one."""
+    if len(ids) != len(others):
+        return None
+    different = [i for i, (a, b) in enumerate(zip(ids, others, strict=True)) if a != b]
+    return different[0] if len(different) == 1 else None
+
+
 def _masked(
     row: Mapping[str, Any], foil: Sequence[int], example: Example, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any] | None:
     ids = list(row["input_ids"])
-    different = [i for i, (a, b) in enumerate(zip(ids, foil, strict=False)) if a != b]
-    if len(ids) != len(foil) or len(different) != 1 or not any(row["rationale"]):
+    place = differing_token(ids, foil)
+    if place is None or not any(row["rationale"]):
         return None
-    (place,) = different
     span = row["offsets"][place]
     if (span["start"], span["end"]) != example.asked:
         return None
