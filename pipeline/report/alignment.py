@@ -24,13 +24,13 @@ _METRICS = {"dot_product": "dot product", "average_precision": "average precisio
 _VIEWS = {"layer": "each layer alone", "rollout": "rolled out up to each layer"}
 _HINT = (
     "How far the row of the masked word points at the words that decide its form: the share of its scores on them (dot "
-    "product), and their place in its ranking (average precision). Darker is more; chance is what equal scores, or random "
-    "rankings, reach. Columns are layers, from 1."
+    "product), and their place in its ranking (average precision). Darker is more; chance is what equal scores, or "
+    "random rankings, reach. Columns are layers, from 1."
 )
 _PROBES = (
     "How many times shorter the online code of right singular and plural forms gets by the hidden state of the masked "
-    "word: 1 is nothing learned. Strict: in bits throughout. Reference: as the Value Zeroing code counts, a second softmax "
-    "and nats after the first block. Layer 0 are the embeddings."
+    "word: 1 is nothing learned. Strict: in bits throughout. Reference: as the Value Zeroing code counts, a second "
+    "softmax and nats after the first block. Layer 0 are the embeddings."
 )
 _PROFILES = "Rank correlation over the layers between a method's mean alignment and the compression of the probes."
 
