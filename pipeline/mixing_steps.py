@@ -33,6 +33,13 @@ def mixing_steps(experiment: Experiment) -> Steps:
     return mixed
 
 
+def mixing_plans(experiment: Experiment) -> list[StagePlan]:
+    """The plans of these steps, of a run whose methods are known."""
+    asked = experiment.config.mixing
+    plans = [*([plan_maps] if asked.layers else []), *([plan_states, plan_probes] if asked.probes else [])]
+    return [plan(experiment) for plan in plans]
+
+
 def layered(experiment: Experiment) -> dict[str, Mapping[str, Any]]:
     """The methods that have a map in every layer, by label."""
     return {label: method for label, method in experiment.methods.items() if mix_context.has_layers(method)}

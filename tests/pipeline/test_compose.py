@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from attribution.errors import InputError
+from attribution.methods.mixing import MIXING
 from pipeline.compose import compose_all, compose_config, config_dict, config_yaml
 from pipeline.config import Config
 from pipeline.groups import packaged_groups
@@ -59,9 +60,8 @@ def experiment(name: str) -> Config:
 
 
 def test_options_are_the_documented_ones() -> None:
-    assert set(EXPERIMENTS) == {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly"} | {
-        f"paper/mask_lrp_{n}" for n in PAPER
-    }
+    ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "cue_alignment"}
+    assert set(EXPERIMENTS) == ours | {f"paper/mask_lrp_{n}" for n in PAPER} | {"paper/value_zeroing"}
     assert set(OPTIONS["heads"]) == {"grammar", "treebank", "ud_ewt", "run", "all"}
 
 
@@ -77,8 +77,10 @@ def test_experiments_are_named_and_carry_their_controls(name: str) -> None:
     config = experiment(name)
     assert config.name == name.rsplit("/", 1)[-1]
     assert set(config.evaluation.controls) <= set(config.attribution)
-    masked = {f"mask_lrp_random_{i}" for i in range(5)} if name != "nightly" else set()  # a night affords one control
-    assert {"random", *masked} <= set(config.evaluation.controls)
+    heads = (
+        any("head_mask" in entry for entry in config.attribution.values()) and name != "nightly"
+    )  # affords one control
+    assert {"random", *(f"mask_lrp_random_{i}" for i in range(5) if heads)} <= set(config.evaluation.controls)
 
 
 @pytest.mark.parametrize("name", ["demo", "sst2", "squad", *(f"paper/mask_lrp_{data}" for data in PAPER)])
@@ -108,6 +110,17 @@ def test_paper_protocol(data: str, protocol: tuple[str, list[float]]) -> None:
         assert (config.explain.target, config.explain.hide_separators, config.dataset.min_tokens) == ("gold", True, 20)
         assert (config.evaluation.operator, config.evaluation.levels) == ("pad", "paper")
         assert config.evaluation.metrics == ["aopc", "log_odds"]
+
+
+def test_value_zeroing_is_compared_with_every_map_of_tokens_to_tokens() -> None:
+    for name, source in (("cue_alignment", "minilm_masked"), ("paper/value_zeroing", "hub")):
+        config = experiment(name)
+        assert set(MIXING) <= {entry["method"] for entry in config.attribution.values()}
+        assert config.mixing.layers
+        assert config.mixing.probes == ["strict", "reference"]
+        assert [config.attribution[label]["operator"] for label in config.mixing.blank_out] == ["mask", "unk"]
+        assert (config.dataset.form, config.dataset.split, config.explain.target) == ("agreement", "test", "gold")
+        assert config.model.source == source
 
 
 def test_paper_filters() -> None:

@@ -13,9 +13,10 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
+from tiny_models import save_tiny
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, BertTokenizerFast
 
-from attribution import Explainer
+from attribution import Explainer, InputError
 from evaluation.probing import ProbeRecipe, probe_code
 from pipeline.data import agreement
 from pipeline.data.agreement_rules import cue_rows
@@ -328,16 +329,10 @@ def test_the_loss_is_cross_entropy_of_the_right_form_against_the_wrong_one(place
     ],
 )
 def test_what_cannot_be_asked_is_said(place, change, message):
-    from attribution import InputError
-
     with pytest.raises(InputError, match=message.replace("[", r"\[")):
         load_config(["experiment=paper/value_zeroing", *QUICK, change])
 
 
 def test_a_classifier_is_refused(place, tmp_path):
-    from tiny_models import save_tiny
-
-    from attribution import InputError
-
-    with pytest.raises(InputError, match="data set blimp_agreement is for masked_token"):
+    with pytest.raises(InputError, match="dataset blimp_agreement is for masked_token"):
         go(place, "paper/value_zeroing", "model=local", f"model.path={save_tiny('bert', tmp_path / 'tiny')}")
