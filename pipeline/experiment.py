@@ -102,7 +102,9 @@ class Experiment:
 
     def mixing(self) -> Iterator[StagePlan]:
         """What token-to-token methods and probes find of masked words, where it is asked for."""
-        self.mixed = yield from mixing_steps(self)
+        if self.config.mixing.layers or self.config.mixing.probes:
+            self._store_examples()  # predictions that are at hand leave them where an earlier run had them
+            self.mixed = yield from mixing_steps(self)
 
     def predicting(self) -> StagePlan:
         """The plan of the predictions."""

@@ -25,7 +25,8 @@ from pipeline.schemas import SCHEMA_VERSION
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
-    *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score"),
+    *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
+    *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score", "pipeline.mixing"),
 )
 
 
