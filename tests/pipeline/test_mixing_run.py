@@ -299,7 +299,7 @@ def test_a_head_is_trained_for_the_encoder_on_the_texts_given(place):
 
 
 def test_fine_tuning_is_on_the_other_half_and_helps(place, monkeypatch, paper):
-    quick = Recipe(epochs=40, batch_size=8, learning_rate=3e-3, warmup=0.1, weight_decay=0.0, max_length=32, seed=42)
+    quick = Recipe(epochs=40, batch_size=8, learning_rate=1e-2, warmup=0.1, weight_decay=0.0, max_length=32, seed=42)
     monkeypatch.setattr(masked, "AGREEMENT", quick)
     data = place / "data" / "blimp" / "agreement.jsonl"
     tuned = go(place, "paper/value_zeroing", *FEW, f"model.tune_on={data}", "dataset.split=train", "name=tuned")
