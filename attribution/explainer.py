@@ -330,14 +330,15 @@ class Explainer:
     def _add(self, total: dict[str, Scored], label: str, found: Tensor | Scored, visible: Tensor) -> None:
         """Add a part's scores [b, N], 0 on padding, and its facts to those of its target."""
         own = found if isinstance(found, Scored) else Scored(found, {})
+        facts = {name: value.detach() for name, value in own.facts.items()}
         if own.scores.shape != visible.shape:
             raise ValueError(f"{label} returned scores {list(own.scores.shape)} for rows {list(visible.shape)}")
         scores, before = own.scores.detach().to(self.adapter.score_dtype) * visible, total.get(label)
         if before is None:
-            total[label] = Scored(scores, own.facts)
+            total[label] = Scored(scores, facts)
         else:
-            facts = {name: before.facts[name] + value for name, value in own.facts.items()}
-            total[label] = Scored(before.scores + scores, facts)
+            added = {name: before.facts[name] + value for name, value in facts.items()}
+            total[label] = Scored(before.scores + scores, added)
 
 
 def _asked_rows(rows: Sequence[int] | Tensor, inputs: Inputs) -> Tensor:

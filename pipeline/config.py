@@ -56,7 +56,7 @@ class DatasetConfig:
     limit: int | None = None  # how many examples are used
     sample_seed: int | None = None  # None: the first `limit`; else a seeded sample
     skip: int = 0  # how many are passed over before `limit` are taken, in the same order
-    min_tokens: int = 0  # shorter examples are left out (specials counted)
+    min_tokens: int = 0  # shorter examples are left out (specials counted) before `skip` and `limit` count
     keep_labels: list[str] | None = None  # only examples with these gold labels
     min_gold_probability: float = 0.0  # only examples whose gold class the model gives at least this
     skip_unanswerable: bool = True  # question answering: leave out examples without an answer

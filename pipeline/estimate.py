@@ -31,6 +31,7 @@ from pipeline.store import Store
 from pipeline.targets import targets_of
 from pipeline.worker import WorkerSettings
 
+PROBED_ROWS = 8  # of each microbatch but the largest, which tells the memory
 PROBED_SENTENCES = 64  # of each treebank; the search is linear in their number
 QUANTILES = (0.0, 0.0, 0.5, 1.0)  # of the microbatches by size; the first warms up
 
@@ -101,11 +102,16 @@ _SHARDED = (load_model.STAGE, attribute.STAGE, evaluate.STAGE)
 
 
 def _chosen(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
-    """A few microbatches from the smallest to the largest, no two the same where there are enough."""
+    """The beginnings of a few microbatches and the whole largest, no two the same where there are enough."""
     by_size = sorted(range(len(batches)), key=lambda index: batches[index].length * len(batches[index].rows))
     places = [round(quantile * (len(by_size) - 1)) for quantile in QUANTILES]
     places[1] = min(1, len(by_size) - 1)
-    return [batches[by_size[place]] for place in dict.fromkeys(places)]
+    *smaller, largest = (batches[by_size[place]] for place in dict.fromkeys(places))
+    return [*map(_beginning, smaller), largest]
+
+
+def _beginning(batch: MicroBatch) -> MicroBatch:
+    return replace(batch, rows=batch.rows[:PROBED_ROWS], items=batch.items[:PROBED_ROWS])
 
 
 def _probe(

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from attribution.errors import InputError
 from pipeline.config import Config, DatasetConfig
 from pipeline.data.examples import Dataset, Example, Span
-from pipeline.data.filters import nothing_left
+from pipeline.data.filters import draw, nothing_left
 from pipeline.data.labels import map_labels
 from pipeline.keys import digest
 from pipeline.schemas import EXAMPLES
@@ -150,7 +150,7 @@ def _without_space(text: str, span: Span) -> Span:
 
 
 def _long_enough(everything: Sequence[Encoded], config: DatasetConfig) -> tuple[list[Encoded], list[str]]:
-    """Examples of at least `min_tokens` tokens of which at least one is not special."""
+    """Examples of at least `min_tokens` tokens of which at least one is not special; of these those to be used."""
     readable = [row for row in everything if max(row.fields, default=-1) >= 0]
     kept = [row for row in readable if len(row) >= config.min_tokens]
     reasons = {
@@ -160,7 +160,7 @@ def _long_enough(everything: Sequence[Encoded], config: DatasetConfig) -> tuple[
     notes = [f"{n} of {len(everything)} examples left out: {reason}" for reason, n in reasons.items() if n]
     if not kept:
         raise InputError(nothing_left(config, notes))
-    return kept, notes
+    return ([kept[i] for i in draw([row.example for row in kept], config)] if config.min_tokens else kept), notes
 
 
 def _rows(

@@ -53,7 +53,8 @@ def test_scores_are_the_whole_difference_on_every_family(any_model, baseline, ou
         with pytest.raises(UnruledOperation, match="a bias of attention scores that depends on the input"):
             explainer.scores(IDS, MASK, method="deep_lift")
         return
-    target = ["start", "end", "span"] if explainer.adapter.is_qa else [0, 1]
+    classes = [1, 2] if explainer.adapter.is_generative else [0, 1]  # the logit of the padding token is always 0
+    target = ["start", "end", "span"] if explainer.adapter.is_qa else classes
     scored = explainer.scored_many(
         IDS, MASK, methods={"m": {"method": "deep_lift", "baseline": baseline}}, target=target, output=output
     )["m"]

@@ -16,6 +16,7 @@ import executor_cost
 import listing_cost
 import method_cost
 import mixing_cost
+import sampling_cost
 import scaling_cost
 import sweep_sharing
 import torch
@@ -28,6 +29,7 @@ PARTS = {
     "listing": listing_cost.costs,
     "sweep": sweep_sharing.counts,
     "mixing": mixing_cost.costs,
+    "sampling": sampling_cost.costs,
 }
 
 

@@ -60,7 +60,7 @@ def experiment(name: str) -> Config:
 
 
 def test_options_are_the_documented_ones() -> None:
-    ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "cue_alignment"}
+    ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "methods_sst2", "methods_squad", "cue_alignment"}
     assert set(EXPERIMENTS) == ours | {f"paper/mask_lrp_{n}" for n in PAPER} | {"paper/value_zeroing"}
     assert set(OPTIONS["heads"]) == {"grammar", "treebank", "ud_ewt", "run", "all"}
 
@@ -77,10 +77,9 @@ def test_experiments_are_named_and_carry_their_controls(name: str) -> None:
     config = experiment(name)
     assert config.name == name.rsplit("/", 1)[-1]
     assert set(config.evaluation.controls) <= set(config.attribution)
-    heads = (
-        any("head_mask" in entry for entry in config.attribution.values()) and name != "nightly"
-    )  # affords one control
-    assert {"random", *(f"mask_lrp_random_{i}" for i in range(5) if heads)} <= set(config.evaluation.controls)
+    masked = any("head_mask" in entry for entry in config.attribution.values())
+    several = masked and name != "nightly"  # which affords one control
+    assert {"random", *(f"mask_lrp_random_{i}" for i in range(5) if several)} <= set(config.evaluation.controls)
 
 
 @pytest.mark.parametrize("name", ["demo", "sst2", "squad", *(f"paper/mask_lrp_{data}" for data in PAPER)])

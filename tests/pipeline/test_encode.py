@@ -204,6 +204,18 @@ def test_short_and_unreadable_examples_are_left_out_and_counted(tiny_wordpiece: 
         encode(made, tiny_wordpiece, config(min_tokens=50), model_labels={})
 
 
+def test_the_limit_counts_examples_that_are_long_enough(tiny_wordpiece: PreTrainedTokenizerBase) -> None:
+    made = dataset(*(Example(i, "film" if i % 2 else "a gripping film") for i in range(8)))
+
+    def used(**options: Any) -> list[int]:
+        return [row["row_index"] for row in rows(encode(made, tiny_wordpiece, config(**options), model_labels={}))]
+
+    assert used(min_tokens=5, limit=2) == [0, 2]
+    assert used(min_tokens=5, limit=2, skip=1) == [2, 4]
+    assert len(drawn := used(min_tokens=5, limit=2, sample_seed=3)) == 2
+    assert all(i % 2 == 0 for i in drawn)
+
+
 CONTEXT = "the naive book was by ann lee , not bad"
 
 
