@@ -8,6 +8,7 @@ import transformers
 from tiny_models import CONFIGURATIONS
 
 from attribution import Explainer, InputError, Target
+from attribution.conformance import check_methods
 from evaluation import perturbation_curves
 
 FAMILIES = ("bert", "roberta", "xlm_roberta", "distilbert", "albert", "electra", "deberta", "modernbert")
@@ -83,16 +84,17 @@ def test_padding_may_stand_on_the_left(bert, method):
     torch.testing.assert_close(left[0], right[0])
 
 
-def test_leaving_words_out_is_a_loop_over_them_and_spares_the_mask(bert):
+@pytest.mark.parametrize("operator", ["unk", "delete"])
+def test_leaving_words_out_is_a_loop_over_them_and_spares_the_mask(bert, operator):
     goal = Target("masked_token", index=torch.tensor([9, 12]), contrast=torch.tensor([4, 2]))
-    found = bert.scores(ids_of(bert), ATTENDED, method="occlusion", operator="unk", target=goal)
+    found = bert.scores(ids_of(bert), ATTENDED, method="occlusion", operator=operator, target=goal)
     intact = logits_at_masks(bert)
     for row, place in enumerate(PLACES.tolist()):
         good, bad = int(goal.index[row]), int(goal.contrast[row])
         for column in range(int(ATTENDED[row].sum())):
-            ids = ids_of(bert)[row : row + 1].clone()
-            ids[0, column] = Tokens.unk_token_id
-            logits = bert.model(ids, attention_mask=ATTENDED[row : row + 1]).logits[0, place]
+            ids = IDS[row, : int(ATTENDED[row].sum())].tolist()
+            ids[column : column + 1] = [Tokens.unk_token_id] if operator == "unk" else []
+            logits = bert.model(torch.tensor([ids])).logits[0, place - (operator == "delete" and column < place)]
             fall = (intact[row, good] - intact[row, bad]) - (logits[good] - logits[bad])
             expected = 0.0 if column == place else float(fall.detach())
             assert float(found[row, column]) == pytest.approx(expected, abs=1e-9)
@@ -111,3 +113,15 @@ def test_a_text_without_a_mask_is_refused(bert):
         bert.scores(torch.tensor([[5, 9, 8]]), method="attcat")
     with pytest.raises(InputError, match="masked token; choices: masked_token"):
         bert.scores(IDS[:1], method="attcat", target="next_token")
+
+
+METHODS = ("value_zeroing", "attention_norm", "alti", "attention_rollout", "input_x_gradient", "full_lrp", "attn_lrp",
+           "occlusion", "random")  # fmt: skip
+
+
+def test_methods_keep_what_they_owe_their_users(bert):
+    verdicts = check_methods({method: method for method in METHODS}, bert.model, Tokens())
+    assert {method: verdict.problems for method, verdict in verdicts.items()} == dict.fromkeys(METHODS, ())
+    assert all(verdict.conforms for verdict in verdicts.values())
+    with pytest.raises(InputError, match="which knows the mask"):
+        check_methods({"random": "random"}, bert.model)
