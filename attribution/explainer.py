@@ -14,19 +14,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribution import loading
 from attribution.asking import Asking, Scored, Surroundings, conduct
-from attribution.capture import UNMASKED_RELEVANCE, Capture, Need, Trace, trace
+from attribution.capture import BACKWARDS, UNMASKED_RELEVANCE, Capture, Need, Trace, trace
 from attribution.carried import Carried
 from attribution.decoding.head import LanguageModelHead, read_head
-from attribution.encoding import explanations_of, tokenize
+from attribution.encoding import explanations_of
 from attribution.errors import InputError
 from attribution.explanation import Explanation
+from attribution.long_texts import explained_texts
 from attribution.methods import Method
+from attribution.methods.layers import lowest_layer
 from attribution.methods.mixing import Mixing, mixing_of
-from attribution.methods.registry import canonical, check_parameters, method_of
+from attribution.methods.registry import check_parameters, check_precision, method_of
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
 from attribution.relevance.node import AbsoluteWeights
-from attribution.targets import Part, TargetLike, in_aligned_columns, parts, token_columns
+from attribution.targets import Part, TargetLike, in_aligned_columns, of_rows, parts, token_columns
 
 MethodLike = str | Method | Mapping[str, Any]
 
@@ -170,6 +172,8 @@ class Explainer:
     ) -> dict[str, Scored]:
         """As `scores_many`, with what else the methods know of each example: facts by name, [B] or [B, T]."""
         requests = {label: Request.of(spec) for label, spec in methods.items()}
+        for request in requests.values():
+            check_precision(request.method, self.adapter.dtype_name)
         inputs = Inputs.of(
             input_ids,
             attention_mask,
@@ -194,17 +198,20 @@ class Explainer:
         level: str = "token",
         aggregation: str = "sum",
         max_length: int | None = None,
+        long_texts: str = "truncate",
+        stride: int | None = None,
         **params: Any,
     ) -> list[Explanation]:
         """Explain texts, or pairs of texts (question and context), at `level` token, word or sentence.
 
-        aggregation: how tokens make a word's or sentence's score: sum, mean, max or signed_max.
+        aggregation: how tokens make a word's or sentence's score: sum, mean, max or signed_max. long_texts: what
+        becomes of texts longer than `max_length` tokens (None: what the model takes): `truncate` cuts off their ends,
+        `windows` explains them in windows that share `stride` tokens, see `attribution.windows`.
         """
-        batch = tokenize(self.adapter, texts, max_length)
-        present: dict[str, Any] = dict(batch.inputs.present())
-        scores = self.scores(**present, method=method, target=target, **params)
-        about: dict[str, Any] = {"method": canonical(method), "params": params, "target": target}
-        return explanations_of(self.adapter, batch, scores, level=level, aggregation=aggregation, **about)
+        request = Request.of({"method": method, **params})
+        found = explained_texts(self, texts, request, target, max_length, long_texts, stride)
+        about: dict[str, Any] = {"method": request.method.id, "params": params}
+        return explanations_of(*found, level=level, aggregation=aggregation, **about)
 
     def context_mixing(
         self,
@@ -230,7 +237,7 @@ class Explainer:
         found = []
         for part in self._rows(inputs):
             own = None if asked is None else asked[part]
-            found.append(self._mixing(mixing, inputs.rows(part), own, _select(target, part), params))
+            found.append(self._mixing(mixing, inputs.rows(part), own, of_rows(target, part), params))
         return torch.cat(found)
 
     def _mixing(
@@ -283,15 +290,24 @@ class Explainer:
     ) -> dict[str, Scored]:
         """Scores [b, T, N] and facts [b, T] of one pass, by label."""
         aligned, index = align(inputs.to(self.adapter.device))
-        chosen = [in_aligned_columns(_select(target, rows), self.adapter.task, index) for target in targets]
+        chosen = [in_aligned_columns(of_rows(target, rows), self.adapter.task, index) for target in targets]
         asked = {label: _select_parameters(request, rows) for label, request in requests.items()}
+        found: dict[str, Scored] = {}
+        for sharing in _passes(asked):
+            found |= self._pass(aligned, sharing, chosen, output)
+        return {label: replace(found[label], scores=restore(found[label].scores, index, dim=2)) for label in asked}
+
+    def _pass(
+        self, aligned: Inputs, asked: dict[str, Request], chosen: Sequence[TargetLike], output: str
+    ) -> dict[str, Scored]:
+        """Scores [b, T, N] and facts [b, T] of left-aligned rows, by label."""
         needs = _union(request.method.needs for request in asked.values())
-        keep = _relevance_passes(asked, len(targets)) > 1
+        keep = _relevance_passes(asked, len(chosen)) > 1
         columns = self._columns(aligned, chosen)
-        run = trace(self.adapter, aligned, needs, self._absolute, keep=keep, columns=columns)
+        lowest = lowest_layer(((each.method, each.parameters) for each in asked.values()), self.adapter)
+        run = trace(self.adapter, aligned, needs, self._absolute, keep=keep, columns=columns, lowest=lowest)
         per_target = self._read(run, chosen, asked, needs, output)
-        stacked = {label: _joined([one[label] for one in per_target], partial(torch.stack, dim=1)) for label in asked}
-        return {label: replace(each, scores=restore(each.scores, index, dim=2)) for label, each in stacked.items()}
+        return {label: _joined([one[label] for one in per_target], partial(torch.stack, dim=1)) for label in asked}
 
     def _columns(self, aligned: Inputs, targets: Sequence[TargetLike]) -> Tensor | None:
         if not self.adapter.is_generative:
@@ -362,6 +378,18 @@ def _first_target(scored: Scored) -> Scored:
     return Scored(scored.scores[:, 0], {name: value[:, 0] for name, value in scored.facts.items()})
 
 
+def _passes(requests: Mapping[str, Request]) -> list[dict[str, Request]]:
+    """What shares a forward: gradients of layers have their own where others record all of it.
+
+    Theirs are the plain gradients, which recording changes in the last digits: scores are not to depend on the company.
+    """
+    layers = {label: each for label, each in requests.items() if Need.LAYER_GRADIENT in each.method.needs}
+    others = {label: each for label, each in requests.items() if label not in layers}
+    if layers and _union(each.method.needs for each in others.values()) & BACKWARDS:
+        return [others, layers]
+    return [dict(requests)]
+
+
 def _union(needs: Iterable[Need]) -> Need:
     union = Need.NOTHING
     for need in needs:
@@ -374,17 +402,6 @@ def _relevance_passes(requests: Mapping[str, Request], n_targets: int) -> int:
     unmasked = any(request.method.needs & UNMASKED_RELEVANCE for request in requests.values())
     masked = sum(request.method.needs_heads for request in requests.values())
     return (int(unmasked) + masked) * n_targets
-
-
-def _select(target: TargetLike, rows: slice) -> TargetLike:
-    """The rows' part of a target."""
-    if isinstance(target, Tensor) and target.ndim:
-        return target[rows]
-    if isinstance(target, str) or target is None or isinstance(target, (int, Tensor)):
-        return target
-    values = {name: getattr(target, name) for name in ("index", "position", "contrast")}
-    selected: dict[str, Any] = {n: v[rows] for n, v in values.items() if isinstance(v, Tensor) and v.ndim}
-    return replace(target, **selected)
 
 
 def _select_parameters(request: Request, rows: slice) -> Request:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
         perturbation_curves_many,
         run_curves,
     )
-    from evaluation.faithfulness import CURVES, ERASER_LEVELS, CurveFamily
+    from evaluation.faithfulness import ERASER_LEVELS, CurveFamily
     from evaluation.levels import TENTHS, paper_counts
     from evaluation.metric import Metric
-    from evaluation.metrics import METRICS, evaluate
+    from evaluation.metrics import CURVES, METRICS, evaluate
     from evaluation.plausibility import AnswerRecall, answer_recall
     from evaluation.probing import OnlineCode, ProbeRecipe, online_code, probe_code
     from evaluation.statistics import Interval, bootstrap_columns, holm, mean_interval, paired_difference
@@ -62,7 +62,7 @@ __all__ = [
 
 # Loaded when asked for: torch takes seconds, and what a metric is can be told without it.
 _HOMES = {
-    "CURVES": "faithfulness",
+    "CURVES": "metrics",
     "ERASER_LEVELS": "faithfulness",
     "METRICS": "metrics",
     "TENTHS": "levels",

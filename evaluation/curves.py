@@ -39,8 +39,9 @@ Key = TypeVar("Key", bound=Hashable)
 class CurveRequest:
     """One curve per row: tokens are ranked by `scores` [B, N]; ties go to the token that comes first.
 
-    `levels` are fractions of the perturbable tokens (floats; ceil(q n), at least one token) or counts (ints, or a
-    tensor [B, K]; at most all). The top tokens are perturbed, or with `keep` all the others.
+    `levels` are fractions of the perturbable tokens (floats; ceil(q n), so 0.0 is none) or counts (ints, or a
+    tensor [B, K]; at most all). The top tokens are perturbed, or with `keep` all the others. With `special` special
+    tokens are perturbed like any other.
     """
 
     scores: Tensor
@@ -48,6 +49,7 @@ class CurveRequest:
     operator: str | None = None
     order: str = "most_relevant_first"
     keep: bool = False
+    special: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Curves:
     operator: str = "mask"
     order: str = "most_relevant_first"
     keep: bool = False
+    squared_errors: Tensor | None = None  # [B, K] of the logits, summed over C; None where they were not kept
     passes: PassCounts = field(default_factory=PassCounts)  # of the whole run that this came from
 
     @property
@@ -149,8 +152,8 @@ def run_curves(
 ) -> dict[Key, Curves]:
     """Curves of any mix of explanations, levels and operators in one run that never repeats an input."""
     adapter = explainer.adapter
-    perturbable = perturbable_tokens(adapter, inputs)
-    plans = {key: _Plan.of(adapter, inputs, perturbable, request) for key, request in requests.items()}
+    among = {False: perturbable_tokens(adapter, inputs), True: inputs.attention_mask.bool()}  # by request.special
+    plans = {key: _Plan.of(adapter, inputs, among[request.special], request) for key, request in requests.items()}
     asked = [_intact(adapter, inputs), *(plan.perturbation() for plan in plans.values())]
     reading = READINGS[adapter.task](adapter, inputs, target, batch_tokens)
     (intact, *results), passes = run_perturbed(
@@ -206,6 +209,7 @@ class _Plan:
     def curves(self, result: Tensor, intact: Tensor, target: Tensor, passes: PassCounts) -> Curves:
         """The curves from what was read of the perturbed rows [B * K, 2, C] and of the intact ones [B, 2, C]."""
         read = result.view(*self.counts.shape, *result.shape[1:]).where(self.defined[:, None, None, None], torch.nan)
+        errors = (read[:, :, 0] - intact[:, None, 0]).square().sum(-1)
         return Curves(
             counts=self.counts,
             levels=self.counts / self.n[:, None],
@@ -217,6 +221,7 @@ class _Plan:
             operator=self.operator,
             order=self.request.order,
             keep=self.request.keep,
+            squared_errors=errors,
             passes=passes,
         )
 

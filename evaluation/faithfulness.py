@@ -22,17 +22,23 @@ ERASER_LEVELS = (0.01, 0.05, 0.10, 0.20, 0.50)
 
 @dataclass(frozen=True)
 class CurveFamily:
-    """Levels that several metrics are read from; `levels` None: as the run's configuration says."""
+    """Levels that several metrics are read from; `levels` None: as the run's configuration says.
+
+    `operator`: where the configuration names none; None is the model's default.
+    """
 
     id: str
     levels: tuple[float, ...] | None = None
     keep: bool = False
+    operator: str | None = None
 
     def request(self, scores: Tensor, levels: Levels, operator: str | None = None) -> CurveRequest:
         """This family's curve of `scores` [B, N]; `levels` where the family has none of its own."""
         from evaluation.curves import CurveRequest
 
-        return CurveRequest(scores, levels if self.levels is None else self.levels, operator, keep=self.keep)
+        return CurveRequest(
+            scores, levels if self.levels is None else self.levels, operator or self.operator, keep=self.keep
+        )
 
 
 CURVES = {

@@ -24,6 +24,8 @@ class ModelConfig:
     texts: list[str] = field(default_factory=list)  # minilm_masked: files whose texts its head is trained on
     tune_on: str | None = None  # BLiMP file on whose split train a masked language model is fine-tuned first
     checkpoints: dict[str, str] = field(default_factory=dict)  # dataset.name -> path (local) or id (hub), for sweeps
+    lm_head: str | None = None  # what decodes hidden states: the pre-trained checkpoint (folder or hub id), or `train`
+    lm_head_texts: str | None = None  # train: file of texts that a head is trained on, once
 
 
 @dataclass
@@ -61,6 +63,8 @@ class DatasetConfig:
     min_gold_probability: float = 0.0  # only examples whose gold class the model gives at least this
     skip_unanswerable: bool = True  # question answering: leave out examples without an answer
     truncate: str = "longest_first"  # longest_first, only_second
+    long_texts: str = "truncate"  # truncate, windows: explain texts that are too long in windows, and join these
+    stride: int | None = None  # windows: tokens that neighbours share; None: a quarter of a window
 
 
 @dataclass
@@ -128,8 +132,9 @@ class ClusterConfig:
     gpus_per_worker: float = 0
     device: str = "auto"  # auto, cpu, cuda
     threads: int | None = None  # torch threads per worker; default: the cpus it has
-    batch_tokens: int = 2048  # tokens in one pass
+    batch_tokens: int = 2048  # tokens of a microbatch, padding counted
     max_batch: int = 32
+    pass_tokens: int | None = None  # of a microbatch in one pass; null: measured, as many as a worker has memory for
     attempts: int = 3  # how often a shard is tried before it counts as poison
     shard_deadline_s: float | None = None
 
@@ -237,12 +242,14 @@ ONLY_WITH: dict[str, tuple[str, str]] = {
     "model.path": ("model.source", "local"),
     "model.id": ("model.source", "hub"),
     "model.revision": ("model.source", "hub"),
+    "model.lm_head_texts": ("model.lm_head", "train"),
     "dataset.path": ("dataset.source", "local"),
     "dataset.id": ("dataset.source", "hub"),
     "dataset.subset": ("dataset.source", "hub"),
     "dataset.revision": ("dataset.source", "hub"),
     "model.tune_on": ("dataset.form", "agreement"),
     "model.texts": ("model.source", "minilm_masked"),
+    "dataset.stride": ("dataset.long_texts", "windows"),
     "heads.select": ("heads.source", "treebank"),
     "heads.report": ("heads.source", "treebank"),
     "heads.run": ("heads.source", "run"),

@@ -24,8 +24,8 @@ from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
 from pipeline.heads import resolved_methods
 from pipeline.microbatch import MicroBatch
-from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_whole
-from pipeline.stages import attribute, evaluate, identify_heads, load_model
+from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_memory, plan_whole
+from pipeline.stages import attribute, evaluate, identify_heads, load_model, measure_memory
 from pipeline.stages.setting import Setting
 from pipeline.store import Store
 from pipeline.targets import targets_of
@@ -53,6 +53,7 @@ class Estimate:
     peak_bytes: int
     workers: int
     gpus: float  # of each worker
+    memory: dict[str, Any] | None = None  # of a pass, a row of MEMORY
 
     @property
     def total(self) -> float:
@@ -76,8 +77,17 @@ def estimate(experiment: Experiment) -> Estimate:
         heads = _heads_seconds(experiment, executor)
         samples = _samples(outcomes, batches)
         seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
+        measuring = [outcome.seconds for task, outcome in outcomes if task.stage == measure_memory.STAGE]
+        seconds |= {measure_memory.STAGE: sum(measuring)} if measuring else {}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)
-        return Estimate({**seconds, identify_heads.STAGE: heads}, peak, executor.workers, executor.gpus)
+        memory = _memory(store, [task for task, _ in outcomes])
+        return Estimate({**seconds, identify_heads.STAGE: heads}, peak, executor.workers, executor.gpus, memory)
+
+
+def _memory(store: Store, tasks: Sequence[Task]) -> dict[str, Any] | None:
+    """What was measured of a pass."""
+    tables = [store.get(task.id, task.stage) for task in tasks if task.stage == measure_memory.STAGE]
+    return next((table.to_pylist()[0] for table in tables if table is not None), None)
 
 
 @contextmanager
@@ -107,7 +117,10 @@ def _chosen(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
     places = [round(quantile * (len(by_size) - 1)) for quantile in QUANTILES]
     places[1] = min(1, len(by_size) - 1)
     *smaller, largest = (batches[by_size[place]] for place in dict.fromkeys(places))
-    return [*map(_beginning, smaller), largest]
+    chosen, measured = [*map(_beginning, smaller), largest], measure_memory.largest(batches)
+    if measured is None or measured == largest or _beginning(measured) in chosen:
+        return chosen
+    return [*chosen, _beginning(measured)]
 
 
 def _beginning(batch: MicroBatch) -> MicroBatch:
@@ -127,6 +140,7 @@ def _probe(
     every = np.ones((prepared.model.n_layers, prepared.model.n_heads), dtype=int).tolist()
     entries = {label: _with_mask(entry, every) for label, entry in config.attribution.items()}
     methods = resolved_methods(entries, None, prepared.model)
+    yield from _done(plan_memory(config, setting, ledger, batches, targets, methods), executor)
     scores = plan_attribution(config, setting, ledger, batches, targets, methods)
     yield from _done(scores, executor)
     yield from _done(plan_evaluation(config, setting, ledger, batches, targets, scores.keys), executor)
@@ -202,6 +216,7 @@ def _searching(setting: Setting, config: HeadsConfig) -> StagePlan:
 def remaining(whole: Estimate, plans: Sequence[StagePlan]) -> Estimate:
     """The part of an estimate that is left: by stage the share of results that are to be computed."""
     shares = {plan.stage: plan.computed / max(1, plan.computed + plan.reused) for plan in plans}
+    shares[measure_memory.STAGE] = float(shares.get(attribute.STAGE, 1.0) > 0)  # measured where something is explained
     return replace(whole, seconds={stage: seconds * shares.get(stage, 1.0) for stage, seconds in whole.seconds.items()})
 
 

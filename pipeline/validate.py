@@ -23,6 +23,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "dataset.source": ("local", "hub", "reviews"),
     "dataset.form": ("texts", "agreement"),
     "dataset.truncate": ("longest_first", "only_second"),
+    "dataset.long_texts": ("truncate", "windows"),
     "heads.source": ("grammar", "treebank", "run", "all"),
     "heads.positional_denominator": ("applicable", "reference"),
     "evaluation.operator": (None, "mask", "pad", "unk", "delete"),
@@ -39,6 +40,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("model.source", "local"): ("model.path",),
     ("model.source", "hub"): ("model.id",),
+    ("model.lm_head", "train"): ("model.lm_head_texts",),
     ("dataset.source", "local"): ("dataset.path",),
     ("dataset.source", "hub"): ("dataset.id",),
     ("heads.source", "treebank"): ("heads.select",),
@@ -46,7 +48,7 @@ NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 FOLDERS = ("model.path",)
-FILES = ("dataset.path", "model.tune_on", "heads.select", "heads.report")
+FILES = ("dataset.path", "model.tune_on", "model.lm_head_texts", "heads.select", "heads.report")
 
 _Range = tuple[Callable[[Any], bool], str]
 
@@ -65,6 +67,7 @@ RANGES: dict[str, _Range] = {
     "dataset.limit": _POSITIVE,
     "dataset.min_tokens": _NOT_NEGATIVE,
     "dataset.skip": _NOT_NEGATIVE,
+    "dataset.stride": _NOT_NEGATIVE,
     "dataset.min_gold_probability": _SHARE,
     "heads.sentences": _POSITIVE,
     "heads.limit": _POSITIVE,
@@ -79,6 +82,7 @@ RANGES: dict[str, _Range] = {
     "cluster.threads": _POSITIVE,
     "cluster.batch_tokens": _POSITIVE,
     "cluster.max_batch": _POSITIVE,
+    "cluster.pass_tokens": _POSITIVE,
     "cluster.attempts": _POSITIVE,
     "cluster.shard_deadline_s": (lambda value: value > 0, "more than 0"),
     "tracking.wait_s": _NOT_NEGATIVE,

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from attribution.capture import Need
+from attribution.decoding.head import ADVICE
 from attribution.heads.masks import check_spec
 from attribution.methods import METHODS
 from attribution.methods.lrp import VARIANTS
@@ -63,6 +65,8 @@ def check_attribution(config: Config) -> Iterator[Problem]:
             hint = did_you_mean(name, [*METHODS, *ALIASES])
             yield Problem(f"{key}.method", f"{key}.method={name} is not a method.{hint} {LIST}")
         else:
+            if reason := METHODS[name].precision.refusal(config.model.dtype):
+                yield Problem(f"{key}.method", f"{key}.method={name} {reason} for model.dtype.")
             yield from _parameters(config, key, name, {k: v for k, v in entry.items() if k != "method"})
 
 
@@ -77,8 +81,20 @@ def _parameters(config: Config, key: str, name: str, given: Mapping[str, Any]) -
             yield Problem(where, f"{where}={value} is not a choice. Choose one of {', '.join(choices[parameter])}.")
         elif problem := _wrong(config, parameter, value, defaults[parameter]):
             yield Problem(where, f"{where}={value} {problem}")
+    if Need.LAYER_GRADIENT in METHODS[name].needs:
+        yield from _decoding(config, key, name, given)
     if given.get("variant") == "reference" and given.get("head_mask") is None:
         yield Problem(f"{key}.head_mask", f"{key}.variant=reference needs a head mask: {key}.head_mask=both")
+
+
+def _decoding(config: Config, key: str, name: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Methods that read hidden states as words, without what reads them."""
+    if config.model.lm_head is None and given.get("aggregate") != "raw":
+        text = f"model.lm_head is missing; {key}.method={name} needs a language-model head: {ADVICE}."
+        yield Problem("model.lm_head", text)
+    layer = given.get("layer")
+    if layer is not None and (not isinstance(layer, int) or isinstance(layer, bool) or layer < 0):
+        yield Problem(f"{key}.layer", f"{key}.layer={layer} is not a layer: 0 (embeddings) to the model's last.")
 
 
 def _wrong(config: Config, parameter: str, value: Any, default: Any) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from attribution import loading
 from attribution.errors import InputError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RECORD = "lm_head.json"  # beside the weights of a head that was trained here: how, and what it reached
 ADVICE = "name the pre-trained checkpoint, or have a head trained: model.lm_head=train model.lm_head_texts=FILE"
+
+CPU_ROWS = 1024  # of the decoder in one product on a CPU: all in one take half as long again, past the caches
 
 Step = Callable[[Tensor], Tensor]
 
@@ -53,7 +55,12 @@ class LanguageModelHead:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., V] of hidden states [..., D]."""
-        return nn.functional.linear(self.transformed(hidden), self.weight, self.bias)
+        x, bias = self.transformed(hidden), self.bias
+        if x.device.type != "cpu":
+            return nn.functional.linear(x, self.weight, bias)
+        parts = (slice(start, start + CPU_ROWS) for start in range(0, self.vocabulary, CPU_ROWS))
+        pieces = [nn.functional.linear(x, self.weight[part], None if bias is None else bias[part]) for part in parts]
+        return torch.cat(pieces, dim=-1)
 
     def logits_of(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """[B, N, M] of hidden states [B, N, D], for the tokens ids [B, M] of each row alone."""
@@ -106,21 +113,27 @@ def read_head(
     """
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     config = loading.read_config(path_or_id, **options)
-    where, own = f"lm_head={path_or_id}", adapter.model.config
+    check_fit(config, adapter.model.config, path_or_id)
+    model, missing = loading.load_language_model(path_or_id, causal=adapter.causal, **options)
+    if missing:
+        raise InputError(
+            f"conf error: model.lm_head={path_or_id} has no language-model head (no {missing[0]}); {ADVICE}"
+        )
+    model = model.to(device=adapter.device, dtype=adapter.score_dtype).eval().requires_grad_(False)
+    return head_of(model, about_checkpoint(path_or_id, path_or_id))
+
+
+def check_fit(config: PreTrainedConfig, own: PreTrainedConfig, given: str | Path) -> None:
+    """Raise `InputError` where a checkpoint's head cannot read the states of the model explained."""
     for name in ("model_type", "hidden_size", "vocab_size"):
         if getattr(config, name) != getattr(own, name):
             problem = f"{name} is {getattr(config, name)}, the explained model's is {getattr(own, name)}"
-            raise InputError(f"conf error: {where} does not fit: its {problem}; {ADVICE}")
-    model, missing = loading.load_language_model(path_or_id, causal=adapter.causal, **options)
-    if missing:
-        raise InputError(f"conf error: {where} has no language-model head (no {missing[0]}); {ADVICE}")
-    model = model.to(device=adapter.device, dtype=adapter.score_dtype).eval().requires_grad_(False)
-    return head_of(model, about_checkpoint(path_or_id, type(model).__name__))
+            raise InputError(f"conf error: model.lm_head={given} does not fit: its {problem}; {ADVICE}")
 
 
-def about_checkpoint(path_or_id: str | Path, architecture: str) -> str:
-    """Where a head comes from, in words: a published checkpoint, or one that was trained here."""
-    name, record = Path(path_or_id).name, Path(path_or_id) / RECORD
+def about_checkpoint(folder: str | Path, given: str | Path) -> str:
+    """Where a head comes from, in words: the checkpoint given, or a head that was trained here."""
+    record = Path(folder) / RECORD
     if not record.is_file():
-        return f"{architecture} of {path_or_id if not Path(path_or_id).is_dir() else name}"
+        return f"the language-model head of {Path(given).name if Path(given).is_dir() else given}"
     return str(json.loads(record.read_text(encoding="utf-8"))["about"])

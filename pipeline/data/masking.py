@@ -10,10 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from attribution.errors import InputError
 from pipeline.config import Config
-from pipeline.data.encode import encoding_notes, with_notes
+from pipeline.data.encode import encoding_notes, noted
 from pipeline.data.examples import Dataset, Example
 from pipeline.data.filters import nothing_left
-from pipeline.schemas import EXAMPLES
 
 
 def mask_asked(examples: pa.Table, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: Config) -> pa.Table:
@@ -35,7 +34,7 @@ def mask_asked(examples: pa.Table, dataset: Dataset, tokenizer: PreTrainedTokeni
         notes.append(f"{len(rows) - len(kept)} of {len(rows)} examples left out: {reason}")
     if not kept:
         raise InputError(nothing_left(config.dataset, notes))
-    return with_notes(pa.Table.from_pylist(kept, schema=EXAMPLES), notes)
+    return noted(kept, notes)
 
 
 def differing_token(ids: Sequence[int], others: Sequence[int]) -> int | None:

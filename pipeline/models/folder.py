@@ -50,6 +50,15 @@ class Location:
 
 
 @dataclass(frozen=True)
+class ResolvedHead:
+    """A checkpoint whose language-model head decodes hidden states; `about` says in words what it is."""
+
+    folder: Path
+    fingerprint: str
+    about: str
+
+
+@dataclass(frozen=True)
 class ResolvedModel:
     """A model that is on this machine and can be explained."""
 
@@ -64,6 +73,7 @@ class ResolvedModel:
     architecture: str
     n_layers: int
     n_heads: int
+    lm_head: ResolvedHead | None = None
 
 
 def describe(location: Location, max_length: int | None = None) -> ResolvedModel:

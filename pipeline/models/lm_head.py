@@ -20,12 +20,13 @@ RECIPE = HeadRecipe()
 
 
 def trained_language_model(
-    body: Path, texts: Sequence[str], models_dir: Path, recipe: HeadRecipe = RECIPE, *, progress: bool = True
+    body: Path, texts: Sequence[str], models_dir: Path, recipe: HeadRecipe | None = None, *, progress: bool = True
 ) -> Path:
     """The folder of a masked language model on the body of a checkpoint, made on the first call for these texts.
 
     It loads like any checkpoint (`AutoModelForMaskedLM`); `lm_head.json` in it says how good its head is.
     """
+    recipe = recipe or RECIPE
     fingerprint = body_fingerprint(Location(body, f"model.path={body}", body.name))
     content = {"body": fingerprint, "texts": digest(list(texts)), "recipe": asdict(recipe)}
     folder = models_dir / f"lm_head-{digest({**content, 'code': source_digest([TRAINING]), **versions()})[:16]}"

@@ -15,6 +15,8 @@ from pipeline.report.completeness import COLUMNS, completeness
 from pipeline.report.conservation import COLUMNS as CONSERVED
 from pipeline.report.conservation import conserved
 from pipeline.report.curves import mean_curves
+from pipeline.report.decoded import COLUMNS as DECODED
+from pipeline.report.decoded import decoded
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
@@ -63,6 +65,7 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
         "cues",
         alignment(*(run.table(name) for name in ("alignment_means", "probes", "profiles"))),
     )
+    yield "Decoded layers", "decoded", decoded(run.manifest, run.table("attributions", DECODED), data, texts)
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
     yield "Where the attribution goes", "shares", _shares(data, board)
@@ -193,7 +196,19 @@ def _note_texts(run: Run, data: Texts) -> Iterator[str]:
     truncated = manifest.get("truncated") or {}
     if truncated.get("examples"):
         count, tokens = truncated["examples"], truncated["tokens"]
-        yield f"{count} of the texts were longer than the model takes: {tokens} tokens were cut off."
+        share = f" ({truncated['share']:.1%} of all)" if "share" in truncated else ""
+        yield f"{count} of the texts were longer than the model takes: {tokens} tokens were cut off{share}."
+    if windows := manifest.get("windows"):
+        yield (
+            f"{windows['texts']} of the texts were longer than {windows['length']} tokens: explained in "
+            f"{windows['windows']} windows, joined to one explanation each."
+        )
+    divided = manifest.get("divided")
+    for stage, count in divided.items() if isinstance(divided, Mapping) else ():
+        yield (
+            f"{count} tasks of {stage} were computed in parts for want of memory; their numbers may differ in the last "
+            "digit from those of a machine with more."
+        )
     for method, scores in data.scores.items():
         undefined = sum(not np.isfinite(score).all() for score in scores.values())
         if undefined:

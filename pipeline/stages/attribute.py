@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from attribution.asking import Scored
+from attribution.capture import Need
+from attribution.explainer import Request
+from attribution.finite import problems
 from attribution.methods.plugins import ORIGINS
+from attribution.methods.registry import METHODS
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch, units_of
@@ -28,7 +33,8 @@ def key_of(
     The code of a method from another package is not among the sources of the stage: its version stands for it.
     """
     origin = {"plugin": ORIGINS[method["method"]]} if method["method"] in ORIGINS else {}
-    return setting.key(STAGE, method=method, targets=targets, options=options, **origin, **content_of(batch))
+    decoder = {"lm_head": setting.lm_head} if Need.LAYER_GRADIENT in METHODS[method["method"]].needs else {}
+    return setting.key(STAGE, method=method, targets=targets, options=options, **origin, **decoder, **content_of(batch))
 
 
 def task_of(
@@ -60,33 +66,41 @@ def process(
     if hide_separators and separator is not None:
         inputs = without(inputs, separator)
     units = units_of(examples, shard.length, {str(method.get("unit")) for method in methods.values()})
+    goal = target_of(examples, targets[rows])
     found = explainer.scored_many(
         inputs.input_ids,
         inputs.attention_mask,
         methods=methods,
-        target=target_of(examples, targets[rows]),
+        target=goal,
         token_type_ids=inputs.token_type_ids,
         output=output,
         **units,
     )
-    return {key: attributions(examples, targets[rows], scored) for key, scored in found.items()}
+    inputs = replace(inputs, **units)
+    wrong = {
+        key: problems(explainer.adapter, inputs, scored.scores, Request.of(methods[key]), goal, output)
+        for key, scored in found.items()
+    }
+    return {key: attributions(examples, targets[rows], scored, wrong[key]) for key, scored in found.items()}
 
 
-def attributions(examples: Sequence[Mapping[str, Any]], targets: Targets, scored: Scored) -> pa.Table:
-    """The table of one method's scores [B, N] and what it knows of the examples; a row that is not finite says so."""
+def attributions(
+    examples: Sequence[Mapping[str, Any]], targets: Targets, scored: Scored, wrong: Sequence[str | None]
+) -> pa.Table:
+    """The table of one method's scores [B, N] and what it knows of the examples; `wrong`: what is wrong with each."""
     scores, facts = scored.scores.cpu(), {name: value.tolist() for name, value in scored.facts.items()}
     starts = [target if isinstance(target, int) else target[0] for target in targets]
     ends = [None if isinstance(target, int) else target[1] for target in targets]
     rows = [values[: len(e["input_ids"])].tolist() for e, values in zip(examples, scores, strict=True)]
-    finite = scores.isfinite().all(1).tolist()
     columns = {
         "item_id": [example["item_id"] for example in examples],
         "target": starts,
         "target_end": ends,
         "scores": rows,
-        "status": ["ok" if good else "nan" for good in finite],
+        "status": ["ok" if why is None else "nan" for why in wrong],
         **{name: facts.get(name, [None] * len(rows)) for name in FACTS},
         "facts": _other_facts(facts, len(rows)),
+        "problem": list(wrong),
     }
     return pa.table(columns, schema=ATTRIBUTIONS)
 

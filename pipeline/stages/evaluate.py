@@ -11,8 +11,8 @@ from torch import Tensor
 
 from attribution.perturb import default_batch_tokens
 from evaluation.curves import CurveRequest, Curves, run_curves
-from evaluation.faithfulness import CURVES
 from evaluation.levels import TENTHS, Levels, paper_counts
+from evaluation.metrics import CURVES
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch
@@ -100,8 +100,15 @@ def table_of(examples: Sequence[Mapping[str, Any]], curve: str, curves: Curves) 
         "levels": curves.levels.tolist(),
         "probabilities": _listed(curves, curves.probabilities),
         "logits": _listed(curves, curves.logits),
+        "squared_errors": _errors(curves),
     }
     return pa.table(columns, schema=COLUMNS)
+
+
+def _errors(curves: Curves) -> list[list[float]]:
+    assert curves.squared_errors is not None
+    rows: list[list[float]] = curves.squared_errors.float().cpu().tolist()
+    return rows
 
 
 def _listed(curves: Curves, values: Tensor) -> list[list[float]]:

@@ -18,6 +18,7 @@ import method_cost
 import mixing_cost
 import sampling_cost
 import scaling_cost
+import statistics_cost
 import sweep_sharing
 import torch
 
@@ -29,6 +30,7 @@ PARTS = {
     "listing": listing_cost.costs,
     "sweep": sweep_sharing.counts,
     "mixing": mixing_cost.costs,
+    "statistics": statistics_cost.costs,
     "sampling": sampling_cost.costs,
 }
 

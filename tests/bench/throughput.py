@@ -85,7 +85,8 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, {asked.dtype}, N={N}\n")
     print("| method | examples per second | texts in a pass | peak memory, GiB |\n| --- | --- | --- | --- |")
-    for rate in rates(asked.methods or list(METHODS), device, dtype):
+    offered = [id for id, method in METHODS.items() if method.precision.refusal(asked.dtype) is None]
+    for rate in rates(asked.methods or offered, device, dtype):
         peak = "—" if rate.peak_gib is None else f"{rate.peak_gib:.2f}"
         print(f"| `{rate.method}` | {rate.per_second:.1f} | {rate.batch} | {peak} |", flush=True)
 

@@ -82,6 +82,7 @@ def test_directions():
     higher = {metric.id: metric.higher_is_better for metric in METRICS.values()}
     assert higher == {
         "aopc": True, "log_odds": False, "comprehensiveness": True, "sufficiency": False, "answer_recall": True,
+        "auac": True, "au_mse": False, "aupc": True, "conservation_error": False,
     }  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def test_evaluate_by_id_and_by_metric():
 
 
 def test_evaluate_says_what_is_wrong():
-    with pytest.raises(InputError, match=r"metric=aop .*aopc, comprehensiveness"):
+    with pytest.raises(InputError, match=r"metric=aop .*answer_recall, aopc"):
         evaluate("aop", curves=SPEC)
     with pytest.raises(InputError, match=r"metric=answer_recall needs scores, answers.*not given: answers"):
         evaluate("answer_recall", scores=torch.zeros(1, 3))

@@ -61,7 +61,14 @@ def experiment(name: str) -> Config:
 
 def test_options_are_the_documented_ones() -> None:
     ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "methods_sst2", "methods_squad", "cue_alignment"}
-    assert set(EXPERIMENTS) == ours | {f"paper/mask_lrp_{n}" for n in PAPER} | {"paper/value_zeroing"}
+    paper = {
+        *(f"mask_lrp_{n}" for n in PAPER),
+        "conservative_lrp",
+        "conservative_lrp_imdb",
+        "value_zeroing",
+        "decoded_layer",
+    }
+    assert set(EXPERIMENTS) == ours | {f"paper/{name}" for name in paper}
     assert set(OPTIONS["heads"]) == {"grammar", "treebank", "ud_ewt", "run", "all"}
 
 
@@ -77,9 +84,9 @@ def test_experiments_are_named_and_carry_their_controls(name: str) -> None:
     config = experiment(name)
     assert config.name == name.rsplit("/", 1)[-1]
     assert set(config.evaluation.controls) <= set(config.attribution)
-    masked = any("head_mask" in entry for entry in config.attribution.values())
-    several = masked and name != "nightly"  # which affords one control
-    assert {"random", *(f"mask_lrp_random_{i}" for i in range(5) if several)} <= set(config.evaluation.controls)
+    masks = {label for label in config.attribution if label.startswith("mask_lrp_random_")}
+    assert masks or "mask_lrp" not in config.attribution or name == "nightly"  # a night affords one control
+    assert {"random", *masks} <= set(config.evaluation.controls)
 
 
 @pytest.mark.parametrize("name", ["demo", "sst2", "squad", *(f"paper/mask_lrp_{data}" for data in PAPER)])
