@@ -16,6 +16,7 @@ from pipeline.execution.memory import Fits
 from pipeline.execution.progress import clock_time
 from pipeline.experiment import Experiment
 from pipeline.microbatch import MicroBatch
+from pipeline.mixing_steps import mixing_plans
 from pipeline.models.minilm import minilm_folder
 from pipeline.prepare import Prepared
 from pipeline.run import require_cluster
@@ -43,7 +44,9 @@ def describe_plan(config: Config, probe: bool = False) -> str:
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)
     lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans)]
-    if len(plans) < len(STAGES):
+    if len(plans) == len(STAGES):
+        lines += map(_line, mixing_plans(experiment))
+    else:
         results = len(batches) * len(config.attribution)
         lines.append(f"attribute: up to {results} results; known once heads are found")
     return "\n".join([*lines, *(_time(experiment, plans) if probe else ())])

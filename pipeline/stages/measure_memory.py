@@ -12,7 +12,7 @@ from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
 from pipeline.schemas import MEMORY
 from pipeline.stages import attribute
-from pipeline.stages.attribute import Targets
+from pipeline.stages.asked import Targets
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
