@@ -118,9 +118,10 @@ def load_explainer(arguments: argparse.Namespace) -> Explainer:
     config = _model_config(arguments.model, arguments.revision)
     config.lm_head, config.lm_head_texts = arguments.lm_head, arguments.lm_head_texts
     resolved = resolve_model(config, arguments.root / "models")
+    head = None
     if resolved.lm_head is not None:
+        head = resolved.lm_head.folder
         print(f"decoded with: {resolved.lm_head.about}", file=sys.stderr)
-    head = None if resolved.lm_head is None else resolved.lm_head.folder
     return Explainer.from_pretrained(resolved.folder, lm_head=head)
 
 

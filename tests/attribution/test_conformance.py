@@ -11,6 +11,7 @@ from conformance_results import verdicts
 from tiny_models import TINY_MODELS, tiny_head, tiny_model
 
 from attribution import METHODS, Explainer, InputError, Inputs, Target
+from attribution.capture import UNMASKED_RELEVANCE
 from attribution.conformance import check_method, check_methods
 from attribution.methods import Method, Need
 from attribution.methods.registry import register
@@ -60,8 +61,9 @@ def test_sdpa_and_eager_models_get_the_same(method):
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
 def test_single_precision_scores_do_not_depend_on_the_batch(name):
-    """To 1e-5, or of the largest score where that is above 1."""
-    explainer = Explainer(tiny_model(name, torch.float32, layers=2))
+    """To 1e-5, or of the largest score where that is above 1; z+ relevance divides by small sums, so less closely."""
+    model = tiny_model(name, torch.float32, layers=2)
+    explainer = Explainer(model, lm_head=tiny_head(model))
     methods = {method: quick(method) for method in METHODS}
     together = explainer.scores_many(IDS, VISIBLE, methods=methods, target=1)
     worst = {}
@@ -71,7 +73,9 @@ def test_single_precision_scores_do_not_depend_on_the_batch(name):
             assert not scores[row, n:].any()
             apart = float((scores[row, :n] - alone[method][0]).abs().max() / scores[row].abs().max().clamp(min=1))
             worst[method] = max(apart, worst.get(method, 0))
-    assert {method: apart for method, apart in worst.items() if apart > 1e-5} == {}
+    relevance = Need.MASKED_RELEVANCE | UNMASKED_RELEVANCE
+    allowed = {method: 1e-4 if METHODS[method].needs & relevance else 1e-5 for method in METHODS}
+    assert {method: apart for method, apart in worst.items() if apart > allowed[method]} == {}
 
 
 @pytest.mark.parametrize("method", METHODS)
