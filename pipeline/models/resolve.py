@@ -64,14 +64,14 @@ def resolve_head(config: ModelConfig, model: ResolvedModel, models_dir: Path, pr
 
 
 def _texts(path: str | None) -> list[str]:
-    """The texts of a file, whatever else is in it."""
+    """The texts of a file, each once, whatever else is in it."""
     if not path:
         raise InputError("conf error: model.lm_head=train needs model.lm_head_texts=FILE, texts to train a head on.")
     try:
         dataset = load_dataset(DatasetConfig(source="local", path=path))
     except InputError as error:
         raise InputError(str(error).replace("dataset.path", "model.lm_head_texts")) from error
-    return [example.text for example in dataset.examples]
+    return list(dict.fromkeys(text for example in dataset.examples for text in (example.text, example.text_b) if text))
 
 
 def load_tokenizer(model: ResolvedModel) -> PreTrainedTokenizerBase:
