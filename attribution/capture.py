@@ -314,7 +314,7 @@ class Capture:
     def without_read_out(self, scores: Tensor) -> Tensor:
         """[B, N] with 0 at an encoder classifier's first token, which only carries the read-out."""
         adapter = self.trace.adapter
-        if adapter.causal or adapter.is_qa or adapter.pools_all:
+        if adapter.task != "classification" or adapter.causal or adapter.pools_all:
             return scores
         return scores.scatter(1, self.part.position[:, None], 0)
 

@@ -13,14 +13,14 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribution.decoding.head import LanguageModelHead
-from attribution.errors import HeadlightError
+from attribution.errors import HeadlightError, InputError
 from attribution.explainer import Explainer, MethodLike, Request
 from attribution.methods.registry import Method
 from attribution.targets import TargetLike
 
 LENGTHS = (9, 5, 7)
 TARGETS: dict[str, tuple[TargetLike, TargetLike]] = {
-    "classification": (0, 1), "question_answering": ("start", "end"), "next_token": (7, 8),
+    "classification": (0, 1), "question_answering": ("start", "end"), "next_token": (7, 8), "masked_token": (7, 8),
 }  # fmt: skip
 
 
@@ -92,7 +92,17 @@ class _Bench:
         config, generator = self.explainer.model.config, torch.Generator().manual_seed(5)
         special = set(self.explainer.adapter._special_ids.tolist()) | {config.pad_token_id}
         usable = torch.tensor([id for id in range(5, min(config.vocab_size, 1000)) if id not in special])
-        return [usable[torch.randint(len(usable), (1, n), generator=generator)] for n in LENGTHS]
+        rows = [usable[torch.randint(len(usable), (1, n), generator=generator)] for n in LENGTHS]
+        if self.explainer.adapter.task == "masked_token":
+            for row in rows:
+                row[0, 2] = self._mask
+        return rows
+
+    @property
+    def _mask(self) -> int:
+        if self.explainer.adapter.mask_id is None:
+            raise InputError("model: a masked language model is checked with its tokenizer, which knows the mask")
+        return self.explainer.adapter.mask_id
 
     def batch(self, side: str = "right", extra: int = 2) -> tuple[Tensor, Tensor]:
         """All texts, padded on a side: ids and mask, [B, N]."""

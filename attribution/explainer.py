@@ -28,7 +28,7 @@ from attribution.methods.registry import check_parameters, check_precision, meth
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
 from attribution.relevance.node import AbsoluteWeights
-from attribution.targets import Part, TargetLike, in_aligned_columns, next_token_columns, of_rows, parts
+from attribution.targets import Part, TargetLike, in_aligned_columns, of_rows, parts, token_columns
 
 MethodLike = str | Method | Mapping[str, Any]
 
@@ -312,11 +312,13 @@ class Explainer:
     def _columns(self, aligned: Inputs, targets: Sequence[TargetLike]) -> Tensor | None:
         if not self.adapter.is_generative:
             return None
-        return next_token_columns(targets, aligned.attention_mask.bool(), self.adapter.read_out(aligned))
+        visible, read_out = aligned.attention_mask.bool(), self.adapter.read_out(aligned)
+        return token_columns(targets, visible, read_out, self.adapter.task)
 
     def _parts(self, run: Trace, target: TargetLike, output: str) -> list[Part]:
         position, logits = self.adapter.read_out(run.inputs), run.logits.detach()
-        options: dict[str, Any] = {"columns": run.columns, "independent": self.adapter.multi_label}
+        options: dict[str, Any] = {"columns": run.columns, "task": self.adapter.task}
+        options["independent"] = self.adapter.multi_label
         return parts(target, logits, run.visible, position, output, **options)
 
     def _read(

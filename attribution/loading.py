@@ -24,6 +24,7 @@ LOADERS = {
     "classification": AutoModelForSequenceClassification,
     "question_answering": AutoModelForQuestionAnswering,
     "next_token": AutoModelForCausalLM,
+    "masked_token": AutoModelForMaskedLM,
 }
 
 

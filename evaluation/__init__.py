@@ -6,6 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evaluation.context_mixing import (
+        average_precision,
+        blank_out_agreement,
+        chance_average_precision,
+        chance_dot_product,
+        dot_product,
+    )
     from evaluation.curves import (
         CurveRequest,
         Curves,
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from evaluation.metric import Metric
     from evaluation.metrics import CURVES, METRICS, evaluate
     from evaluation.plausibility import AnswerRecall, answer_recall
+    from evaluation.probing import OnlineCode, ProbeRecipe, online_code, probe_code
     from evaluation.statistics import Interval, bootstrap_columns, holm, mean_interval, paired_difference
 
 __all__ = [
@@ -31,15 +39,24 @@ __all__ = [
     "Curves",
     "Interval",
     "Metric",
+    "OnlineCode",
+    "ProbeRecipe",
     "answer_recall",
+    "average_precision",
+    "blank_out_agreement",
     "bootstrap_columns",
+    "chance_average_precision",
+    "chance_dot_product",
+    "dot_product",
     "evaluate",
     "holm",
     "mean_interval",
+    "online_code",
     "paired_difference",
     "paper_counts",
     "perturbation_curves",
     "perturbation_curves_many",
+    "probe_code",
     "run_curves",
 ]
 
@@ -55,7 +72,16 @@ _HOMES = {
     "Curves": "curves",
     "Interval": "statistics",
     "Metric": "metric",
+    "OnlineCode": "probing",
+    "ProbeRecipe": "probing",
     "answer_recall": "plausibility",
+    "average_precision": "context_mixing",
+    "blank_out_agreement": "context_mixing",
+    "chance_average_precision": "context_mixing",
+    "chance_dot_product": "context_mixing",
+    "dot_product": "context_mixing",
+    "online_code": "probing",
+    "probe_code": "probing",
     "bootstrap_columns": "statistics",
     "evaluate": "metrics",
     "holm": "statistics",

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from attribution.errors import InputError
-from attribution.model.adapter import last_attended
 from attribution.model.inputs import Inputs
 from attribution.perturb import (
     Marks,
@@ -26,7 +25,7 @@ from attribution.perturb import (
     resolve_operator,
     run_perturbed,
 )
-from attribution.targets import Target, TargetLike, as_target, next_token_columns, parts
+from attribution.targets import TOKEN_TASKS, Target, TargetLike, as_target, parts, token_columns
 from evaluation.levels import TENTHS, Levels, leave_one, level_counts, ranks
 
 if TYPE_CHECKING:
@@ -257,10 +256,10 @@ def _read_span(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_
     return _Reading(read_span, Marks(positions=position), position)
 
 
-def _read_next(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_tokens: int | None) -> _Reading:
+def _read_token(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_tokens: int | None) -> _Reading:
     """At the explained token alone, [B, 1]; a vocabulary of numbers per copy would be too much to keep."""
-    goal, visible = as_target(target, "next_token"), inputs.attention_mask.bool()
-    reads = next_token_columns([goal], visible, last_attended(inputs.attention_mask))
+    goal, visible = as_target(target, adapter.task), inputs.attention_mask.bool()
+    reads = token_columns([goal], visible, adapter.read_out(inputs), adapter.task)
     if goal.index is None:
         (best,), _ = run_perturbed(
             adapter, inputs, [_intact(adapter, inputs)], read_best_tokens, marks=Marks(reads=reads),
@@ -272,7 +271,11 @@ def _read_next(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_
     return _Reading(read_next_tokens, Marks(labels=token[:, None], reads=reads), token[:, None])
 
 
-READINGS = {"classification": _read_classes, "question_answering": _read_span, "next_token": _read_next}
+READINGS = {
+    "classification": _read_classes,
+    "question_answering": _read_span,
+    **dict.fromkeys(TOKEN_TASKS, _read_token),
+}
 
 
 def _asked_span(target: TargetLike) -> Tensor | None:

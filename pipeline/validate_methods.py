@@ -33,6 +33,24 @@ def check_evaluation(config: Config) -> Iterator[Problem]:
             yield Problem("evaluation.controls", f"evaluation.controls: {label} is not a label of attribution. {hint}")
 
 
+def check_mixing(config: Config) -> Iterator[Problem]:
+    """What is asked of masked words without any, and references that are none."""
+    asked = [name for name in ("layers", "blank_out", "probes") if getattr(config.mixing, name)]
+    if asked and config.dataset.form != "agreement":
+        yield Problem(
+            f"mixing.{asked[0]}", f"mixing.{asked[0]} is for dataset.form=agreement, not {config.dataset.form}."
+        )
+    for form in config.mixing.probes:
+        if form not in ("strict", "reference"):
+            yield Problem("mixing.probes", f"mixing.probes: {form} is not a form. Choose strict or reference.")
+    for label in config.mixing.blank_out:
+        if label not in config.attribution:
+            yield Problem("mixing.blank_out", f"mixing.blank_out: {label} is not a label of attribution.")
+    if "blank_out" in config.evaluation.metrics and not config.mixing.blank_out:
+        text = "evaluation.metrics: blank_out is measured against mixing.blank_out, which names no label."
+        yield Problem("mixing.blank_out", text)
+
+
 def check_attribution(config: Config) -> Iterator[Problem]:
     """Methods and parameters that do not exist, and values that do not fit."""
     if not config.attribution:

@@ -51,7 +51,7 @@ def fine_tune(
         torch.manual_seed(recipe.seed)
         model = _classifier(encoder, label_names, recipe)
         batches = list(_batches(ids, recipe))
-        optimizer, schedule = _optimizer(model, len(batches), recipe)
+        optimizer, schedule = optimizer_of(model, len(batches), recipe)
         for batch in shown(batches, "fine-tuning minilm_reviews (only once)", progress=progress):
             _step(model, tokenizer, [ids[i] for i in batch], [labels[i] for i in batch], optimizer)
             schedule.step()
@@ -97,7 +97,7 @@ def _batches(ids: Sequence[Sequence[int]], recipe: Recipe) -> Iterator[list[int]
         yield from (batches[i] for i in torch.randperm(len(batches)).tolist())
 
 
-def _optimizer(
+def optimizer_of(
     model: PreTrainedModel, steps: int, recipe: Recipe
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW, with a linear warm-up and a linear way down to zero."""

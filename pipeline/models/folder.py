@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+from transformers import AutoModelForMaskedLM, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from attribution.errors import InputError
 from attribution.loading import read_config
@@ -34,6 +34,7 @@ TOKENIZER_FILES = (
 AUTO_CLASSES = {
     "classification": AutoModelForSequenceClassification,
     "question_answering": AutoModelForQuestionAnswering,
+    "masked_token": AutoModelForMaskedLM,
 }
 
 
@@ -66,8 +67,8 @@ class ResolvedModel:
     revision: str | None
     name: str
     fingerprint: str  # of weights, config and tokenizer
-    labels: dict[int, str]  # class index -> name; empty for question answering
-    task: str  # classification, question_answering
+    labels: dict[int, str]  # class index -> name; empty where the model has no classes
+    task: str  # classification, question_answering, masked_token
     max_length: int  # tokens, specials counted
     architecture: str
     n_layers: int

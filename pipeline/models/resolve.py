@@ -35,7 +35,12 @@ def resolve_model(config: ModelConfig, models_dir: Path, *, progress: bool = Tru
     """The model of a run, on this machine. Raises `InputError` naming the key, the value and what to do."""
     if config.source not in SOURCES:
         raise InputError(f"conf error: model.source={config.source} is not a source; choose {', '.join(SOURCES)}.")
-    model = describe(SOURCES[config.source](config, models_dir, progress), config.max_length)
+    location = SOURCES[config.source](config, models_dir, progress)
+    if config.tune_on:
+        from pipeline.models.masked import tuned_on_agreement  # trains what this module finds
+
+        location = tuned_on_agreement(location, config.tune_on, models_dir, progress=progress)
+    model = describe(location, config.max_length)
     return (
         model if config.lm_head is None else replace(model, lm_head=resolve_head(config, model, models_dir, progress))
     )
@@ -156,8 +161,17 @@ def _minilm(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
     )
 
 
+def _minilm_masked(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
+    from pipeline.models.masked import minilm_masked  # knows how data are read
+
+    folder = minilm_masked(config, models_dir, progress=progress)
+    name = config.name or "minilm_masked"
+    return Location(folder, "model=minilm_masked", name, revision=folder.name.rsplit("-")[-1])
+
+
 SOURCES: dict[str, Callable[[ModelConfig, Path, bool], Location]] = {
     "local": _local,
     "hub": _hub,
     "minilm_reviews": _minilm,
+    "minilm_masked": _minilm_masked,
 }

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.report.alignment import alignment
 from pipeline.report.chart import charts
 from pipeline.report.completeness import COLUMNS, completeness
 from pipeline.report.conservation import COLUMNS as CONSERVED
@@ -59,6 +60,11 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
     yield "Perturbation curves", "curves", charts(curves, board.labels, controls)
     yield "Completeness", "completeness", completeness(run.table("attributions", COLUMNS))
     yield "Conservation", "conservation", conserved(run.table("attributions", CONSERVED))
+    yield (
+        "Cues, layer by layer",
+        "cues",
+        alignment(*(run.table(name) for name in ("alignment_means", "probes", "profiles"))),
+    )
     yield "Decoded layers", "decoded", decoded(run.manifest, run.table("attributions", DECODED), data, texts)
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
