@@ -83,6 +83,7 @@ def test_directions():
     assert higher == {
         "aopc": True, "log_odds": False, "comprehensiveness": True, "sufficiency": False, "answer_recall": True,
         "auac": True, "au_mse": False, "aupc": True, "conservation_error": False,
+        "dot_product": True, "average_precision": True, "blank_out": True,
     }  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_on_one_machine_the_device_is_what_it_has(monkeypatch, executor, gpus, d
 
 def test_the_key_of_a_result_says_what_computed_it():
     config = load_config(["experiment=demo"])
-    model = SimpleNamespace(folder=Path("model"), fingerprint="f" * 64)
+    model = SimpleNamespace(folder=Path("model"), fingerprint="f" * 64, lm_head=None)
     prepared = SimpleNamespace(model=model, examples_key="e")
     keys = {device: Setting.of(config, prepared, device).key("attribute") for device in ("cpu", "cuda")}
     assert config.cluster.device == "auto"
