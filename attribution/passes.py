@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,9 +87,10 @@ class Copies:
 
     def content(self, width: int | None = None) -> Tensor:
         """Everything that the model sees of a row, of its first columns up to `width`."""
-        swapped = [] if self.swapped is None else [self.swapped[:, :width]]
         fields = [value[:, :width] for value in self.inputs.present().values()]
-        return torch.cat([*fields, *swapped, self.lengths[:, None].int()], 1)
+        if self.swapped is not None:
+            fields.append(self.swapped[:, :width])
+        return torch.cat([*fields, self.lengths[:, None].int()], 1)
 
     def take(self, index: Tensor) -> Copies:
         """The rows of `index`."""
@@ -120,9 +121,10 @@ class Memory:
         weights = tuple((weight.data_ptr(), weight._version) for weight in adapter.model.parameters())
         if weights != self._model:
             self.logits, self._model = {}, weights
-        shape, kinds = f"{width} {size} {copies.swapped is None}", " ".join(copies.inputs.present())
-        rows = copies.content(width).cpu().numpy()
-        keys = [f"{shape} {kinds}".encode() + row.tobytes() for row in rows]
+        shape, kinds = f"{width} {size}", " ".join(copies.inputs.present())
+        none = torch.zeros_like(copies.inputs.input_ids)
+        every = copies if copies.swapped is not None else replace(copies, swapped=none)
+        keys = [f"{shape} {kinds}".encode() + row.tobytes() for row in every.content(width).cpu().numpy()]
         return keys, [number for number, key in enumerate(keys) if key not in self.logits]
 
 
@@ -162,7 +164,8 @@ class Passes:
             self.memory.logits.update(zip([keys[number] for number in fresh], logits.unbind(), strict=True))
         stored = torch.stack([self.memory.logits[key] for key in keys])
         values = [
-            read(stored[at], *self._seen(copies.take(at.to(copies.lengths.device)), width)) for at in rows.split(size)
+            read(stored[at], *self._seen(copies.take(at.to(copies.lengths.device)), width))
+            for at in torch.split(rows, size)
         ]
         return torch.cat(values), cost
 
@@ -170,7 +173,7 @@ class Passes:
         self, copies: Copies, width: int, size: int, run: Callable[[Copies], Tensor]
     ) -> tuple[Tensor, PassCounts]:
         n, values = len(copies.lengths), []
-        for members in torch.arange(n, device=copies.lengths.device).split(size):
+        for members in torch.split(torch.arange(n, device=copies.lengths.device), size):
             filled = torch.cat((members, members[-1:].expand(size - len(members))))
             values.append(run(copies.take(filled))[: len(members)])
         return torch.cat(values), PassCounts(0, n, len(values), int(copies.lengths.sum()), len(values) * size * width)

@@ -98,8 +98,10 @@ def run_perturbed(
     first, inverse = distinct_rows(copies.identity())
     passes = Passes(adapter, batch_tokens or default_batch_tokens(adapter), memory if marks.reads is None else None)
     values, counts = passes.run(copies.take(first), read)
-    sizes = [len(part.lengths) for part in parts]
-    return list(torch.split(values.to(inverse.device)[inverse], sizes)), replace(counts, requested=len(inverse))
+    counts = replace(counts, requested=len(inverse))
+    if memory is not None:
+        memory.counts += counts
+    return list(torch.split(values.to(inverse.device)[inverse], [len(part.lengths) for part in parts])), counts
 
 
 def distinct_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,57 +13,71 @@ if TYPE_CHECKING:
         perturbation_curves_many,
         run_curves,
     )
-    from evaluation.faithfulness import CURVES, ERASER_LEVELS, CurveFamily
+    from evaluation.faithfulness import ERASER_LEVELS, CurveFamily
     from evaluation.levels import TENTHS, paper_counts
     from evaluation.metric import Metric
-    from evaluation.metrics import METRICS, evaluate
+    from evaluation.metrics import CURVES, METRICS, evaluate
     from evaluation.plausibility import AnswerRecall, answer_recall
+    from evaluation.removals import REMOVALS, RemovalRequest, Removals, removal_effects
     from evaluation.statistics import Interval, bootstrap_columns, holm, mean_interval, paired_difference
+    from evaluation.suite import Evaluation, evaluate_all
 
 __all__ = [
     "CURVES",
     "ERASER_LEVELS",
     "METRICS",
+    "REMOVALS",
     "TENTHS",
     "AnswerRecall",
     "CurveFamily",
     "CurveRequest",
     "Curves",
+    "Evaluation",
     "Interval",
     "Metric",
+    "RemovalRequest",
+    "Removals",
     "answer_recall",
     "bootstrap_columns",
     "evaluate",
+    "evaluate_all",
     "holm",
     "mean_interval",
     "paired_difference",
     "paper_counts",
     "perturbation_curves",
     "perturbation_curves_many",
+    "removal_effects",
     "run_curves",
 ]
 
 # Loaded when asked for: torch takes seconds, and what a metric is can be told without it.
 _HOMES = {
-    "CURVES": "faithfulness",
+    "CURVES": "metrics",
     "ERASER_LEVELS": "faithfulness",
     "METRICS": "metrics",
+    "REMOVALS": "removals",
     "TENTHS": "levels",
     "AnswerRecall": "plausibility",
     "CurveFamily": "faithfulness",
     "CurveRequest": "curves",
     "Curves": "curves",
+    "Evaluation": "suite",
     "Interval": "statistics",
     "Metric": "metric",
+    "RemovalRequest": "removals",
+    "Removals": "removals",
     "answer_recall": "plausibility",
     "bootstrap_columns": "statistics",
     "evaluate": "metrics",
+    "evaluate_all": "suite",
     "holm": "statistics",
     "mean_interval": "statistics",
     "paired_difference": "statistics",
     "paper_counts": "levels",
     "perturbation_curves": "curves",
     "perturbation_curves_many": "curves",
+    "removal_effects": "removals",
     "run_curves": "curves",
 }
 

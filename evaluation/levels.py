@@ -28,7 +28,7 @@ def ranks(scores: Tensor, among: Tensor, order: str = "most_relevant_first") -> 
 
 
 def level_counts(levels: Levels, n: Tensor) -> Tensor:
-    """Tokens per level [B, K] out of `n` [B]: fractions are rounded up to at least one, counts are cut to n."""
+    """Tokens per level [B, K] out of `n` [B]: fractions are rounded up, counts are cut to n."""
     given = torch.as_tensor(levels, device=n.device)
     if given.numel() == 0 or bool((given < 0).any()) or (given.is_floating_point() and bool((given > 1).any())):
         raise InputError(f"levels={levels}: give fractions from 0.0 to 1.0, or counts as whole numbers")
@@ -36,12 +36,12 @@ def level_counts(levels: Levels, n: Tensor) -> Tensor:
     if not given.is_floating_point():
         return torch.minimum(rows.long(), n[:, None])
     wanted = (rows.double() * n[:, None] - ROUNDING).ceil().long()
-    return torch.minimum(wanted.clamp(min=1), n[:, None])
+    return torch.minimum(wanted.clamp(min=1).where(rows > 0, 0), n[:, None])
 
 
-def leave_one(counts: Tensor, n: Tensor, attended: Tensor, keep: bool) -> Tensor:
-    """Counts [B, K] such that deleting never empties a text that has no special tokens."""
-    bare = (attended == n)[:, None].long()
+def leave_one(counts: Tensor, n: Tensor, bare: Tensor, keep: bool) -> Tensor:
+    """Counts [B, K] such that deleting never empties a text of which everything can be perturbed, `bare` bool [B]."""
+    bare = bare[:, None].long()
     return torch.maximum(counts, bare) if keep else torch.minimum(counts, n[:, None] - bare)
 
 

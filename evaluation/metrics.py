@@ -1,6 +1,7 @@
 """Every metric; importing this module fills the table."""
 
-from evaluation import faithfulness, plausibility
+from evaluation import correlations, decisions, faithfulness, plausibility
+from evaluation.faithfulness import CURVES
 from evaluation.metric import METRICS, evaluate, find_metric
 
-__all__ = ["METRICS", "evaluate", "faithfulness", "find_metric", "plausibility"]
+__all__ = ["CURVES", "METRICS", "correlations", "decisions", "evaluate", "faithfulness", "find_metric", "plausibility"]
