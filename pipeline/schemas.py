@@ -1,13 +1,14 @@
 """The columns of every table a run writes, in one place. Version 1: later minor versions only add nullable columns.
 
-1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions.
+1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions, 1.2.0 the model's decisions to the
+curves.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.1.0"
+SCHEMA_VERSION = "1.2.0"
 
 _floats = pa.list_(pa.float32())
 _ints = pa.list_(pa.int32())
@@ -77,6 +78,8 @@ CURVES = pa.schema(
         ("levels", _floats),  # [K] the same as a fraction of the perturbable tokens
         ("probabilities", _floats),  # [K], or [K * 2] for (start, end)
         ("logits", _floats),
+        ("predicted", _ints),  # [K] class, or [K * 2] first and last token of the answer
+        ("intact_predicted", _ints),  # [1], or [2]
     ]
 )
 

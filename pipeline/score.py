@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluation import METRICS, Curves, Interval, answer_recall, mean_interval, paired_difference
+from evaluation import CURVES, METRICS, Curves, Interval, answer_recall, mean_interval, paired_difference
 from pipeline.config import EvaluationConfig
 from pipeline.microbatch import padded
 from pipeline.schemas import METRICS as METRIC_COLUMNS
@@ -39,15 +39,19 @@ def values_table(
 def _values(
     label: str, metric: str, examples: pa.Table, attributions: pa.Table, curves: pa.Table, config: EvaluationConfig
 ) -> pa.Table | None:
-    family = METRICS[metric].curve
-    if family is None:
+    found = METRICS[metric]
+    if not found.prepared:
         own = attributions.filter(pc.field("method") == label)
         return _recall_values(label, own, examples, config) if own.num_rows else None
-    own = curves.filter((pc.field("method") == label) & (pc.field("curve") == family))
-    if not own.num_rows:
+    families = {
+        name: curves.filter((pc.field("method") == label) & (pc.field("curve") == family))
+        for name, family in found.prepared.items()
+    }
+    if not all(table.num_rows for table in families.values()):
         return None
-    values = METRICS[metric](curves_of(own)).double().numpy()
-    return _table(label, metric, own["item_id"], values, np.ones(len(values)))
+    values = found(**{name: curves_of(table) for name, table in families.items()}).double().numpy()
+    items = next(iter(families.values()))["item_id"]
+    return _table(label, metric, items, values, np.ones(len(values)))
 
 
 def curves_of(table: pa.Table) -> Curves:
@@ -56,7 +60,7 @@ def curves_of(table: pa.Table) -> Curves:
     ends = intact.shape[1]
     counts = _matrix(table["counts"])
     shape = (*counts.shape, ends)
-    target = torch.zeros(len(counts), dtype=torch.long) if ends == 1 else torch.zeros(len(counts), 2, dtype=torch.long)
+    target = torch.zeros(len(counts), dtype=torch.long) if ends == 1 else _columns(table, "target", "target_end")
     return Curves(
         counts=counts.long(),
         levels=_matrix(table["levels"]),
@@ -66,8 +70,25 @@ def curves_of(table: pa.Table) -> Curves:
         intact_log_probabilities=_matrix(table["intact_probability"]).log(),
         target=target,
         operator=table["operator"][0].as_py(),
-        keep=table["curve"][0].as_py() == "sufficiency",
+        keep=CURVES[table["curve"][0].as_py()].keep,
+        **_decisions(table, ends),
     )
+
+
+def _decisions(table: pa.Table, ends: int) -> dict[str, Any]:
+    """Decisions as `Curves` has them; of classes less the target, which is 0 where there is one probability."""
+    if "predicted" not in table.column_names or table["predicted"].null_count:
+        return {}
+    at, intact = _matrix(table["predicted"]).long(), _matrix(table["intact_predicted"]).long()
+    if ends == 2:
+        return {"predicted": at.view(len(at), -1, 2), "intact_predicted": intact}
+    goal = _columns(table, "target")
+    return {"predicted": at - goal, "intact_predicted": (intact - goal)[:, 0]}
+
+
+def _columns(table: pa.Table, *names: str) -> Tensor:
+    """Columns of whole numbers, [n, columns]."""
+    return torch.from_numpy(np.stack([table[name].to_numpy() for name in names], 1).astype(np.int64))
 
 
 def _matrix(column: pa.ChunkedArray) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from attribution.perturb import default_batch_tokens
 from evaluation.curves import CurveRequest, Curves, run_curves
-from evaluation.faithfulness import CURVES
 from evaluation.levels import TENTHS, Levels, paper_counts
+from evaluation.metrics import CURVES
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch
@@ -100,8 +100,16 @@ def table_of(examples: Sequence[Mapping[str, Any]], curve: str, curves: Curves) 
         "levels": curves.levels.tolist(),
         "probabilities": _listed(curves, curves.probabilities),
         "logits": _listed(curves, curves.logits),
+        "predicted": _flat(curves.predicted),
+        "intact_predicted": _flat(curves.intact_predicted),
     }
     return pa.table(columns, schema=COLUMNS)
+
+
+def _flat(values: Tensor | None) -> list[list[int]]:
+    assert values is not None
+    rows: list[list[int]] = values.reshape(len(values), -1).tolist()
+    return rows
 
 
 def _listed(curves: Curves, values: Tensor) -> list[list[float]]:
