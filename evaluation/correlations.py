@@ -70,14 +70,15 @@ def sizes_of(effects: Effects) -> Any:
 def infidelity(scores: Tensor, removals: Removals, *, output: str = "logit", normalise: bool = True) -> Tensor:
     """Mean over sets of (scores' sum - what leaving out the set costs)^2, [B].
 
-    normalise: the scores are first multiplied by the factor that makes this least, so that it does not depend on scale.
+    normalise: the scores are first multiplied by the factor, not below 0, that makes this least; so it does not depend
+    on their scale, and the opposite of a faithful explanation is not one.
     """
 
     def error(each: Effects) -> float:
         if not len(each.drops):
             return math.nan
         sums, power = each.sums, float((each.sums**2).mean())
-        scale = float((sums * each.drops).mean()) / power if normalise and power > 0 else 1.0
+        scale = max(0.0, float((sums * each.drops).mean()) / power) if normalise and power > 0 else 1.0
         return float(((scale * sums - each.drops) ** 2).mean())
 
     return _each(scores, removals, output, error)
@@ -121,7 +122,7 @@ _metric(
 )  # fmt: skip
 _metric(
     "infidelity", infidelity, "random_subsets",
-    "mean over random sets S of (b sum_S a - (f(x) - f(x without S)))^2, f the logit, b the best factor",
+    "mean over random sets S of (b sum_S a - (f(x) - f(x without S)))^2, f the logit, b >= 0 the best factor",
     "Yeh et al. 2019, arXiv 1901.09392, with sets of units removed", higher_is_better=False, range=(0, math.inf),
     undefined="of texts of fewer than two units",
 )  # fmt: skip

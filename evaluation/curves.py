@@ -214,7 +214,7 @@ class CurvePlan:
         read = read.view(*self.counts.shape, *read.shape[1:]).where(self.defined[:, None, None, None], torch.nan)
         return Curves(
             counts=self.counts,
-            levels=self.counts / self.n[:, None],
+            levels=self.counts.double() / self.n[:, None],
             logits=read[:, :, 0],
             log_probabilities=read[:, :, 1],
             intact_logits=run.intact[:, 0],

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evaluation.curves import Curves
 
 FLIPS = f"{EMPTY}; where the model does not decide for what is explained"
+QA = ("question_answering",)
 ANSWERS = f"{EMPTY}; where the model gives no answer"
 
 
@@ -80,10 +81,10 @@ curve_metric(
 curve_metric(
     "answer_f1_drop", answer_change, "aopc", "mean_k 1 - F1(answer of x, answer of x without top k)", True, UNIT,
     "token F1 of SQuAD (Rajpurkar et al. 2016), against the model's own answer",
-    undefined=ANSWERS,
+    undefined=ANSWERS, tasks=QA,
 )  # fmt: skip
 curve_metric(
     "answer_flip_fraction", first_answer_flip, "morf",
     "min {q : F1(answer of x, answer of x without top q) < 1/2}, 1 if never (tenths)", False, UNIT,
-    "decision flips for answers", undefined=ANSWERS,
+    "decision flips for answers", undefined=ANSWERS, tasks=QA,
 )  # fmt: skip

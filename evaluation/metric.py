@@ -37,6 +37,7 @@ class Metric:
     category: str = "faithfulness"
     undefined: str = "never"
     aliases: tuple[str, ...] = ()  # what other libraries call it
+    tasks: tuple[str, ...] = ()  # of the models it is for; none: any
 
     def __call__(self, *args: Any, **needs: Any) -> Tensor:
         """The value of each example, [B]."""
@@ -51,8 +52,10 @@ class Metric:
 class Table(dict[str, Metric]):
     """Metrics by id; an alias finds its metric, too, but is not listed."""
 
-    def __init__(self) -> None:
-        self.aliases: dict[str, str] = {}
+    @property
+    def aliases(self) -> dict[str, str]:
+        """What other libraries call a metric -> its id."""
+        return {alias: id for id, metric in self.items() for alias in metric.aliases}
 
     def __missing__(self, alias: str) -> Metric:
         return self[self.aliases[alias]]
@@ -71,7 +74,6 @@ METRICS = Table()
 def register(metric: Metric) -> Metric:
     """Add a metric to the table under its id."""
     METRICS[metric.id] = metric
-    METRICS.aliases.update(dict.fromkeys(metric.aliases, metric.id))
     return metric
 
 

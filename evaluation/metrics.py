@@ -1,7 +1,20 @@
 """Every metric; importing this module fills the table."""
 
-from evaluation import correlations, decisions, faithfulness, plausibility
+from evaluation import complexity, correlations, decisions, faithfulness, plausibility
 from evaluation.faithfulness import CURVES
 from evaluation.metric import METRICS, evaluate, find_metric
+from evaluation.plugins import load_plugins
 
-__all__ = ["CURVES", "METRICS", "correlations", "decisions", "evaluate", "faithfulness", "find_metric", "plausibility"]
+load_plugins()
+
+__all__ = [
+    "CURVES",
+    "METRICS",
+    "complexity",
+    "correlations",
+    "decisions",
+    "evaluate",
+    "faithfulness",
+    "find_metric",
+    "plausibility",
+]

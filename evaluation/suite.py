@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -68,8 +69,10 @@ def evaluate_all(
     inputs = Inputs.of(input_ids, attention_mask, **rest)
     how = _How(levels, operator, unit, aggregation, seed)
     found = [find_metric(metric) for metric in metrics]
-    known = {"tokens": perturbable_tokens(explainer.adapter, inputs), **(given or {})}
-    _check(found, known)
+    tokens = perturbable_tokens(explainer.adapter, inputs)
+    about = {"tokens": tokens, "attention_mask": inputs.attention_mask, "special_tokens_mask": ~tokens}
+    known = {**about, **(given or {})}
+    _check(found, known, explainer.adapter.task)
     requests = {
         key: request for label in scores for metric in found for key, request in how.requests(metric, label, scores)
     }
@@ -111,8 +114,10 @@ def _key(source: str, label: str) -> _Key:
     return source, label if source in CURVES else None
 
 
-def _check(metrics: Sequence[Metric], known: Mapping[str, Any]) -> None:
+def _check(metrics: Sequence[Metric], known: Mapping[str, Any], task: str) -> None:
     for metric in metrics:
+        if metric.tasks and task not in metric.tasks:
+            raise InputError(f"metric={metric.id} is for {', '.join(metric.tasks)}, not for {task}")
         absent = [need for need in metric.needs if need not in {"scores", *metric.prepared, *known}]
         if absent:
             raise InputError(f"metric={metric.id} needs {', '.join(absent)}; hand it over in given={{...}}")
@@ -120,7 +125,9 @@ def _check(metrics: Sequence[Metric], known: Mapping[str, Any]) -> None:
 
 def _value(metric: Metric, label: str, known: Mapping[str, Any], run: Mapping[_Key, Any]) -> Tensor:
     prepared = {name: run[_key(source, label)] for name, source in metric.prepared.items()}
-    return metric(**{need: {**known, **prepared}[need] for need in metric.needs}).double().cpu()
+    accepted = inspect.signature(metric.compute).parameters
+    arguments = {name: value for name, value in {**known, **prepared}.items() if name in accepted}
+    return metric(**arguments).double().cpu()
 
 
 def _cost(metrics: Sequence[Metric], scores: Mapping[str, Tensor], run: Mapping[_Key, Any], rows: int) -> PassCounts:
