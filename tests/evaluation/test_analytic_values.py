@@ -6,6 +6,7 @@ worst k (k + 1) / 400.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -33,7 +34,7 @@ def mean(values):
 
 
 def trapezoid(heights):
-    return sum((a + b) / 20 for a, b in zip(heights, heights[1:], strict=False))
+    return sum((a + b) / 20 for a, b in itertools.pairwise(heights))
 
 
 ERASER = [1, 1, 1, 2, 5]  # tokens of 1, 5, 10, 20, 50 %
@@ -181,7 +182,7 @@ def test_short_texts_are_integrated_over_what_they_have():
         target=1, **inputs.present(),
     )  # fmt: skip
     heights = [EMPTY + left / 200 for left in (17, 7, 2, 0)]
-    expected = sum((a + b) / 6 for a, b in zip(heights, heights[1:], strict=False))
+    expected = sum((a + b) / 6 for a, b in itertools.pairwise(heights))
     assert float(run.values[""]["auc_morf"]) == pytest.approx(expected, abs=1e-12)
 
 
