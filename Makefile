@@ -1,6 +1,6 @@
 # Headlight's shortcuts. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint audit bench chaos simulate mlflow-ui nightly clean
+.PHONY: help setup demo test test-all lint audit bench faithfulness chaos simulate mlflow-ui nightly clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## create .venv and install everything, pinned; quick when up to date
 
@@ -42,6 +42,9 @@ audit: setup ## look for known vulnerabilities and for licences that do not fit;
 
 bench: setup ## measure cost ratios on one thread (some minutes)
 	$(BIN)/python tests/bench $(ARGS)
+
+faithfulness: setup ## every method on two real models, written to docs/faithfulness.md (HEADLIGHT_MODELS, _DATA; an hour)
+	$(BIN)/python tests/bench/real_models.py $(ARGS)
 
 chaos: setup ## kill workers, nodes and the driver of a run at random moments (root; an hour)
 	$(BIN)/python tests/chaos $(ARGS)

@@ -207,6 +207,13 @@ class Capture:
         return self.part.value(self.trace.logits.detach(), self.visible, self.part.chosen)
 
     @property
+    def explained(self) -> Tensor:
+        """[B] what relevance starts from: the value of a logit, for a probability its gradient times the logits."""
+        if self.part.output == "logit":
+            return self.value
+        return (self.part.gradient * self.trace.logits.detach()).flatten(1).sum(1)
+
+    @property
     def embeddings(self) -> Tensor:
         """[B, N, E] what the word embeddings give."""
         return self.trace.embeddings.detach()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,11 +18,6 @@ from attribution.methods.registry import Method
 from attribution.targets import TargetLike
 
 LENGTHS = (9, 5, 7)
-# How far scores may move, as a share of the largest, where the mathematics says that they do not: stock models cast to
-# single precision here and there, and other shapes of a batch are summed in another order.
-TOLERANCES = {torch.float64: 1e-5, torch.float32: 5e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
-SINGLE = 5e-3  # scores of a model in single precision against the same in double
-FLOOR = 1e-6  # and by how much at any rate: scores may be nothing but rounding, as x times g through a normalisation is
 TARGETS: dict[str, tuple[TargetLike, TargetLike]] = {
     "classification": (0, 1), "question_answering": ("start", "end"), "next_token": (7, 8),
 }  # fmt: skip
@@ -55,10 +50,17 @@ def check_method(
 
 
 def check_methods(
-    methods: Mapping[str, MethodLike], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None
+    methods: Mapping[str, MethodLike],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    precisions: Sequence[str] = ("float32",),
 ) -> dict[str, Verdict]:
-    """The same for several methods, by label; what they share is computed once."""
-    bench = _Bench(Explainer(model, tokenizer), dict(methods))
+    """The same for several methods, by label; what they share is computed once.
+
+    precisions: those in which the scores of a double-precision model are compared with its own.
+    """
+    bench = _Bench(Explainer(model, tokenizer), dict(methods), precisions)
     verdicts = {label: _first_run(bench, label) for label in methods}
     running = [label for label, verdict in verdicts.items() if verdict.conforms]
     problems: dict[str, list[str]] = {label: list(verdict.problems) for label, verdict in verdicts.items()}
@@ -74,6 +76,7 @@ class _Bench:
 
     explainer: Explainer
     methods: dict[str, MethodLike]
+    precisions: Sequence[str] = ()
     failures: dict[str, str] = field(default_factory=dict)
 
     def method(self, label: str) -> Method:
@@ -126,10 +129,10 @@ class _Bench:
         """Scores [B, N] of the first target, padded on the right."""
         return self.scores(list(self.methods), *self.batch(), target=self.targets[0])
 
-    def tolerance(self, label: str, share: float | None = None) -> float:
-        """How far this method's scores may move."""
-        dtype = self.explainer.adapter.dtype
-        return float(self.plain[label].abs().max()) * (share or TOLERANCES[dtype]) + FLOOR
+    def tolerance(self, label: str, dtype: str | None = None) -> float:
+        """How far this method's scores may move on a model of this precision; None: the model's own."""
+        largest = float(self.plain[label].abs().max())
+        return self.method(label).precision.allowed(dtype or self.explainer.adapter.dtype_name, largest)
 
 
 Found = Iterator[tuple[str, str]]
@@ -246,14 +249,17 @@ def _special_tokens(bench: _Bench, labels: list[str]) -> Found:
 
 
 def _precision(bench: _Bench, labels: list[str]) -> Found:
-    """A double-precision model's scores are, nearly, those of the same model in single precision."""
+    """A double-precision model's scores are, nearly, those of the same model in other precisions."""
     if bench.explainer.adapter.dtype != torch.float64:
         return
-    single = Explainer(copy.deepcopy(bench.explainer.model).float(), bench.explainer.tokenizer)
-    for label, scores in bench.scores(labels, *bench.batch(), explainer=single, target=bench.targets[0]).items():
-        apart, allowed = _apart(scores.double(), bench.plain[label]), bench.tolerance(label, SINGLE)
-        if not apart <= allowed:
-            yield label, f"moves by {apart:.1e} in single precision; {allowed:.1e} is allowed"
+    for dtype in bench.precisions:
+        model = copy.deepcopy(bench.explainer.model).to(getattr(torch, dtype))
+        offered = [label for label in labels if bench.method(label).precision.refusal(dtype) is None]
+        narrow = Explainer(model, bench.explainer.tokenizer)
+        for label, scores in bench.scores(offered, *bench.batch(), explainer=narrow, target=bench.targets[0]).items():
+            apart, allowed = _apart(scores.double(), bench.plain[label]), bench.tolerance(label, dtype)
+            if not apart <= allowed:
+                yield label, f"moves by {apart:.1e} in {dtype}; {allowed:.1e} is allowed"
 
 
 def _failures(bench: _Bench, labels: list[str]) -> Found:

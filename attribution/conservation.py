@@ -5,6 +5,7 @@ Source: Ali et al. 2022, section 4 (the sum of relevance against the explained l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from attribution.relevance.node import ABSORBING
 
-# The facts of a method that conserves, or is meant to: [E] over examples.
+# The facts of a method that conserves, or is meant to: [E] over examples. A gradient without rules has the sums alone.
 ABSORBED = tuple(dict.fromkeys(f"absorbed_by_{name}" for _, name in ABSORBING.values()))
-FACTS = ("explained", "relevance", *ABSORBED)
+SUMS = ("explained", "relevance")
+FACTS = (*SUMS, *ABSORBED)
 
 Column = Tensor | Sequence[float]
 
@@ -26,7 +28,8 @@ class Conservation:
 
     slope, correlation: of the sum of relevance against what is explained, over examples; 1 where all arrives. NaN where
         nothing varies. relative_error: mean of |relevance - explained| / |explained|. The shares add up to 1: each is
-        sum(share with the sign of what is explained) / sum |explained|.
+        sum(share with the sign of what is explained) / sum |explained|. NaN where a method does not know what was
+        absorbed; that is then among what was lost.
     """
 
     n: int
@@ -41,15 +44,15 @@ class Conservation:
 
 def conservation(facts: Mapping[str, Column]) -> Conservation:
     """Sum up the facts of examples, each [E] by name as in FACTS; examples that explain 0 have no relative error."""
-    explained, relevance, *absorbed = (torch.as_tensor(facts[name], dtype=torch.float64).flatten() for name in FACTS)
+    known = {name: torch.as_tensor(facts[name], dtype=torch.float64).flatten() for name in FACTS if name in facts}
+    explained, relevance = (known[name] for name in SUMS)
     total, sign = explained.abs().sum(), explained.sign()
-    shares = {
-        name: ((x * sign).sum() / total).item() for name, x in zip(FACTS[1:], (relevance, *absorbed), strict=True)
-    }
+    arrived = {name: ((x * sign).sum() / total).item() for name, x in known.items() if name != "explained"}
+    shares = {name: arrived.get(name, math.nan) for name in FACTS[1:]}
     some = explained != 0
     error = ((relevance - explained).abs()[some] / explained.abs()[some]).mean().item()
     slope, correlation = _line(explained, relevance)
-    return Conservation(len(explained), slope, correlation, error, lost=1 - sum(shares.values()), **shares)
+    return Conservation(len(explained), slope, correlation, error, lost=1 - sum(arrived.values()), **shares)
 
 
 def _line(x: Tensor, y: Tensor) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +33,14 @@ class Tokenized:
     fields: list[list[int]]  # 0 text, 1 text_b, -1 special tokens
     offsets: list[list[tuple[int, int]]]
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each text."""
+        return [len(tokens) for tokens in self.tokens]
+
 
 def tokenize(adapter: ModelAdapter, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> Tokenized:
-    """Tokenize texts or pairs of texts; anything past `max_length` (default: what the model takes) is cut off."""
+    """Tokenize texts or pairs of texts; anything past `max_length` is cut off, None: nothing is."""
     tokenizer = adapter.tokenizer
     if tokenizer is None or not tokenizer.is_fast:
         raise InputError("explain needs a fast tokenizer; Explainer(model, tokenizer)")
@@ -46,8 +51,9 @@ def tokenize(adapter: ModelAdapter, texts: Sequence[str | tuple[str, str]], max_
     encoded = tokenizer(
         [pair[0] for pair in pairs],
         second if second[0] is not None else None,
-        truncation="only_second" if adapter.is_qa else "longest_first",
-        max_length=max_length or adapter.max_length,
+        truncation=max_length is not None and ("only_second" if adapter.is_qa else "longest_first"),
+        max_length=max_length,
+        verbose=False,  # about texts that are longer than the model takes
         return_offsets_mapping=True,
         return_special_tokens_mask=True,
     )
@@ -100,22 +106,20 @@ def _word_ids(pair: tuple[str, str | None], encoding: Encoding) -> list[int]:
 
 
 def explanations_of(
-    adapter: ModelAdapter,
     batch: Tokenized,
     scores: Tensor,
+    results: Sequence[Mapping[str, Any]],
     *,
     method: str,
     params: dict[str, Any],
-    target: TargetLike,
     level: str,
     aggregation: str = "sum",
 ) -> list[Explanation]:
-    """One `Explanation` per row of `scores` [B, N]."""
+    """One `Explanation` per row of `scores` [B, N]; `results`: what else is known of each."""
     if level not in LEVELS:
         raise InputError(f"level={level} is unknown; choices: {', '.join(LEVELS)}")
     if aggregation not in AGGREGATIONS:
         raise InputError(f"aggregation={aggregation} is unknown; choices: {', '.join(AGGREGATIONS)}")
-    results = _results(adapter, batch, target)
     made = []
     for i, (text, text_b) in enumerate(batch.texts):
         tokens, word_ids, offsets, values = _units(batch, i, scores[i].tolist(), level, aggregation)
@@ -123,22 +127,29 @@ def explanations_of(
     return made
 
 
-def _results(adapter: ModelAdapter, batch: Tokenized, target: TargetLike) -> list[dict[str, Any]]:
+def results_of(adapter: ModelAdapter, inputs: Inputs, target: TargetLike) -> list[dict[str, Any]]:
     """Per row what was explained, what the model predicts, and probabilities."""
-    visible, position = batch.inputs.attention_mask.bool(), adapter.read_out(batch.inputs)
-    predicted_target: TargetLike = None
-    columns = None
-    if adapter.is_generative:
-        predicted_target = Target("next_token", position=as_target(target, "next_token").position)
-        columns = next_token_columns([target], visible, position)
-    logits = adapter.logits(batch.inputs, columns).cpu()
-    explained = [part.index for part in parts(target, logits, visible, position, columns=columns)]
-    best = [part.index for part in parts(predicted_target, logits, visible, position, columns=columns)]
-    if columns is not None:
-        chosen = logits[:, 0].float().softmax(1).gather(1, torch.stack((best[0], explained[0]), 1))
-        probabilities = chosen.tolist()
-    else:
-        probabilities = _probabilities(logits, visible, _indices(best), independent=adapter.multi_label)
+    visible, position = inputs.attention_mask.bool(), adapter.read_out(inputs)
+    if not adapter.is_generative:
+        return read_results(adapter, adapter.logits(inputs).cpu(), visible, target)
+    predicted_target = Target("next_token", position=as_target(target, "next_token").position)
+    columns = next_token_columns([target], visible, position)
+    logits = adapter.logits(inputs, columns).cpu()
+    (explained,) = parts(target, logits, visible, position, columns=columns)
+    (best,) = parts(predicted_target, logits, visible, position, columns=columns)
+    chosen = logits[:, 0].float().softmax(1).gather(1, torch.stack((best.index, explained.index), 1))
+    return _described([explained.index], [best.index], chosen.tolist())
+
+
+def read_results(adapter: ModelAdapter, logits: Tensor, visible: Tensor, target: TargetLike) -> list[dict[str, Any]]:
+    """The same from logits [B, C], or [B, N, 2] with visible [B, N]."""
+    nowhere = torch.zeros(len(logits), dtype=torch.long)
+    explained = [part.index for part in parts(target, logits, visible, nowhere)]
+    best = [part.index for part in parts(None, logits, visible, nowhere)]
+    return _described(explained, best, _probabilities(logits, visible, _indices(best), independent=adapter.multi_label))
+
+
+def _described(explained: list[Tensor], best: list[Tensor], probabilities: list[list[float]]) -> list[dict[str, Any]]:
     rows = zip(_indices(explained), _indices(best), probabilities, strict=True)
     return [{"target": goal, "prediction": guess, "probabilities": p} for goal, guess, p in rows]
 

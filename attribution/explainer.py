@@ -17,17 +17,18 @@ from attribution import loading
 from attribution.asking import Asking, Scored, Surroundings, conduct
 from attribution.capture import UNMASKED_RELEVANCE, Capture, Need, Trace, trace
 from attribution.carried import Carried
-from attribution.encoding import explanations_of, tokenize
+from attribution.encoding import explanations_of
 from attribution.errors import InputError
 from attribution.explanation import Explanation
+from attribution.long_texts import explained_texts
 from attribution.methods import Method
 from attribution.methods.mixing import Mixing, mixing_of
-from attribution.methods.registry import canonical, check_parameters, method_of
+from attribution.methods.registry import check_parameters, check_precision, method_of
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
 from attribution.passes import Memory
 from attribution.relevance.node import AbsoluteWeights
-from attribution.targets import Part, TargetLike, in_aligned_columns, next_token_columns, parts
+from attribution.targets import Part, TargetLike, in_aligned_columns, next_token_columns, of_rows, parts
 
 MethodLike = str | Method | Mapping[str, Any]
 
@@ -173,6 +174,8 @@ class Explainer:
     ) -> dict[str, Scored]:
         """As `scores_many`, with what else the methods know of each example: facts by name, [B] or [B, T]."""
         requests = {label: Request.of(spec) for label, spec in methods.items()}
+        for request in requests.values():
+            check_precision(request.method, self.adapter.dtype_name)
         inputs = Inputs.of(
             input_ids,
             attention_mask,
@@ -197,17 +200,20 @@ class Explainer:
         level: str = "token",
         aggregation: str = "sum",
         max_length: int | None = None,
+        long_texts: str = "truncate",
+        stride: int | None = None,
         **params: Any,
     ) -> list[Explanation]:
         """Explain texts, or pairs of texts (question and context), at `level` token, word or sentence.
 
-        aggregation: how tokens make a word's or sentence's score: sum, mean, max or signed_max.
+        aggregation: how tokens make a word's or sentence's score: sum, mean, max or signed_max. long_texts: what
+        becomes of texts longer than `max_length` tokens (None: what the model takes): `truncate` cuts off their ends,
+        `windows` explains them in windows that share `stride` tokens, see `attribution.windows`.
         """
-        batch = tokenize(self.adapter, texts, max_length)
-        present: dict[str, Any] = dict(batch.inputs.present())
-        scores = self.scores(**present, method=method, target=target, **params)
-        about: dict[str, Any] = {"method": canonical(method), "params": params, "target": target}
-        return explanations_of(self.adapter, batch, scores, level=level, aggregation=aggregation, **about)
+        request = Request.of({"method": method, **params})
+        found = explained_texts(self, texts, request, target, max_length, long_texts, stride)
+        about: dict[str, Any] = {"method": request.method.id, "params": params}
+        return explanations_of(*found, level=level, aggregation=aggregation, **about)
 
     def context_mixing(
         self,
@@ -233,7 +239,7 @@ class Explainer:
         found = []
         for part in self._rows(inputs):
             own = None if asked is None else asked[part]
-            found.append(self._mixing(mixing, inputs.rows(part), own, _select(target, part), params))
+            found.append(self._mixing(mixing, inputs.rows(part), own, of_rows(target, part), params))
         return torch.cat(found)
 
     def _mixing(
@@ -286,7 +292,7 @@ class Explainer:
     ) -> dict[str, Scored]:
         """Scores [b, T, N] and facts [b, T] of one pass, by label."""
         aligned, index = align(inputs.to(self.adapter.device))
-        chosen = [in_aligned_columns(_select(target, rows), self.adapter.task, index) for target in targets]
+        chosen = [in_aligned_columns(of_rows(target, rows), self.adapter.task, index) for target in targets]
         asked = {label: _select_parameters(request, rows) for label, request in requests.items()}
         needs = _union(request.method.needs for request in asked.values())
         keep = _relevance_passes(asked, len(targets)) > 1
@@ -331,14 +337,15 @@ class Explainer:
     def _add(self, total: dict[str, Scored], label: str, found: Tensor | Scored, visible: Tensor) -> None:
         """Add a part's scores [b, N], 0 on padding, and its facts to those of its target."""
         own = found if isinstance(found, Scored) else Scored(found, {})
+        facts = {name: value.detach() for name, value in own.facts.items()}
         if own.scores.shape != visible.shape:
             raise ValueError(f"{label} returned scores {list(own.scores.shape)} for rows {list(visible.shape)}")
         scores, before = own.scores.detach().to(self.adapter.score_dtype) * visible, total.get(label)
         if before is None:
-            total[label] = Scored(scores, own.facts)
+            total[label] = Scored(scores, facts)
         else:
-            facts = {name: before.facts[name] + value for name, value in own.facts.items()}
-            total[label] = Scored(before.scores + scores, facts)
+            added = {name: before.facts[name] + value for name, value in facts.items()}
+            total[label] = Scored(before.scores + scores, added)
 
 
 def _asked_rows(rows: Sequence[int] | Tensor, inputs: Inputs) -> Tensor:
@@ -374,17 +381,6 @@ def _relevance_passes(requests: Mapping[str, Request], n_targets: int) -> int:
     unmasked = any(request.method.needs & UNMASKED_RELEVANCE for request in requests.values())
     masked = sum(request.method.needs_heads for request in requests.values())
     return (int(unmasked) + masked) * n_targets
-
-
-def _select(target: TargetLike, rows: slice) -> TargetLike:
-    """The rows' part of a target."""
-    if isinstance(target, Tensor) and target.ndim:
-        return target[rows]
-    if isinstance(target, str) or target is None or isinstance(target, (int, Tensor)):
-        return target
-    values = {name: getattr(target, name) for name in ("index", "position", "contrast")}
-    selected: dict[str, Any] = {n: v[rows] for n, v in values.items() if isinstance(v, Tensor) and v.ndim}
-    return replace(target, **selected)
 
 
 def _select_parameters(request: Request, rows: slice) -> Request:

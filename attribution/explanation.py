@@ -29,6 +29,15 @@ class Explanation:
     prediction: int | tuple[int, int]
     probabilities: list[float]
     text_b: str | None = None
+    n_tokens: int = 0  # explained, special ones counted
+    truncated: int = 0  # that were cut off
+    windows: int = 1  # in which a long text was explained
+    problem: str | None = None  # what is wrong with scores that are not finite, and where that began
+
+    @property
+    def truncated_share(self) -> float:
+        """The share of the text's tokens that was cut off, special ones counted."""
+        return self.truncated / (self.truncated + self.n_tokens) if self.truncated else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON."""

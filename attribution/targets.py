@@ -123,6 +123,17 @@ def parts(
     return _answer_parts(as_target(target, "question_answering"), logits, visible, output)
 
 
+def of_rows(target: TargetLike, rows: slice) -> TargetLike:
+    """The rows' part of a target."""
+    if isinstance(target, Tensor) and target.ndim:
+        return target[rows]
+    if isinstance(target, str) or target is None or isinstance(target, (int, Tensor)):
+        return target
+    values = {name: getattr(target, name) for name in ("index", "position", "contrast")}
+    selected: dict[str, Any] = {n: v[rows] for n, v in values.items() if isinstance(v, Tensor) and v.ndim}
+    return replace(target, **selected)
+
+
 def as_target(target: TargetLike, task: str) -> Target:
     """The target in full; raises `InputError` for a kind that does not fit the task."""
     if isinstance(target, Target):

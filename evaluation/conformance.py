@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from attribution.model.inputs import Inputs
-from evaluation.analytic import FIRST_WORD, BagOfTokens, text_batch
+from evaluation.analytic import CLS, FIRST_WORD, UNK, BagOfTokens, text_batch
 from evaluation.engine import perturbable_tokens
 from evaluation.metric import CATEGORIES, Metric, find_metric
 from evaluation.suite import evaluate_all
@@ -135,7 +135,8 @@ class _Bench:
 def _weights() -> Tensor:
     """CLS decides by itself for class 1; words speak for it, the later in the vocabulary the more."""
     weights = torch.zeros(FIRST_WORD + 12, dtype=torch.float64)
-    weights[2] = 0.28125
+    weights[CLS] = 0.28125
+    weights[UNK] = 0.0078125  # or a text of nothing but unknown words would have an infinite logit
     weights[FIRST_WORD:] = torch.arange(1, 13) * 0.0078125  # exact in binary
     return weights
 

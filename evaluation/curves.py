@@ -12,11 +12,12 @@ from torch import Tensor
 from attribution.errors import InputError
 from attribution.methods.units import Units
 from attribution.model.inputs import Inputs
-from attribution.perturb import PassCounts, Perturbation, resolve_operator
+from attribution.perturb import PassCounts, Perturbation
 from attribution.targets import TargetLike
 from attribution.words import aggregate
 from evaluation.engine import Run, of_target, perturbable_tokens, run_requests
 from evaluation.levels import TENTHS, Levels, leave_one, level_counts, ranks
+from evaluation.resampling import Resampler, resolved
 
 if TYPE_CHECKING:
     from attribution.explainer import Explainer
@@ -107,14 +108,16 @@ def perturbation_curves(
     word_ids: Tensor | None = None,
     sentence_ids: Tensor | None = None,
     batch_tokens: int | None = None,
+    resampler: Resampler | None = None,
 ) -> Curves:
     """The curves of one explanation `scores` [B, N].
 
     `target` is fixed from the intact input: None (the predicted class or span), a class, classes [B], for question
     answering start and end positions [B, 2], or a `Target`. `levels`, `order`, `keep`, `unit` and `aggregation` are
     those of a `CurveRequest`; `word_ids` and `sentence_ids` [B, N] say what the units are. `operator` is mask, pad, unk
-    (the id is replaced, attention stays on), delete (the text gets shorter), attention_mask_out, zero_embedding or
-    mean_embedding; None takes mask where the model has one, else delete. Special tokens are never perturbed.
+    (the id is replaced, attention stays on), delete (the text gets shorter), attention_mask_out, zero_embedding,
+    mean_embedding, or mlm_resample with a `resampler`; None takes mask where the model has one, else delete. Special
+    tokens are never perturbed.
     """
     return perturbation_curves_many(
         explainer,
@@ -134,6 +137,7 @@ def perturbation_curves(
         word_ids=word_ids,
         sentence_ids=sentence_ids,
         batch_tokens=batch_tokens,
+        resampler=resampler,
     )[""]
 
 
@@ -151,6 +155,7 @@ def perturbation_curves_many(
     unit: str = "token",
     aggregation: str = "sum",
     batch_tokens: int | None = None,
+    resampler: Resampler | None = None,
     **rest: Tensor | None,
 ) -> dict[str, Curves]:
     """The curves of several explanations {label: scores}, as `perturbation_curves`; equal inputs are run once."""
@@ -160,7 +165,7 @@ def perturbation_curves_many(
         for label, each in scores.items()
     }
     inputs = Inputs.of(input_ids, attention_mask, **rest)
-    return run_curves(explainer, inputs, requests, target=target, batch_tokens=batch_tokens)
+    return run_curves(explainer, inputs, requests, target=target, batch_tokens=batch_tokens, resampler=resampler)
 
 
 def run_curves(
@@ -170,9 +175,10 @@ def run_curves(
     *,
     target: TargetLike = None,
     batch_tokens: int | None = None,
+    resampler: Resampler | None = None,
 ) -> dict[Key, Curves]:
     """Curves of any mix of explanations, levels and operators in one run that never repeats an input."""
-    return run_requests(explainer, inputs, requests, target=target, batch_tokens=batch_tokens)
+    return run_requests(explainer, inputs, requests, target=target, batch_tokens=batch_tokens, resampler=resampler)
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,7 @@ class CurvePlan:
     @classmethod
     def of(cls, adapter: ModelAdapter, inputs: Inputs, perturbable: Tensor, request: CurveRequest) -> CurvePlan:
         """Which tokens each level touches."""
-        operator = resolve_operator(adapter, request.operator)
+        operator = resolved(adapter, request.operator)
         scores = request.scores.to(perturbable.device)
         if scores.shape != perturbable.shape:
             raise InputError(f"scores: shape {list(scores.shape)}, but the inputs are {list(perturbable.shape)}")

@@ -26,6 +26,7 @@ from attribution.perturb import (
     run_perturbed,
 )
 from attribution.targets import Target, TargetLike, as_target, next_token_columns, parts
+from evaluation.resampling import RESAMPLE, Resampler, checked
 
 if TYPE_CHECKING:
     from attribution.explainer import Explainer
@@ -100,17 +101,29 @@ def run_requests(
     *,
     target: TargetLike = None,
     batch_tokens: int | None = None,
+    resampler: Resampler | None = None,
 ) -> dict[Key, Any]:
-    """The result of each request, from one run that never repeats an input."""
+    """The result of each request, from one run that never repeats an input.
+
+    resampler: for the operator `mlm_resample`.
+    """
     adapter = explainer.adapter
     options: dict[str, Any] = {"batch_tokens": batch_tokens, "memory": explainer.memory}
     plans = {key: request.plan(adapter, inputs) for key, request in requests.items()}
-    asked = [intact_copies(adapter, inputs), *(plan.perturbation() for plan in plans.values())]
+    copies = [plan.perturbation() for plan in plans.values()]
+    drawn = [each.operator == RESAMPLE for each in copies]
+    draws = checked(resampler, adapter.model) if any(drawn) else None
+    asked = [intact_copies(adapter, inputs), *(_resampled(draws, inputs, each) for each in copies)]
     reading = READINGS[adapter.task](adapter, inputs, target, options)
     (intact, *results), passes = run_perturbed(adapter, inputs, asked, reading.read, marks=reading.marks, **options)
     fixed = _classes(inputs, target, intact[:, 0]) if reading.target is None else reading.target
     run = Run(intact, fixed, adapter.multi_label, _left_padding(inputs), passes)
-    return {key: plan.result(result, run) for (key, plan), result in zip(plans.items(), results, strict=True)}
+    found = [draws.averaged(each) if draws and many else each for each, many in zip(results, drawn, strict=True)]
+    return {key: plan.result(each, run) for (key, plan), each in zip(plans.items(), found, strict=True)}
+
+
+def _resampled(resampler: Resampler | None, inputs: Inputs, copies: Perturbation) -> Perturbation:
+    return resampler.copies(inputs, copies) if resampler and copies.operator == RESAMPLE else copies
 
 
 def perturbable_tokens(adapter: ModelAdapter, inputs: Inputs) -> Tensor:

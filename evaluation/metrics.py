@@ -1,6 +1,6 @@
 """Every metric; importing this module fills the table."""
 
-from evaluation import complexity, correlations, decisions, faithfulness, plausibility
+from evaluation import activation, complexity, correlations, decisions, faithfulness, plausibility
 from evaluation.faithfulness import CURVES
 from evaluation.metric import METRICS, evaluate, find_metric
 from evaluation.plugins import load_plugins
@@ -10,6 +10,7 @@ load_plugins()
 __all__ = [
     "CURVES",
     "METRICS",
+    "activation",
     "complexity",
     "correlations",
     "decisions",

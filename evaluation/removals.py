@@ -14,11 +14,12 @@ from attribution.draws import example_keys
 from attribution.draws import ranks as random_places
 from attribution.methods.units import Units
 from attribution.model.inputs import Inputs
-from attribution.perturb import PassCounts, Perturbation, resolve_operator
+from attribution.perturb import PassCounts, Perturbation
 from attribution.targets import TargetLike
 from evaluation.association import Floats
 from evaluation.curves import unit_scores
 from evaluation.engine import Run, perturbable_tokens, run_requests
+from evaluation.resampling import Resampler, resolved
 
 if TYPE_CHECKING:
     from attribution.explainer import Explainer
@@ -71,7 +72,7 @@ class RemovalRequest:
         units = Units.among(inputs, perturbable_tokens(adapter, inputs), self.unit)
         keys = example_keys(inputs.input_ids, inputs.attention_mask.bool(), self.seed)
         sets = self.sets(units, keys, self)
-        operator = resolve_operator(adapter, self.operator)
+        operator = resolved(adapter, self.operator)
         if operator == "delete":  # a text that is nothing but its units has to keep one
             bare = inputs.attention_mask.bool().sum(1) == (units.ids >= 0).sum(1)
             empties = (sets.removed.sum(2) == units.count[:, None]) & bare[:, None]
@@ -185,6 +186,7 @@ def removal_effects(
     unit: str = "token",
     seed: int = 0,
     batch_tokens: int | None = None,
+    resampler: Resampler | None = None,
     **rest: Tensor | None,
 ) -> Removals:
     """The effects of removing sets of units: each alone (`leave_one_out`), `random_subsets`, or `subsets_by_size`.
@@ -194,5 +196,6 @@ def removal_effects(
     request = sets if isinstance(sets, RemovalRequest) else REMOVALS[sets]
     asked = replace(request, operator=operator, unit=unit, seed=seed)
     inputs = Inputs.of(input_ids, attention_mask, **rest)
-    found: Removals = run_requests(explainer, inputs, {"": asked}, target=target, batch_tokens=batch_tokens)[""]
+    options = {"batch_tokens": batch_tokens, "resampler": resampler}
+    found: Removals = run_requests(explainer, inputs, {"": asked}, target=target, **options)[""]  # type: ignore[arg-type]
     return found

@@ -19,6 +19,7 @@ from evaluation.levels import TENTHS, Levels
 from evaluation.metric import Metric
 from evaluation.metrics import CURVES, find_metric
 from evaluation.removals import REMOVALS, Removals
+from evaluation.resampling import Resampler
 
 if TYPE_CHECKING:
     from attribution.explainer import Explainer
@@ -59,12 +60,14 @@ def evaluate_all(
     seed: int = 0,
     given: Mapping[str, Any] | None = None,
     batch_tokens: int | None = None,
+    resampler: Resampler | None = None,
     **rest: Tensor | None,
 ) -> Evaluation:
     """The metrics of each explanation {label: scores [B, N]}.
 
     levels: of metrics that have none of their own. operator, unit, aggregation: see `CurveRequest`. given: what else
-    metrics need, such as `rationale`. rest: token_type_ids, position_ids, special_tokens_mask, word_ids, sentence_ids.
+    metrics need, such as `rationale`. resampler: for the operator `mlm_resample`. rest: token_type_ids, position_ids,
+    special_tokens_mask, word_ids, sentence_ids.
     """
     inputs = Inputs.of(input_ids, attention_mask, **rest)
     how = _How(levels, operator, unit, aggregation, seed)
@@ -76,7 +79,8 @@ def evaluate_all(
     requests = {
         key: request for label in scores for metric in found for key, request in how.requests(metric, label, scores)
     }
-    run = run_requests(explainer, inputs, requests, target=target, batch_tokens=batch_tokens) if requests else {}
+    options: dict[str, Any] = {"target": target, "batch_tokens": batch_tokens, "resampler": resampler}
+    run = run_requests(explainer, inputs, requests, **options) if requests else {}
     values = {
         label: {metric.id: _value(metric, label, {**known, "scores": scores[label]}, run) for metric in found}
         for label in scores

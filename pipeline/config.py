@@ -53,11 +53,13 @@ class DatasetConfig:
     limit: int | None = None  # how many examples are used
     sample_seed: int | None = None  # None: the first `limit`; else a seeded sample
     skip: int = 0  # how many are passed over before `limit` are taken, in the same order
-    min_tokens: int = 0  # shorter examples are left out (specials counted)
+    min_tokens: int = 0  # shorter examples are left out (specials counted) before `skip` and `limit` count
     keep_labels: list[str] | None = None  # only examples with these gold labels
     min_gold_probability: float = 0.0  # only examples whose gold class the model gives at least this
     skip_unanswerable: bool = True  # question answering: leave out examples without an answer
     truncate: str = "longest_first"  # longest_first, only_second
+    long_texts: str = "truncate"  # truncate, windows: explain texts that are too long in windows, and join these
+    stride: int | None = None  # windows: tokens that neighbours share; None: a quarter of a window
 
 
 @dataclass
@@ -115,8 +117,9 @@ class ClusterConfig:
     gpus_per_worker: float = 0
     device: str = "auto"  # auto, cpu, cuda
     threads: int | None = None  # torch threads per worker; default: the cpus it has
-    batch_tokens: int = 2048  # tokens in one pass
+    batch_tokens: int = 2048  # tokens of a microbatch, padding counted
     max_batch: int = 32
+    pass_tokens: int | None = None  # of a microbatch in one pass; null: measured, as many as a worker has memory for
     attempts: int = 3  # how often a shard is tried before it counts as poison
     shard_deadline_s: float | None = None
 
@@ -227,6 +230,7 @@ ONLY_WITH: dict[str, tuple[str, str]] = {
     "dataset.id": ("dataset.source", "hub"),
     "dataset.subset": ("dataset.source", "hub"),
     "dataset.revision": ("dataset.source", "hub"),
+    "dataset.stride": ("dataset.long_texts", "windows"),
     "heads.select": ("heads.source", "treebank"),
     "heads.report": ("heads.source", "treebank"),
     "heads.run": ("heads.source", "run"),

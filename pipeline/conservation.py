@@ -10,20 +10,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from attribution.conservation import FACTS, conservation
+from attribution.conservation import FACTS, SUMS, conservation
 from pipeline.schemas import CONSERVATION
 
 Facts = Mapping[str, NDArray[np.float64]]
 
 
 def conserved_facts(attributions: pa.Table) -> dict[str, Facts]:
-    """{method: {fact: [E]}} of the methods that know what they conserve; examples that are not finite are left out."""
+    """{method: {fact: [E]}} of the methods that know what they conserve; examples that are not finite are left out.
+
+    A fact that a method does not know is NaN throughout.
+    """
     rows: dict[str, list[list[float]]] = {}
     columns = (attributions[name].to_pylist() for name in ("method", "facts"))
     for method, facts in zip(*columns, strict=True):
         known = _named(facts)
-        if all(name in known for name in FACTS) and np.isfinite(values := [known[name] for name in FACTS]).all():
-            rows.setdefault(method, []).append(values)
+        values = [known[name] for name in FACTS if name in known]
+        if all(name in known for name in SUMS) and np.isfinite(values).all():
+            rows.setdefault(method, []).append([known.get(name, np.nan) for name in FACTS])
     return {method: dict(zip(FACTS, np.array(values).T, strict=True)) for method, values in rows.items()}
 
 
@@ -34,7 +38,8 @@ def conservation_table(attributions: pa.Table) -> pa.Table:
 
 
 def _summary(facts: Facts) -> dict[str, Any]:
-    return asdict(conservation({name: values.tolist() for name, values in facts.items()}))
+    known = {name: values.tolist() for name, values in facts.items() if not np.isnan(values).all()}
+    return asdict(conservation(known))
 
 
 def _named(facts: list[dict[str, Any]] | None) -> dict[str, float]:

@@ -24,13 +24,14 @@ from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
 from pipeline.heads import resolved_methods
 from pipeline.microbatch import MicroBatch
-from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_whole
-from pipeline.stages import attribute, evaluate, identify_heads, load_model
+from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_memory, plan_whole
+from pipeline.stages import attribute, evaluate, identify_heads, load_model, measure_memory
 from pipeline.stages.setting import Setting
 from pipeline.store import Store
 from pipeline.targets import targets_of
 from pipeline.worker import WorkerSettings
 
+PROBED_ROWS = 8  # of each microbatch but the largest, which tells the memory
 PROBED_SENTENCES = 64  # of each treebank; the search is linear in their number
 QUANTILES = (0.0, 0.0, 0.5, 1.0)  # of the microbatches by size; the first warms up
 
@@ -52,6 +53,7 @@ class Estimate:
     peak_bytes: int
     workers: int
     gpus: float  # of each worker
+    memory: dict[str, Any] | None = None  # of a pass, a row of MEMORY
 
     @property
     def total(self) -> float:
@@ -76,7 +78,14 @@ def estimate(experiment: Experiment) -> Estimate:
         samples = _samples(outcomes, batches)
         seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)
-        return Estimate({**seconds, identify_heads.STAGE: heads}, peak, executor.workers, executor.gpus)
+        memory = _memory(store, [task for task, _ in outcomes])
+        return Estimate({**seconds, identify_heads.STAGE: heads}, peak, executor.workers, executor.gpus, memory)
+
+
+def _memory(store: Store, tasks: Sequence[Task]) -> dict[str, Any] | None:
+    """What was measured of a pass."""
+    tables = [store.get(task.id, task.stage) for task in tasks if task.stage == measure_memory.STAGE]
+    return next((table.to_pylist()[0] for table in tables if table is not None), None)
 
 
 @contextmanager
@@ -101,11 +110,19 @@ _SHARDED = (load_model.STAGE, attribute.STAGE, evaluate.STAGE)
 
 
 def _chosen(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
-    """A few microbatches from the smallest to the largest, no two the same where there are enough."""
+    """The beginnings of a few microbatches and the whole largest, no two the same where there are enough."""
     by_size = sorted(range(len(batches)), key=lambda index: batches[index].length * len(batches[index].rows))
     places = [round(quantile * (len(by_size) - 1)) for quantile in QUANTILES]
     places[1] = min(1, len(by_size) - 1)
-    return [batches[by_size[place]] for place in dict.fromkeys(places)]
+    *smaller, largest = (batches[by_size[place]] for place in dict.fromkeys(places))
+    chosen, measured = [*map(_beginning, smaller), largest], measure_memory.largest(batches)
+    if measured is None or measured == largest or _beginning(measured) in chosen:
+        return chosen
+    return [*chosen, _beginning(measured)]
+
+
+def _beginning(batch: MicroBatch) -> MicroBatch:
+    return replace(batch, rows=batch.rows[:PROBED_ROWS], items=batch.items[:PROBED_ROWS])
 
 
 def _probe(
@@ -121,6 +138,7 @@ def _probe(
     every = np.ones((prepared.model.n_layers, prepared.model.n_heads), dtype=int).tolist()
     entries = {label: _with_mask(entry, every) for label, entry in config.attribution.items()}
     methods = resolved_methods(entries, None, prepared.model)
+    yield from _done(plan_memory(config, setting, ledger, batches, targets, methods), executor)
     scores = plan_attribution(config, setting, ledger, batches, targets, methods)
     yield from _done(scores, executor)
     yield from _done(plan_evaluation(config, setting, ledger, batches, targets, scores.keys), executor)

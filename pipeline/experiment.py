@@ -22,10 +22,20 @@ from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
-from pipeline.schedule import Ledger, StagePlan, curve_families, plan_attribution, plan_evaluation, plan_whole
+from pipeline.schedule import (
+    Ledger,
+    StagePlan,
+    curve_families,
+    fitted,
+    plan_attribution,
+    plan_evaluation,
+    plan_memory,
+    plan_whole,
+)
 from pipeline.stages import attribute, evaluate, identify_heads, load_model
 from pipeline.stages.setting import Setting
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
+from pipeline.windows import WholeTexts
 
 REPAIRS = 3  # times that results are computed again which were found damaged
 
@@ -83,7 +93,8 @@ class Experiment:
         while repairs < REPAIRS:
             self._store_examples()
             scores = self.attributing()
-            yield from self._timed(self._possible(scores))
+            measured = yield from self._measured(scores)
+            yield from self._timed(fitted(self._possible(scores), self.config.cluster, measured))
             if self._leave_out_poison():
                 continue
             curves = self.evaluating(scores)
@@ -96,6 +107,31 @@ class Experiment:
                 return
             repairs += 1
         raise self._damaged()
+
+    def measuring(self) -> StagePlan:
+        """The plan of the measurement of what memory a pass takes."""
+        return plan_memory(self.config, self.setting, self.ledger, self.batches, self.targets, self.methods)
+
+    def _measured(self, scores: StagePlan) -> Generator[StagePlan, None, float | None]:
+        """Bytes that a token of a pass takes; None where nothing has to be computed, or nobody could tell."""
+        if not scores.tasks or self.facts.memory is not None:
+            return self.bytes_per_token
+        plan = self.measuring()
+        if not plan.keys:
+            return None
+        yield from self._timed(plan)
+        tables = self.results.tables(plan.keys[plan.stage], plan.stage)
+        for table in tables.values():
+            (self.facts.memory,) = table.to_pylist()
+        if self.facts.memory is None or self.facts.memory["problem"]:
+            reason = "its worker failed" if self.facts.memory is None else self.facts.memory["problem"]
+            self._note(f"what memory a pass takes could not be measured ({reason}); microbatches are tried whole")
+        return self.bytes_per_token
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """Memory that a token of a pass takes, as far as it was measured."""
+        return None if self.facts.memory is None else self.facts.memory["bytes_per_token"]
 
     def predicting(self) -> StagePlan:
         """The plan of the predictions."""
@@ -136,13 +172,20 @@ class Experiment:
         here = {item for batch in self.batches for item in batch.items if item in self.facts.poison}
         if not here:
             return False
+        here = self._with_windows(here)
         for row in self.prepared.examples.select(["row_index", "item_id"]).to_pylist():
-            if row["item_id"] in here:
+            if row["item_id"] in here & self.facts.poison.keys():
                 self.say(f"row {row['row_index'] + 1} is left out: {self.facts.poison[row['item_id']]}")
         self.batches = [rest for batch in self.batches if (rest := without(batch, here)) is not None]
         if not self.batches:
             raise HeadlightError(f"no example can be computed: {next(iter(self.facts.poison.values()))}")
         return True
+
+    def _with_windows(self, items: set[str]) -> set[str]:
+        """These rows, and the other windows of their texts: a text that lacks a part is no text."""
+        rows = self.prepared.examples.select(["item_id", "text_id"]).to_pylist()
+        texts = {row["text_id"] for row in rows if row["item_id"] in items} - {None}
+        return items | {row["item_id"] for row in rows if row["text_id"] in texts}
 
     def _damaged(self) -> HeadlightError:
         return HeadlightError(
@@ -180,21 +223,33 @@ class Experiment:
     def _take_predictions(self, tables: dict[str, pa.Table]) -> None:
         """Check predictions against the labels, and keep the examples that pass the filter."""
         if self.facts.poison:
-            healthy = [item not in self.facts.poison for item in self.prepared.examples["item_id"].to_pylist()]
+            ill = self._with_windows(set(self.facts.poison))
+            healthy = [item not in ill for item in self.prepared.examples["item_id"].to_pylist()]
             self._adopt(self.prepared.only(healthy))
         examples = self.prepared.examples
         predictions = in_order_of(examples, pa.concat_tables(tables.values()))
-        self.facts.fit = check_labels(self.prepared, predictions)
+        texts = self._texts(predictions)
+        self.facts.fit = check_labels(self.prepared, *((examples, predictions) if texts is None else texts.labelled))
         if self.facts.fit is not None:
             self.say(describe_fit(self.facts.fit, self.prepared.model))
-        kept = likely_gold(self.config, examples.to_pylist(), predictions.to_pylist())
+        explained = predictions.to_pylist() if texts is None else texts.explained
+        kept = likely_gold(self.config, examples.to_pylist(), explained)
         self.predictions = predictions.take(kept)
         if len(kept) < examples.num_rows:
             self._note(f"{examples.num_rows - len(kept)} examples left out: gold class unlikely")
             chosen = set(kept)
             self._adopt(self.prepared.only([row in chosen for row in range(examples.num_rows)]))
         rows = self.prepared.examples.to_pylist()
-        self.targets = targets_of(self.config, self.prepared.is_qa, rows, self.predictions.to_pylist())
+        self.targets = targets_of(self.config, self.prepared.is_qa, rows, [explained[row] for row in kept])
+
+    def _texts(self, predictions: pa.Table) -> WholeTexts | None:
+        """Texts of which some are cut into windows; None where each row is a text."""
+        return None if self.prepared.texts is None else WholeTexts(self.prepared, predictions)
+
+    @property
+    def texts(self) -> WholeTexts | None:
+        """The same, once they are predicted."""
+        return self._texts(self.predictions)
 
     def _take_heads(self, tables: dict[str, pa.Table]) -> None:
         """Add up what was counted, and give every method its heads."""

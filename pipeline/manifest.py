@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import secrets
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
@@ -22,11 +22,14 @@ from pipeline.execution.task import Outcome, resident_memory
 from pipeline.keys import source_digest, versions
 from pipeline.prepare import Prepared
 from pipeline.schemas import SCHEMA_VERSION
+from pipeline.stages import measure_memory
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
     *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score"),
 )
+
+NAMED = 5  # examples that a line lists; the attributions have all of them
 
 
 @cache
@@ -50,9 +53,10 @@ class Facts:
     failures: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, set[str]] = field(default_factory=dict)  # stage -> results that the run refers to
     resident_bytes: int = 0  # the most that a worker ever held of its machine's memory; 0 where none worked
+    memory: dict[str, Any] | None = None  # what was measured of a pass, a row of MEMORY
     hardware: set[str] = field(default_factory=set)  # that something was computed on
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
-    divided: int = 0  # tasks that were computed in parts because memory was short
+    divided: dict[str, int] = field(default_factory=dict)  # stage -> tasks done in parts because memory was short
     poison: dict[str, str] = field(default_factory=dict)  # item id of an example that cannot be computed -> why
 
     def started(self) -> None:
@@ -66,13 +70,15 @@ class Facts:
     def note(self, outcome: Outcome, task: Task) -> None:
         """Keep what became of a task, if it failed by itself; what failed for its surroundings is done again."""
         self.worker_seconds[task.stage] = self.worker_seconds.get(task.stage, 0.0) + outcome.seconds
-        taken = (outcome.seconds, outcome.attempts, outcome.worker, outcome.peak_bytes)
+        parts = outcome.value.get("parts", 1)
+        taken = (outcome.seconds, outcome.attempts, outcome.worker, outcome.peak_bytes, parts)
         self.shards.append((task.stage, task.id, outcome.ok, *taken))
         self.resident_bytes = max(self.resident_bytes, outcome.resident_bytes)
         self.hardware |= {outcome.hardware} - {""}
-        self.divided += outcome.value.get("parts", 1) > 1
-        if outcome.ok or can_be_repeated(outcome):
-            return
+        if parts > 1:
+            self.divided[task.stage] = self.divided.get(task.stage, 0) + 1
+        if outcome.ok or can_be_repeated(outcome) or task.stage == measure_memory.STAGE:
+            return  # nothing is made of a measurement but how much is tried at once
         about = {"traceback": outcome.traceback, "attempts": outcome.attempts, "worker": outcome.worker}
         entry = {"stage": task.stage, "task": task.id[:16], **about}
         if not outcome.poison:
@@ -93,11 +99,13 @@ class Facts:
 
     def not_finite(self, attributions: pa.Table) -> None:
         """Note the examples whose scores are not finite."""
-        rows = attributions.select(["method", "item_id", "status"]).to_pylist()
-        bad = Counter(row["method"] for row in rows if row["status"] != "ok")
-        for method, count in bad.items():
-            first = next(row["item_id"] for row in rows if row["method"] == method and row["status"] != "ok")
-            error = f"{method}: {count} examples have scores that are not finite, the first is {first[:16]}"
+        bad = attributions.select(["method", "item_id", "status", "problem"]).filter(pc.field("status") != "ok")
+        named: dict[str, list[str]] = {}
+        for row in bad.to_pylist():
+            named.setdefault(row["method"], []).append(f"{row['item_id'][:16]}: {row['problem']}")
+        for method, each in named.items():
+            shown = "; ".join(each[:NAMED]) + ("; ..." if len(each) > NAMED else "")
+            error = f"{method}: {len(each)} examples have scores that are not finite: {shown}"
             self.failures.append({"stage": "attribute", "task": method, "error": error, "traceback": None})
 
 
@@ -109,9 +117,9 @@ def manifest_of(
     facts: Facts,
     device: str,
     workers: int,
+    n_texts: int,
 ) -> dict[str, Any]:
     """The manifest but for the files and the tracking record."""
-    cut = [count for count in prepared.examples["truncated"].to_pylist() if count]
     return {
         "schema_version": SCHEMA_VERSION,
         "name": config.name,
@@ -125,7 +133,7 @@ def manifest_of(
             "name": prepared.dataset.name,
             "split": config.dataset.split,
             "fingerprint": prepared.dataset.fingerprint,
-            "n": prepared.examples.num_rows,
+            "n": n_texts,
             "notes": facts.notes,
         },
         "environment": {
@@ -142,16 +150,35 @@ def manifest_of(
         "memory": {
             "driver_peak_mib": resident_memory() // 2**20,
             "worker_peak_mib": facts.resident_bytes // 2**20 or None,
+            "pass": facts.memory,
         },
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
         "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,
-        "truncated": {"examples": len(cut), "tokens": sum(cut)},
+        "truncated": _truncated(prepared),
+        "windows": _windows(prepared),
         "divided": facts.divided,
         "failures": facts.failures,
     }
+
+
+def _truncated(prepared: Prepared) -> dict[str, float]:
+    """How many texts were cut, by how many tokens, and their share of all tokens."""
+    cut = [count for count in prepared.examples["truncated"].to_pylist() if count]
+    everything = sum(cut) + pc.sum(pc.list_value_length(prepared.examples["input_ids"])).as_py()
+    return {"examples": len(cut), "tokens": sum(cut), "share": sum(cut) / everything}
+
+
+def _windows(prepared: Prepared) -> dict[str, int] | None:
+    """How many texts were explained in windows, and in how many; None where each was explained whole."""
+    ids = [text for text in prepared.examples["text_id"].to_pylist() if text is not None]
+    if not ids:
+        return None
+    length, stride = prepared.window
+    about = {"texts": len(set(ids)), "windows": len(ids), "length": length}
+    return about if stride is None else {**about, "stride": stride}
 
 
 def _model(prepared: Prepared) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pipeline.config import Config
 from pipeline.data import load_dataset
 from pipeline.estimate import Estimate, estimate, machine_bytes, remaining, save_estimate
 from pipeline.execution import make_progress
+from pipeline.execution.memory import Fits
 from pipeline.execution.progress import clock_time
 from pipeline.experiment import Experiment
 from pipeline.microbatch import MicroBatch
@@ -73,7 +74,22 @@ def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:
         cost = f", {left.gpu_hours * price:.2f} at {price:g} an hour" if price is not None else ""
         yield f"gpu: {left.gpu_hours:.2f} GPU-hours{cost}"
     yield f"memory: {left.peak_bytes / 2**30:.1f} GiB in a worker at most, of {machine_bytes() / 2**30:.1f} GiB"
+    yield from _passes(experiment, left)
     yield from misfits(experiment.config, left)
+
+
+def _passes(experiment: Experiment, left: Estimate) -> Iterator[str]:
+    """How many tokens go in a pass, and what that makes of the microbatches."""
+    configured, memory = experiment.config.cluster.pass_tokens, left.memory
+    tokens = configured or (memory and memory["tokens"])
+    if not tokens:
+        yield f"pass: microbatches are tried whole ({memory['problem'] if memory else 'each has one row'})"
+        return
+    cut = sum(bool(Fits(batch.length, tokens).parts(len(batch.rows), "")) for batch in experiment.batches)
+    kib = memory["bytes_per_token"] / 2**10 if memory and memory["bytes_per_token"] else None
+    how = "cluster.pass_tokens" if configured else f"{kib:.0f} KiB a token" if kib else "memory is short for more"
+    parts = f"{cut} of {len(experiment.batches)} microbatches in parts"
+    yield f"pass: up to {tokens:,} tokens of all methods together ({how}); {parts}"
 
 
 def misfits(config: Config, left: Estimate) -> Iterator[str]:

@@ -11,13 +11,14 @@ from attribution.heads import HeadScores
 from attribution.loading import read_config
 from attribution.model.adapter import ModelAdapter
 from attribution.perturb import resolve_operator
-from evaluation import METRICS
+from evaluation import CURVES, METRICS
 from pipeline.config import Config
 from pipeline.data.treebanks import load_treebank
 from pipeline.execution import Needs, Site, check_cluster, joins_cluster
 from pipeline.heads import check_masks
 from pipeline.models.folder import AUTO_CLASSES
 from pipeline.prepare import Prepared
+from pipeline.schedule import curve_families
 from pipeline.targets import check_gold, check_target
 
 GOLD = ["row_index", "label", "answer_start", "answer_end"]  # the rest of a large data set takes long to read
@@ -62,17 +63,17 @@ def _metrics(config: Config, prepared: Prepared, heads: HeadScores | None) -> No
 
 def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
     """Perturbations this model cannot be given, as far as its configuration and its tokenizer tell."""
-    asked = {f"attribution.{label}.": entry.get("operator") for label, entry in config.attribution.items()}
-    asked = {where: operator for where, operator in asked.items() if operator is not None}
-    if any(METRICS[metric].curve is not None for metric in config.evaluation.metrics):
-        asked["evaluation."] = config.evaluation.operator
+    named = {f"attribution.{label}.": entry.get("operator") for label, entry in config.attribution.items()}
+    asked = [(where, operator) for where, operator in named.items() if operator is not None]
+    used = {config.evaluation.operator or CURVES[family].operator for family in curve_families(config)}
+    asked += [("evaluation.", operator) for operator in used]
     if not asked:
         return
     declared = read_config(prepared.model.folder, local_files_only=True)
     with torch.device("meta"):  # no weights are needed to know its tokens
         model = AUTO_CLASSES[prepared.model.task].from_config(declared, trust_remote_code=False)
     adapter = ModelAdapter(model, prepared.tokenizer)
-    for where, operator in asked.items():
+    for where, operator in asked:
         try:
             resolve_operator(adapter, operator)
         except InputError as error:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import Config
 from pipeline.data import Dataset, load_dataset
-from pipeline.data.encode import encode, encoding_notes
+from pipeline.data.encode import encode, encode_whole, encoding_notes, length_limit
 from pipeline.keys import digest
 from pipeline.models import ResolvedModel, resolve_model
 from pipeline.models.resolve import load_tokenizer, require_task
@@ -25,7 +25,9 @@ class Prepared:
     model: ResolvedModel
     tokenizer: PreTrainedTokenizerBase
     dataset: Dataset
-    examples: pa.Table  # EXAMPLES, in the order of the data
+    examples: pa.Table  # EXAMPLES, in the order of the data; windows in place of texts that are cut up
+    texts: pa.Table | None = None  # EXAMPLES, each text whole, where some are cut up
+    window: tuple[int, int | None] = (0, None)  # the length of a window, and what neighbours share
 
     @property
     def notes(self) -> list[str]:
@@ -36,6 +38,11 @@ class Prepared:
     def is_qa(self) -> bool:
         """Whether answers are explained."""
         return self.model.task == "question_answering"
+
+    @property
+    def whole(self) -> pa.Table:
+        """A row for each text."""
+        return self.examples if self.texts is None else self.texts
 
     def only(self, kept: Sequence[bool]) -> Prepared:
         """The same without some of the examples."""
@@ -54,4 +61,9 @@ def prepare(config: Config) -> Prepared:
     require_task(model, dataset.task, dataset.name)
     tokenizer = load_tokenizer(model)
     examples = encode(dataset, tokenizer, config, model_labels=model.labels, max_length=model.max_length)
-    return Prepared(model, tokenizer, dataset, examples)
+    prepared = Prepared(model, tokenizer, dataset, examples)
+    if examples["text_id"].null_count == examples.num_rows:
+        return prepared
+    whole = encode_whole(dataset, tokenizer, config, model_labels=model.labels)
+    window = (length_limit(tokenizer, config, model.max_length), config.dataset.stride)
+    return replace(prepared, texts=whole, window=window)

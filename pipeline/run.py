@@ -36,7 +36,7 @@ from pipeline.report import build_report
 from pipeline.runs import Run
 from pipeline.schedule import Ledger, StagePlan
 from pipeline.schemas import RUN_TABLES
-from pipeline.score import metrics_table, values_table
+from pipeline.score import metrics_table, values_table, without_failed
 from pipeline.stages import identify_heads
 from pipeline.store import Store
 from pipeline.tracking import Tracker
@@ -173,26 +173,33 @@ class RecordedRun:
         started = time.perf_counter()
         done, config = self.experiment, self.experiment.config
         scoring = config.evaluation
-        values = values_table(list(done.methods), done.prepared.examples, done.attributions, done.curves, scoring)
+        whole = done.texts
+        examples = done.prepared.examples if whole is None else whole.examples
+        attributions = done.attributions if whole is None else whole.attributions(done.attributions)
+        values = values_table(list(done.methods), examples, attributions, done.curves, scoring)
+        values = without_failed(values, attributions, done.attributions)
+        values = values if whole is None else whole.values(values)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}
         tables = {
-            "examples": done.prepared.examples,
-            "predictions": done.predictions,
-            "attributions": done.attributions,
+            "examples": examples,
+            "predictions": done.predictions if whole is None else whole.predictions,
+            "attributions": attributions,
             "curves": done.curves,
             "heads": RUN_TABLES["heads"].empty_table() if done.heads is None else done.heads.to_table(),
             "values": values,
             "metrics": metrics_table(values, masked, scoring),
         }
-        if (conserved := conservation_table(done.attributions)).num_rows:
+        if (conserved := conservation_table(attributions)).num_rows:
             tables["conservation"] = conserved
+        if whole is not None:
+            tables["windows"] = whole.table()
         folder.write(tables, config_yaml(config))
         folder.write_results(done.facts.keys)
         folder.write_shards(done.facts.shards)
-        done.facts.not_finite(done.attributions)
+        done.facts.not_finite(attributions)
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()
-        where = (done.site.cluster.device, self.pool.workers)
+        where = (done.site.cluster.device, self.pool.workers, examples.num_rows)
         manifest = manifest_of(config, self.overrides, done.prepared, done.methods, done.facts, *where)
         about = {"run_key": run_key(config), "estimate": saved_estimate(config), "tracking": self.tracker.record()}
         folder.write_manifest({**manifest, **about})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evaluation import CURVES, METRICS
-from pipeline.config import Config
+from pipeline.config import ClusterConfig, Config
+from pipeline.execution.memory import Fits
 from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
-from pipeline.stages import attribute, evaluate
+from pipeline.stages import attribute, evaluate, measure_memory
 from pipeline.stages.setting import Setting
 from pipeline.store import Store
 
@@ -97,6 +98,41 @@ def plan_attribution(
         return attribute.task_of(setting, batches[index], {key: by_key[key] for key in absent}, goals[index], options)
 
     return ledger.plan(attribute.STAGE, wanted, task_of)
+
+
+def fitted(plan: StagePlan, cluster: ClusterConfig, bytes_per_token: float | None) -> StagePlan:
+    """The plan, whose tasks know how much goes in one pass: what is configured, else what was measured."""
+    if cluster.pass_tokens is None and bytes_per_token is None:
+        return plan
+    cpus = own_cpus(cluster)
+    plan.tasks = [
+        replace(task, fits=Fits(task.payload["shard"].length, cluster.pass_tokens, bytes_per_token, cpus))
+        for task in plan.tasks
+    ]
+    return plan
+
+
+def own_cpus(cluster: ClusterConfig) -> float | None:
+    """CPUs of each worker where several may share a machine; None where there is one."""
+    return None if cluster.executor == "local" else cluster.cpus_per_worker
+
+
+def plan_memory(
+    config: Config,
+    setting: Setting,
+    ledger: Ledger,
+    batches: Sequence[MicroBatch],
+    targets: Sequence[Any],
+    methods: Mapping[str, Mapping[str, Any]],
+) -> StagePlan:
+    """One task, or none where no microbatch has rows to be divided or passes are configured."""
+    batch = measure_memory.largest(batches)
+    if batch is None or config.cluster.pass_tokens is not None:
+        return StagePlan(measure_memory.STAGE)
+    options = {"output": config.explain.output, "hide_separators": config.explain.hide_separators}
+    goals = tuple(targets[row] for row in batch.rows)
+    task = measure_memory.task_of(setting, batch, methods, goals, options, own_cpus(config.cluster))
+    return plan_whole(ledger, measure_memory.STAGE, [task])
 
 
 def plan_evaluation(

@@ -1,7 +1,7 @@
 """The columns of every table a run writes, in one place. Version 1: later minor versions only add nullable columns.
 
-1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions, 1.2.0 the model's decisions to the
-curves.
+1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `squared_errors` and the
+decisions of the model to the curves, `text_id` and `window` to the examples, `problem` to the attributions.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ EXAMPLES = pa.schema(
         ("answer_start", pa.int32()),  # gold answer, first token; null outside question answering
         ("answer_end", pa.int32()),  # gold answer, last token (inclusive)
         ("rationale", pa.list_(pa.bool_())),  # tokens a person marked; null where the data has none
+        ("text_id", pa.string()),  # item id of the text that this is a window of; null: it is a text by itself
+        ("window", pa.int32()),  # which window of it
     ]
 )
 
@@ -61,6 +63,7 @@ ATTRIBUTIONS = pa.schema(
         ("forwards", pa.int32()),  # passes of its own, beyond the forward all methods share
         ("backwards", pa.int32()),
         ("facts", pa.list_(_fact)),  # anything else
+        ("problem", pa.string()),  # what is wrong where the status is not ok
     ]
 )
 FACTS = ("value", "baseline_value", "completeness_error", "forwards", "backwards")
@@ -78,6 +81,7 @@ CURVES = pa.schema(
         ("levels", _floats),  # [K] the same as a fraction of the perturbable tokens
         ("probabilities", _floats),  # [K], or [K * 2] for (start, end)
         ("logits", _floats),
+        ("squared_errors", _floats),  # [K] of the logits against the intact ones, summed over all classes
         ("predicted", _ints),  # [K] class, or [K * 2] first and last token of the answer
         ("intact_predicted", _ints),  # [1], or [2]
     ]
@@ -134,6 +138,29 @@ METRICS = pa.schema(
     ]
 )
 
+# What memory the methods of a run take together.
+MEMORY = pa.schema(
+    [
+        ("length", pa.int32()),  # of the rows it was measured on
+        ("rows", pa.int32()),
+        ("bytes_per_token", pa.float64()),  # null where it could not be measured
+        ("free_bytes", pa.int64()),  # for the worker that measured
+        ("tokens", pa.int64()),  # that it could therefore take in one pass
+        ("problem", pa.string()),  # why it could not be measured
+    ]
+)
+
+# The windows of texts that are cut up, in a run that has such; curves are those of windows.
+WINDOWS = pa.schema(
+    [
+        ("item_id", pa.string()),  # of the window
+        ("text_id", pa.string()),
+        ("window", pa.int32()),
+        ("columns", _ints),  # of the text's tokens that it holds
+        ("weight", pa.float64()),  # in what is joined; 1 for the window that answers a question
+    ]
+)
+
 # What became of the relevance of conservative methods; a run without one has no such table.
 CONSERVATION = pa.schema(
     [
@@ -160,6 +187,7 @@ SHARDS = pa.schema(
         ("attempts", pa.int32()),
         ("worker", pa.string()),
         ("peak_bytes", pa.int64()),
+        ("parts", pa.int32()),  # in which it was computed; more than one where memory was short
     ]
 )
 

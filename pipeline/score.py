@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attribution.conservation import SUMS
 from evaluation import CURVES, METRICS, Curves, Interval, answer_recall, mean_interval, paired_difference
 from pipeline.config import EvaluationConfig
 from pipeline.microbatch import padded
@@ -36,13 +38,27 @@ def values_table(
     return pa.concat_tables(parts) if parts else VALUES.empty_table()
 
 
+def without_failed(values: pa.Table, *attributions: pa.Table) -> pa.Table:
+    """The same values, undefined where the scores that they are of are not finite."""
+    failed = {
+        (row["method"], row["item_id"])
+        for table in attributions
+        for row in table.select(["method", "item_id", "status"]).filter(pc.field("status") != "ok").to_pylist()
+    }
+    if not failed:
+        return values
+    rows = values.to_pylist()
+    lost = [{**row, "value": math.nan} if (row["method"], row["item_id"]) in failed else row for row in rows]
+    return pa.Table.from_pylist(lost, schema=VALUES)
+
+
 def _values(
     label: str, metric: str, examples: pa.Table, attributions: pa.Table, curves: pa.Table, config: EvaluationConfig
 ) -> pa.Table | None:
     found = METRICS[metric]
     if not found.prepared:
         own = attributions.filter(pc.field("method") == label)
-        return _recall_values(label, own, examples, config) if own.num_rows else None
+        return _FROM_SCORES[metric](label, own, examples, config) if own.num_rows else None
     families = {
         name: curves.filter((pc.field("method") == label) & (pc.field("curve") == family))
         for name, family in found.prepared.items()
@@ -71,6 +87,7 @@ def curves_of(table: pa.Table) -> Curves:
         target=target,
         operator=table["operator"][0].as_py(),
         keep=CURVES[table["curve"][0].as_py()].keep,
+        squared_errors=_matrix(table["squared_errors"]) if "squared_errors" in table.column_names else None,
         **_decisions(table, ends),
     )
 
@@ -119,6 +136,17 @@ def _recall_values(label: str, own: pa.Table, examples: pa.Table, config: Evalua
     return _table(label, f"answer_recall@{config.recall_at}", own["item_id"], shares, sizes)
 
 
+def _conservation_values(label: str, own: pa.Table, examples: pa.Table, config: EvaluationConfig) -> pa.Table | None:
+    """None where the method does not know what it conserves."""
+    facts = [{fact["name"]: fact["value"] for fact in row or []} for row in own["facts"].to_pylist()]
+    if not all("explained" in known for known in facts):
+        return None
+    sums = {name: torch.tensor([known[name] for known in facts], dtype=torch.float64) for name in SUMS}
+    values = METRICS["conservation_error"](**sums).numpy()
+    return _table(label, "conservation_error", own["item_id"], values, np.ones(len(values)))
+
+
+_FROM_SCORES = {"answer_recall": _recall_values, "conservation_error": _conservation_values}
 _RECALL_COLUMNS = ["item_id", "special_tokens", "answer_start", "answer_end"]
 
 

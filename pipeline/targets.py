@@ -89,9 +89,9 @@ QA_TARGETS: dict[str, Choose] = {
 }
 
 
-def check_labels(prepared: Prepared, predictions: pa.Table) -> LabelFit | None:
+def check_labels(prepared: Prepared, examples: pa.Table, predictions: pa.Table) -> LabelFit | None:
     """Accuracy beside the majority rate; InputError where the labels fit clearly better in another order."""
-    labels = prepared.examples["label"].to_pylist()
+    labels = examples["label"].to_pylist()
     pairs = [
         (label, guess)
         for label, guess in zip(labels, predictions["predicted"].to_pylist(), strict=True)

@@ -16,6 +16,7 @@ from pipeline.overrides import Problem, did_you_mean
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 CHOICES = {"variant": tuple(VARIANTS)}
+OF_SCORES = ("answer_recall", "conservation_error")  # metrics of runs that read no curve
 LIST = "`headlight methods` lists them all."
 
 
@@ -39,9 +40,9 @@ def check_evaluation(config: Config) -> Iterator[Problem]:
 
 
 def _of_runs(metric: Metric) -> bool:
-    """Whether runs keep what a metric needs: curves, or gold answers."""
+    """Whether runs keep what a metric needs: curves, gold answers, or the sums of conservative methods."""
     curves = all(need in metric.prepared and metric.prepared[need] in CURVES for need in metric.needs)
-    return curves or "answers" in metric.needs
+    return curves or metric.id in OF_SCORES
 
 
 def check_attribution(config: Config) -> Iterator[Problem]:
@@ -58,6 +59,8 @@ def check_attribution(config: Config) -> Iterator[Problem]:
             hint = did_you_mean(name, [*METHODS, *ALIASES])
             yield Problem(f"{key}.method", f"{key}.method={name} is not a method.{hint} {LIST}")
         else:
+            if reason := METHODS[name].precision.refusal(config.model.dtype):
+                yield Problem(f"{key}.method", f"{key}.method={name} {reason} for model.dtype.")
             yield from _parameters(config, key, name, {k: v for k, v in entry.items() if k != "method"})
 
 

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from attribution.explainer import Explainer
 from attribution.model.inputs import Inputs
 from pipeline.errors import ResultMissing
-from pipeline.execution.task import Task
+from pipeline.execution.task import Part, Task
 from pipeline.microbatch import inputs_of
 from pipeline.parts import compute_in_parts
 from pipeline.stages import process
@@ -41,6 +41,11 @@ class ModelRef:
         """The model behind an explainer. Workers are quiet: the driver shows the progress."""
         transformers_logging.disable_progress_bar()
         return Explainer.from_pretrained(self.folder, dtype=getattr(torch, self.dtype), device=self.device)
+
+
+def _fitting(task: Task) -> tuple[Part, ...]:
+    """The parts in which a task has to be computed on this worker; none where it can be as a whole."""
+    return () if task.fits is None else task.fits.parts(len(task.items), task.payload["shard"].model.device)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class StageWorker:
         """Do one task: {sha256: {key of each result: its digest}, parts: in how many parts it was computed}."""
         compute = partial(process, task.stage, task.payload, self)
         if task.items:
-            tables, parts = compute_in_parts(compute, task.items, task.parts)
+            tables, parts = compute_in_parts(compute, task.items, task.parts or _fitting(task))
         else:
             tables, parts = compute(slice(None)), 1
         if task.is_probe():

@@ -15,6 +15,7 @@ LAYERS = 2
 HEAD_MASK = torch.tensor([[1.0, 0, 0, 1], [0, 1, 1, 0]])
 # What keeps methods quick where they take such a parameter; how good their scores get is no matter here.
 QUICK: dict[str, Any] = {"head_mask": HEAD_MASK, "n_samples": 4, "samples": 4, "n_steps": 4, "steps": 4}
+IN_HALF = ("bert", "deberta", "gpt2", "qwen3")  # also compared with themselves in half precision
 
 
 def spec(method: str) -> dict[str, Any]:
@@ -25,4 +26,6 @@ def spec(method: str) -> dict[str, Any]:
 @cache
 def verdicts(model: str) -> dict[str, Verdict]:
     """By method."""
-    return check_methods({method: spec(method) for method in METHODS}, tiny_model(model, layers=LAYERS))
+    precisions = ("float32", *(("bfloat16", "float16") if model in IN_HALF else ()))
+    specs = {method: spec(method) for method in METHODS}
+    return check_methods(specs, tiny_model(model, layers=LAYERS), precisions=precisions)

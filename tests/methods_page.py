@@ -1,24 +1,39 @@
 """Writes docs/methods.md: what there is to choose from, and on which models each method was seen to work.
 
+Beside it attribution/methods/families.json, of which `headlight methods` tells the same.
+
 python tests/methods_page.py
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
+ROOT = Path(__file__).parents[1]
+PAGE, FAMILIES = ROOT / "docs" / "methods.md", ROOT / "attribution" / "methods" / "families.json"
 HEAD = """# Methods
 
 Written by `python tests/methods_page.py` from the registry and from the result of the conformance kit
 (`attribution/conformance.py`) on a tiny random model of every family; a test compares this page with both. What is
 examined: shape, dtype and finite values, padding on either side and other texts in the batch, the same scores twice,
-several targets, special tokens, single against double precision, and that the model is left as it was.
+several targets, special tokens, float32 against float64, and that the model is left as it was.
+
+Forwards and backwards: at most, beyond the forward that all methods of a run share; N tokens, words or sentences of the
+text. Backwards that are plain numbers are shared by the methods of a run that need the same. Aliases may be written
+wherever a method is.
 """
 TASKS = {"": "classification", "qa": "question answering", "lm": "next token"}
+PRECISION = """
+## In which precision
+
+How far scores may be from those of the model in float64, as a share of the largest (`attribution/precision.py`); `no`:
+not offered, and refused in one line. docs/precision.md says where these come from.
+"""
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 MATRIX = """
 ## Where they run
 
@@ -33,7 +48,34 @@ def page() -> str:
     from attribution import list_methods
 
     methods = [method for method in list_methods() if method.id not in _plugins()]
-    return "\n".join([HEAD, _catalogue(methods), MATRIX, *_matrix([method.id for method in methods])]) + "\n"
+    return (
+        "\n".join(
+            [
+                HEAD,
+                _catalogue(methods),
+                PRECISION,
+                _precisions(methods),
+                MATRIX,
+                *_matrix([method.id for method in methods]),
+            ]
+        )
+        + "\n"
+    )
+
+
+def families() -> str:
+    """Model types, and by method those on which it is refused, whatever the task."""
+    from conformance_results import verdicts
+
+    from attribution import list_methods
+
+    models = _models()
+    refused = {
+        method.id: [type_ for type_, names in models.items() if all(verdicts(n)[method.id].refused for n in names)]
+        for method in list_methods()
+        if method.id not in _plugins()
+    }
+    return json.dumps({"families": list(models), "refused": refused}, indent=1) + "\n"
 
 
 def _plugins() -> dict[str, str]:
@@ -44,8 +86,19 @@ def _plugins() -> dict[str, str]:
 
 
 def _catalogue(methods: Sequence[object]) -> str:
-    rows = [("method", "what it gives", "backwards", "needs", "parameters", "source")]
-    rows += [(f"`{m.id}`", _first_sentence(m), str(m.backwards), _needs(m), _parameters(m), m.source) for m in methods]
+    rows = [("method", "what it gives", "forwards", "backwards", "needs", "parameters", "aliases", "source")]
+    rows += [
+        (f"`{m.id}`", _first_sentence(m), *m.cost, _needs(m), _parameters(m), _aliases(m), m.source) for m in methods
+    ]
+    return _table(rows)
+
+
+def _precisions(methods: Sequence[object]) -> str:
+    rows = [("method", *DTYPES, "in float32 at any rate")]
+    for method in methods:
+        policy = method.precision
+        shares = (f"{policy.tolerances[name]:g}" if name in policy.tolerances else "no" for name in DTYPES)
+        rows.append((f"`{method.id}`", *shares, policy.wide))
     return _table(rows)
 
 
@@ -57,10 +110,11 @@ def _first_sentence(method) -> str:
 
 
 def _needs(method) -> str:
-    return (
-        ", ".join(need.name.lower().replace("_", " ") for need in type(method.needs) if need in method.needs and need)
-        or "—"
-    )
+    return ", ".join(method.needed) or "—"
+
+
+def _aliases(method) -> str:
+    return ", ".join(f"`{alias}`" for alias in method.aliases) or "—"
 
 
 def _parameters(method) -> str:
@@ -119,5 +173,6 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(PAGE.parents[1]))
+    sys.path.insert(0, str(ROOT))
+    FAMILIES.write_text(families(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

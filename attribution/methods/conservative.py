@@ -8,8 +8,6 @@ the facts tell what was explained and the sum of the relevance alone.
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from attribution.asking import Scored
 from attribution.capture import Capture, Need
 from attribution.methods.registry import register
@@ -61,12 +59,5 @@ def _scored(capture: Capture, table: RuleTable, layer: int | None) -> Scored:
     scores = found.relevance.sum(-1)
     absorbed = {f"absorbed_by_{name}": share for name, share in found.absorbed.items()}
     return Scored(
-        scores, {"value": capture.value, "explained": _explained(capture), "relevance": scores.sum(1), **absorbed}
+        scores, {"value": capture.value, "explained": capture.explained, "relevance": scores.sum(1), **absorbed}
     )
-
-
-def _explained(capture: Capture) -> Tensor:
-    """[B] what relevance starts from: the logit, or for a probability its gradient times the logits."""
-    if capture.part.output == "logit":
-        return capture.value
-    return (capture.part.gradient * capture.trace.logits.detach()).flatten(1).sum(1)

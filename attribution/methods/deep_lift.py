@@ -15,6 +15,7 @@ from attribution.capture import Capture, Need
 from attribution.errors import InputError
 from attribution.methods.baselines import BASELINES, baseline_embeddings
 from attribution.methods.registry import register
+from attribution.precision import MULTIPLIERS
 from attribution.relevance.multipliers import slope, softmax_multiplier
 from attribution.relevance.tables import CAPTUM_DEEP_LIFT, DEEP_LIFT
 from attribution.targets import Part
@@ -33,6 +34,7 @@ ABSENT = -1e30  # a logit that is not a candidate
     aliases=("DeepLift",),
     asked=("1", "1"),
     choices={"baseline": tuple(BASELINES), "rules": tuple(RULES)},
+    precision=MULTIPLIERS,
 )
 def deep_lift(capture: Capture, *, baseline: str | None = None, rules: str = "full") -> Scored:
     """Difference to the baseline times multipliers: scores [B, N] add up to the change of what is explained.
@@ -54,6 +56,7 @@ def deep_lift(capture: Capture, *, baseline: str | None = None, rules: str = "fu
     aliases=("DeepLiftShap", "lds"),
     asked=("len(baselines)", "len(baselines)"),
     choices={"rules": tuple(RULES)},
+    precision=MULTIPLIERS,
 )
 def deep_lift_shap(capture: Capture, *, baselines: Sequence[str] | None = None, rules: str = "full") -> Scored:
     """Mean of `deep_lift` over several baselines, [B, N]; None: the token that it takes, and `zero`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from attribution.asking import Scored
 from attribution.capture import Capture, Need, given
 from attribution.methods.registry import register
 
@@ -95,6 +96,11 @@ def saliency(capture: Capture, *, norm: str = "l2") -> Tensor:
     signed=True,
     aliases=("lgxa", "InputXGradient", "grad_x_input", "layer_gradient_x_activation", "LayerGradientXActivation"),
 )
-def input_x_gradient(capture: Capture) -> Tensor:
-    """Word embedding times its gradient, summed over features; what a linear model owes to each token."""
-    return (capture.embeddings * given(capture.gradients.embeddings)).sum(-1)
+def input_x_gradient(capture: Capture) -> Scored:
+    """Word embedding times its gradient, summed over features; what a linear model owes to each token.
+
+    Facts: value, and the sum of the scores (`relevance`) beside what would arrive if all did (`explained`).
+    """
+    scores = (capture.embeddings * given(capture.gradients.embeddings)).sum(-1)
+    relevance = (scores * capture.visible).sum(1)
+    return Scored(scores, {"value": capture.value, "explained": capture.explained, "relevance": relevance})

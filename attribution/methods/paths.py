@@ -16,6 +16,7 @@ from attribution.errors import InputError
 from attribution.methods.baselines import BASELINES, baseline_embeddings
 from attribution.methods.gradients import NORMS
 from attribution.methods.registry import register
+from attribution.precision import NEXT_TO_BASELINE
 
 ROWS_AT_ONCE = 64  # copies of rows that one ask is about: enough for full passes, and bounded memory
 SMALLEST_CHANGE = 1e-2  # of a completeness error relative to what changes: smaller changes count as this
@@ -135,6 +136,7 @@ def _range(embeddings: Tensor, visible: Tensor) -> Tensor:
     aliases=("lgs", "GradientShap", "LayerGradientShap"),
     asked=("1 + n_samples", "n_samples"),
     choices={"baseline": tuple(BASELINES)},
+    precision=NEXT_TO_BASELINE,
 )
 def gradient_shap(
     capture: Capture, *, n_samples: int = 20, stdev: float = 0.0, baseline: str | None = None, seed: int = 0

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from attribution.capture import GRADIENTS, UNMASKED_RELEVANCE, Need
+from attribution.capture import BACKWARDS, GRADIENTS, UNMASKED_RELEVANCE, Need
 from attribution.errors import InputError
+from attribution.precision import ASKED, BACKWARD, EXACT, POSITIVE_RELEVANCE, READ, Precision
 from attribution.relevance.node import RuleTable
 
 Readout = Callable[..., Any]
@@ -31,11 +32,17 @@ class Method:
     aliases: tuple[str, ...] = ()  # what other libraries call it
     asked: tuple[str, str] = ("0", "0")  # forwards and backwards of its own asks at most, in N and its parameters
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)  # parameter -> the values it takes
+    own_precision: Precision | None = None  # None: that of what it needs
 
     @property
     def needs_heads(self) -> bool:
         """Whether it takes a head mask."""
         return Need.MASKED_RELEVANCE in self.needs
+
+    @property
+    def needed(self) -> list[str]:
+        """What it needs, in words."""
+        return [str(need.name).lower().replace("_", " ") for need in type(self.needs) if need in self.needs]
 
     @property
     def asks(self) -> bool:
@@ -57,10 +64,24 @@ class Method:
         return forwards, str(self.backwards) if backwards == "0" and not self.asks else backwards
 
     @property
+    def precision(self) -> Precision:
+        """In which precisions of a model it is offered, and its tolerances."""
+        return self.own_precision or next(policy for holds, policy in _POLICIES if holds(self))
+
+    @property
     def summary(self) -> str:
         """First line of the readout's docstring."""
         return (inspect.getdoc(self.readout) or "").split("\n", 1)[0]
 
+
+# The first that holds is the policy of a method that does not bring its own.
+_POLICIES: tuple[tuple[Callable[[Method], bool], Precision], ...] = (
+    (lambda method: bool(method.needs & (UNMASKED_RELEVANCE | Need.MASKED_RELEVANCE)), POSITIVE_RELEVANCE),
+    (lambda method: method.asks, ASKED),
+    (lambda method: bool(method.needs & BACKWARDS), BACKWARD),
+    (lambda method: bool(method.needs), READ),
+    (lambda method: True, EXACT),
+)
 
 METHODS: dict[str, Method] = {}
 ALIASES: dict[str, str] = {}  # what other libraries call a method -> its id
@@ -78,6 +99,7 @@ def register(
     aliases: Sequence[str] = (),
     asked: tuple[str, str] = ("0", "0"),
     choices: Mapping[str, Sequence[str]] | None = None,
+    precision: Precision | None = None,
 ) -> Callable[[Readout], Readout]:
     """Enter a readout into the registry; its keyword-only arguments are the method's parameters."""
 
@@ -85,7 +107,8 @@ def register(
         keywords = [p for p in inspect.signature(readout).parameters.values() if p.kind is p.KEYWORD_ONLY]
         parameters = {keyword.name: keyword.default for keyword in keywords}
         described = Method(id, readout, needs, source, parameters, class_blind, signed, control, table)
-        METHODS[id] = replace(described, aliases=tuple(aliases), asked=asked, choices=choices or {})
+        more: dict[str, Any] = {"asked": asked, "choices": choices or {}, "own_precision": precision}
+        METHODS[id] = replace(described, aliases=tuple(aliases), **more)
         ALIASES.update(dict.fromkeys(aliases, id))
         return readout
 
@@ -119,6 +142,12 @@ def check_parameters(method: Method, parameters: Mapping[str, Any]) -> None:
     for name, choices in method.choices.items():
         if (value := parameters.get(name)) is not None and value not in choices:
             raise InputError(f"{method.id}: {name}={value} is unknown; choices: {', '.join(choices)}")
+
+
+def check_precision(method: Method, dtype: str) -> None:
+    """Raise `InputError` where a method is not offered on models of this precision."""
+    if reason := method.precision.refusal(dtype):
+        raise InputError(f"{method.id} {reason}")
 
 
 def list_methods() -> list[Method]:

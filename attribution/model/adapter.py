@@ -66,6 +66,11 @@ class ModelAdapter:
         return dtype
 
     @property
+    def dtype_name(self) -> str:
+        """The same as configurations spell it: `float32`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def score_dtype(self) -> torch.dtype:
         """What scores are returned in: float32, or the model's dtype if wider."""
         return torch.promote_types(self.dtype, torch.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -55,3 +55,18 @@ class Inputs:
     def rows(self, index: Tensor | slice) -> Inputs:
         """The rows selected by `index`."""
         return replace(self, **{name: value[index] for name, value in self.present().items()})
+
+
+FILL = {"special_tokens_mask": 1, "word_ids": -1, "sentence_ids": -1}  # what padding is, where it is not 0
+
+
+def padded_rows(inputs: Inputs, rows: Sequence[tuple[int, Sequence[int]]], pad_id: int) -> Inputs:
+    """Rows made of columns of rows, (row, columns) each, padded on the right."""
+    width = max(len(columns) for _, columns in rows)
+    fields = {}
+    for name, value in inputs.present().items():
+        fill = pad_id if name == "input_ids" else FILL.get(name, 0)
+        fields[name] = value.new_full((len(rows), width), fill)
+        for new, (row, columns) in enumerate(rows):
+            fields[name][new, : len(columns)] = value[row, torch.as_tensor(columns)]
+    return Inputs(**fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,17 @@ def add(commands: Any) -> None:
     _add_text(parser)
     _add_method(parser)
     parser.add_argument("--level", choices=("word", "token"), default="token", help="of the scores; default: token")
+    _add_long_texts(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page too")
     parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
     parser.set_defaults(command=explain)
+
+
+def _add_long_texts(parser: argparse.ArgumentParser) -> None:
+    """What becomes of a text that is longer than the model takes."""
+    meaning = "of texts that are too long: cut off, or explained in windows; default: truncate"
+    parser.add_argument("--long-texts", choices=("truncate", "windows"), default="truncate", help=meaning)
+    parser.add_argument("--stride", type=int, metavar="TOKENS", help="that windows share; default: a quarter")
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
@@ -68,13 +77,18 @@ def explain(arguments: argparse.Namespace) -> int:
     explainer = load_explainer(arguments)
     parameters: dict[str, Any] = {"head_mask": head_mask_for(arguments, explainer)} if method.needs_heads else {}
     target = _target(arguments.target, explainer)
-    (explanation,) = explainer.explain([text], method=method.id, target=target, level=arguments.level, **parameters)
+    length = {"long_texts": arguments.long_texts, "stride": arguments.stride}
+    (explanation,) = explainer.explain(
+        [text], method=method.id, target=target, level=arguments.level, **length, **parameters
+    )
     print(_summary(explanation, explainer))
+    for line in _notes(explanation):
+        print(line)
     print(_line(explanation), file=unguarded(sys.stdout))
     if arguments.html:
         arguments.html.write_text(explanation.to_html(), encoding="utf-8")
         print(f"written to {arguments.html}")
-    return 0
+    return 0 if explanation.problem is None else 1
 
 
 def _text(arguments: argparse.Namespace) -> str | tuple[str, str]:
@@ -158,12 +172,24 @@ def _summary(explanation: Explanation, explainer: Explainer) -> str:
     return f"{explanation.method} for {labels[explanation.target]}; predicted: {labels[predicted]} ({probability:.3f})"
 
 
+def _notes(explanation: Explanation) -> Iterator[str]:
+    """What of a text was not explained, or not at once, and what is wrong with its scores."""
+    if explanation.truncated:
+        share = f"{explanation.truncated} tokens ({explanation.truncated_share:.0%}) cut off"
+        yield f"the text is longer than the model takes: {share}; --long-texts windows explains all of it"
+    if explanation.windows > 1:
+        yield f"explained in {explanation.windows} windows"
+    if explanation.problem is not None:
+        yield explanation.problem
+
+
 def _answer(explanation: Explanation, span: tuple[int, int], explainer: Explainer) -> str:
     """The predicted span as the context spells it."""
     tokenizer, (first, last) = explainer.tokenizer, span
     if tokenizer is None or explanation.text_b is None:
         return f"tokens {first} to {last}"
-    encoded = tokenizer(explanation.text, explanation.text_b, truncation="only_second")
+    cut = "only_second" if explanation.windows == 1 else False
+    encoded = tokenizer(explanation.text, explanation.text_b, truncation=cut, verbose=False)
     start, end = encoded.token_to_chars(first), encoded.token_to_chars(last)
     inside = encoded.sequence_ids()[first] == encoded.sequence_ids()[last] == 1
     return repr(explanation.text_b[start.start : end.end]) if inside and first <= last else "no answer"

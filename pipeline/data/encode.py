@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,9 +14,10 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from attribution.errors import InputError
+from attribution.windows import Windows
 from pipeline.config import Config, DatasetConfig
 from pipeline.data.examples import Dataset, Example, Span
-from pipeline.data.filters import nothing_left
+from pipeline.data.filters import draw, nothing_left
 from pipeline.data.labels import map_labels
 from pipeline.keys import digest
 from pipeline.schemas import EXAMPLES
@@ -27,11 +28,24 @@ _NOTES = b"headlight_notes"
 
 
 @dataclass(frozen=True)
+class Window:
+    """Some columns of an encoding, as an encoding."""
+
+    of: Encoding
+    columns: Sequence[int]
+    number: int
+
+    def __getattr__(self, name: str) -> list[Any]:
+        every = getattr(self.of, name)
+        return [every[column] for column in self.columns]
+
+
+@dataclass(frozen=True)
 class Encoded:
     """One example with its tokens. `offsets` are characters of the token's field, without the space before a word."""
 
     example: Example
-    encoding: Encoding
+    encoding: Encoding | Window
     full_length: int  # tokens before truncation, specials counted
 
     def __len__(self) -> int:
@@ -65,17 +79,56 @@ def encode(
 ) -> pa.Table:
     """The `EXAMPLES` table of a data set, in its order. `encoding_notes` tells what was cut and left out.
 
-    `max_length` is what the model takes; `model.max_length` may lower it. Raises `InputError` where a label is
-    none of `model_labels`, or nothing is left.
+    `max_length` is what the model takes; `model.max_length` may lower it. With `dataset.long_texts=windows` a text that
+    is longer has a row for each window. Raises `InputError` where a label is none of `model_labels`, or nothing is
+    left.
     """
-    classes = map_labels((e.label for e in dataset.examples), dataset.label_names, model_labels, config.model.label_map)
-    length = _max_length(tokenizer, config, max_length)
+    length = length_limit(tokenizer, config, max_length)
+    windows = config.dataset.long_texts == "windows"
+    kept, notes = _kept(dataset, tokenizer, config, UNLIMITED if windows else length)
+    cut = [_cut_up(row, length, config.dataset.stride) for row in kept]
+    rows = _rows(cut, dataset, _classes(dataset, config, model_labels), tokenizer)
+    notes += [*_truncation(kept, length), *_windows(cut, length)]
+    notes += [] if windows else _lost_answers(rows, dataset)
+    return _noted(rows, notes)
+
+
+def encode_whole(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: Config, *, model_labels: Mapping[int, str]
+) -> pa.Table:
+    """The texts of such a table as a table of their own, each whole, however long."""
+    kept, _ = _kept(dataset, tokenizer, config, UNLIMITED)
+    return _noted(_rows([[row] for row in kept], dataset, _classes(dataset, config, model_labels), tokenizer), [])
+
+
+def _kept(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: Config, length: int
+) -> tuple[list[Encoded], list[str]]:
     everything = list(_tokenize(dataset.examples, tokenizer, length, config.dataset.truncate))
-    kept, notes = _long_enough(everything, config.dataset)
-    rows = _rows(kept, dataset, classes, "token_type_ids" in tokenizer.model_input_names)
+    return _long_enough(everything, config.dataset)
+
+
+def _classes(dataset: Dataset, config: Config, model_labels: Mapping[int, str]) -> Mapping[str | int, int]:
+    labels = (example.label for example in dataset.examples)
+    return map_labels(labels, dataset.label_names, model_labels, config.model.label_map)
+
+
+def _cut_up(encoded: Encoded, length: int, stride: int | None) -> list[Encoded]:
+    """The example by itself, or its windows where it is longer."""
+    if len(encoded) <= length:
+        return [encoded]
+    try:
+        windows = Windows.of(encoded.fields, length, stride)
+    except InputError as error:
+        raise InputError(f"conf error: dataset.{error}") from error
+    assert isinstance(encoded.encoding, Encoding), "a window is not cut up again"
+    parts = (Window(encoded.encoding, columns, number) for number, columns in enumerate(windows.columns))
+    return [replace(encoded, encoding=part, full_length=len(part.columns)) for part in parts]
+
+
+def _noted(rows: list[dict[str, Any]], notes: Sequence[str]) -> pa.Table:
     table = pa.Table.from_pylist(rows, schema=EXAMPLES)
-    notes += [*_truncation(kept, length), *_lost_answers(rows, dataset)]
-    return table.replace_schema_metadata({_NOTES: json.dumps(notes).encode()})
+    return table.replace_schema_metadata({_NOTES: json.dumps(list(notes)).encode()})
 
 
 def encoding_notes(table: pa.Table) -> list[str]:
@@ -84,7 +137,8 @@ def encoding_notes(table: pa.Table) -> list[str]:
     return notes
 
 
-def _max_length(tokenizer: PreTrainedTokenizerBase, config: Config, max_length: int | None) -> int:
+def length_limit(tokenizer: PreTrainedTokenizerBase, config: Config, max_length: int | None) -> int:
+    """The most tokens a row has: what model and tokenizer take, or what is configured."""
     if not tokenizer.is_fast:
         raise InputError(
             f"conf error: the tokenizer of the model ({type(tokenizer).__name__}) has no fast version "
@@ -145,7 +199,7 @@ def _without_space(text: str, span: Span) -> Span:
 
 
 def _long_enough(everything: Sequence[Encoded], config: DatasetConfig) -> tuple[list[Encoded], list[str]]:
-    """Examples of at least `min_tokens` tokens of which at least one is not special."""
+    """Examples of at least `min_tokens` tokens of which at least one is not special; of these those to be used."""
     readable = [row for row in everything if max(row.fields, default=-1) >= 0]
     kept = [row for row in readable if len(row) >= config.min_tokens]
     reasons = {
@@ -155,22 +209,38 @@ def _long_enough(everything: Sequence[Encoded], config: DatasetConfig) -> tuple[
     notes = [f"{n} of {len(everything)} examples left out: {reason}" for reason, n in reasons.items() if n]
     if not kept:
         raise InputError(nothing_left(config, notes))
-    return kept, notes
+    return ([kept[i] for i in draw([row.example for row in kept], config)] if config.min_tokens else kept), notes
 
 
 def _rows(
-    kept: Iterable[Encoded], dataset: Dataset, classes: Mapping[str | int, int], has_types: bool
+    kept: Iterable[Sequence[Encoded]],
+    dataset: Dataset,
+    classes: Mapping[str | int, int],
+    tokenizer: PreTrainedTokenizerBase,
 ) -> list[dict[str, Any]]:
+    """A row for each text, or for each of its windows."""
     copies: Counter[str] = Counter()
+    has_types = "token_type_ids" in tokenizer.model_input_names
     rows = []
-    for encoded in kept:
-        content = digest(
-            [*encoded.example.content(), str(encoded.encoding.ids)]
-        )  # one string: quicker than many numbers
-        copies[content] += 1
-        item_id = content if copies[content] == 1 else digest([content, copies[content]])  # ids stay unique
-        rows.append({"item_id": item_id, **_row(encoded, dataset, classes, has_types)})
+    for parts in kept:
+        encodings = [part.encoding for part in parts]
+        text = encodings[0].of if isinstance(encodings[0], Window) else encodings[0]
+        text_id = _item_id(parts[0].example, text.ids, copies)
+        for part in parts:
+            row = _row(part, dataset, classes, has_types)
+            if isinstance(part.encoding, Window):
+                window = {"text_id": text_id, "window": part.encoding.number}
+                rows.append({"item_id": _item_id(part.example, [text_id, *part.encoding.ids], copies), **row, **window})
+            else:
+                rows.append({"item_id": text_id, **row})
     return rows
+
+
+def _item_id(example: Example, ids: Sequence[Any], copies: Counter[str]) -> str:
+    """Digest of content and tokens; of copies too, so that ids stay unique."""
+    content = digest([*example.content(), str(ids)])  # one string: quicker than many numbers
+    copies[content] += 1
+    return content if copies[content] == 1 else digest([content, copies[content]])
 
 
 def _row(encoded: Encoded, dataset: Dataset, classes: Mapping[str | int, int], has_types: bool) -> dict[str, Any]:
@@ -228,7 +298,18 @@ def _truncation(kept: Sequence[Encoded], length: int) -> list[str]:
     cut = [row.truncated for row in kept if row.truncated]
     if not cut:
         return []
-    return [f"{len(cut)} of {len(kept)} examples truncated to {length} tokens, {sum(cut)} tokens cut off"]
+    share = sum(cut) / sum(row.full_length for row in kept)
+    return [
+        f"{len(cut)} of {len(kept)} examples truncated to {length} tokens, {sum(cut)} tokens cut off "
+        f"({share:.1%} of all; dataset.long_texts=windows explains them whole)"
+    ]
+
+
+def _windows(cut: Sequence[Sequence[Encoded]], length: int) -> list[str]:
+    counts = [len(parts) for parts in cut if len(parts) > 1]
+    if not counts:
+        return []
+    return [f"{len(counts)} of {len(cut)} examples are longer than {length} tokens: explained in {sum(counts)} windows"]
 
 
 def _lost_answers(rows: Sequence[Mapping[str, Any]], dataset: Dataset) -> list[str]:

@@ -13,7 +13,10 @@ from pipeline.data.examples import Example, spelled
 
 
 def select(content: Content, config: DatasetConfig) -> tuple[list[Example], list[str]]:
-    """The examples used, in the order of the data, and notes on those left out."""
+    """The examples used, in the order of the data, and notes on those left out.
+
+    With `min_tokens` it takes a tokenizer to know which count: then all are given, and `draw` takes of those that do.
+    """
     if config.limit is not None and config.limit < 1:
         raise InputError(f"conf error: dataset.limit={config.limit} must be at least 1, or null for all.")
     _require_known(content, config)
@@ -25,7 +28,7 @@ def select(content: Content, config: DatasetConfig) -> tuple[list[Example], list
         examples = kept
     if not examples:
         raise InputError(nothing_left(config, notes))
-    return _sample(examples, config), notes
+    return examples if config.min_tokens else [examples[i] for i in draw(examples, config)], notes
 
 
 def nothing_left(config: DatasetConfig, notes: Sequence[str]) -> str:
@@ -65,8 +68,8 @@ def _require_known(content: Content, config: DatasetConfig) -> None:
         )
 
 
-def _sample(examples: Sequence[Example], config: DatasetConfig) -> list[Example]:
-    """The first `limit` after `skip`, in the order of the data or of a seeded hash, which no other example changes."""
+def draw(examples: Sequence[Example], config: DatasetConfig) -> list[int]:
+    """Which: the first `limit` after `skip`, in the order of the data or of a hash, which no other example changes."""
     order, seed = list(range(len(examples))), config.sample_seed
     if seed is not None:
         order.sort(key=lambda i: (_lot(examples[i], seed), i))
@@ -74,7 +77,7 @@ def _sample(examples: Sequence[Example], config: DatasetConfig) -> list[Example]
     drawn = order[config.skip : end]
     if not drawn:
         raise InputError(f"conf error: dataset.skip={config.skip} leaves none of {len(order)} examples.")
-    return [examples[i] for i in sorted(drawn)]
+    return sorted(drawn)
 
 
 def _lot(example: Example, seed: int) -> bytes:

@@ -9,12 +9,16 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 
 from pipeline.execution.resources import hardware
+
+if TYPE_CHECKING:
+    from pipeline.execution.memory import Fits
 
 MAX_POISON = 4  # if so many examples of one task fail, they are not what is wrong
 
@@ -34,6 +38,7 @@ class Task:
     results: tuple[str, ...] = ()  # keys of what it puts into the store
     items: tuple[str, ...] = ()  # the examples it may be divided into
     parts: tuple[Part, ...] = ()  # these only, one after the other; nothing is kept of a part of the examples
+    fits: Fits | None = None  # how many examples go in one pass
 
     def is_probe(self) -> bool:
         """Whether it only finds out if a part of the examples can be computed."""
@@ -137,12 +142,28 @@ class WorkerSlot:
 
 def peak_memory(device: str) -> int:
     """The most bytes this process has held: on the GPU if that is its device, else in memory."""
-    return int(torch.cuda.max_memory_allocated()) if device == "cuda" else resident_memory()
+    if device != "cuda":
+        return resident_memory()
+    return max(_set_back["cuda"], int(torch.cuda.max_memory_allocated()))
 
 
 def resident_memory() -> int:
     """The most bytes of the machine's memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+    return max(_set_back["cpu"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT)
+
+
+def set_back_peak(device: str) -> None:
+    """Let the device, or the system, count the most that is held from now on; what was before is remembered here.
+
+    Outside Linux the peak of a process cannot be set back.
+    """
+    _set_back[device] = peak_memory(device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif _CLEAR_REFS.exists():
+        _CLEAR_REFS.write_text("5")  # what Linux takes for it
 
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_set_back = {"cpu": 0, "cuda": 0}  # peaks before they were set back

@@ -72,7 +72,8 @@ class Fresh:
         if not skip:
             return "dataset.limit is not set, so no example is left"
         try:
-            left = len(load_dataset(replace(self.config.dataset, skip=self.config.dataset.skip + skip)).examples)
+            everything = load_dataset(replace(self.config.dataset, skip=0, limit=None)).examples
+            left = len(everything) - self.config.dataset.skip - skip
             found = resolve_model(self._champion_model(), Path(self.config.paths.models)).fingerprint
         except InputError as error:
             return str(error).removeprefix("conf error: ")

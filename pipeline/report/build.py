@@ -187,7 +187,19 @@ def _note_texts(run: Run, data: Texts) -> Iterator[str]:
     truncated = manifest.get("truncated") or {}
     if truncated.get("examples"):
         count, tokens = truncated["examples"], truncated["tokens"]
-        yield f"{count} of the texts were longer than the model takes: {tokens} tokens were cut off."
+        share = f" ({truncated['share']:.1%} of all)" if "share" in truncated else ""
+        yield f"{count} of the texts were longer than the model takes: {tokens} tokens were cut off{share}."
+    if windows := manifest.get("windows"):
+        yield (
+            f"{windows['texts']} of the texts were longer than {windows['length']} tokens: explained in "
+            f"{windows['windows']} windows, joined to one explanation each."
+        )
+    divided = manifest.get("divided")
+    for stage, count in divided.items() if isinstance(divided, Mapping) else ():
+        yield (
+            f"{count} tasks of {stage} were computed in parts for want of memory; their numbers may differ in the last "
+            "digit from those of a machine with more."
+        )
     for method, scores in data.scores.items():
         undefined = sum(not np.isfinite(score).all() for score in scores.values())
         if undefined:

@@ -18,6 +18,8 @@ _CAPTIONS = {
     "aopc": "tokens removed, most relevant first: the faster a curve falls, the better its ranking",
     "comprehensiveness": "tokens removed, most relevant first: the faster a curve falls, the better its ranking",
     "sufficiency": "only the most relevant tokens kept: the higher a curve, the better its ranking",
+    "activation": "tokens revealed, most relevant first: the faster a curve rises, the better its ranking",
+    "pruning": "tokens pruned, least relevant first: the longer a curve stays, the better its ranking",
 }
 
 

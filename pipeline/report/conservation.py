@@ -15,6 +15,7 @@ _HEADINGS = {
     "n": "texts",
     "slope": "slope",
     "correlation": "correlation",
+    "relative_error": "relative error",
     "relevance": "tokens",
     "absorbed_by_biases": "biases",
     "absorbed_by_positions": "positions",
@@ -22,6 +23,7 @@ _HEADINGS = {
 }
 _HINT = (
     "The sum of a text's relevance against what is explained of it: on the line all of it arrives at the tokens. "
+    "The relative error is the mean distance from that, as a share of what is explained. "
     "Shares of what is explained: what tokens hold, what biases absorbed, what positions and token types absorbed, "
     "what the rules lost."
 )

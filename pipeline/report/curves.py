@@ -43,16 +43,18 @@ def mean_curves(curves: pa.Table) -> list[MeanCurve]:
 def _mean(method: str, curve: str, operator: str, rows: list[Mapping[str, Any]]) -> MeanCurve:
     """Examples with fewer levels than the others do not count at the levels they lack."""
     steps = max(len(row["levels"]) for row in rows)
-    keeps = curve in CURVES and CURVES[curve].keep
+    family = CURVES.get(curve)
+    keeps = family is not None and family.keep
     intact = np.array([_probabilities(row["intact_probability"], row) for row in rows])
     probabilities = np.stack([_padded(_probabilities(row["probabilities"], row), steps) for row in rows])
     shares = np.stack([_padded(row["levels"], steps) for row in rows])
-    values = _with_intact(probabilities, intact, keeps)
-    levels = _with_intact(shares, np.full_like(intact, float(keeps)), keeps)
-    counts, mean = (~np.isnan(values)).sum(axis=0), np.nanmean(values, axis=0)
-    variance = np.nansum((values - mean) ** 2, axis=0) / np.maximum(counts - 1, 1)
+    if family is None or float(keeps) not in (family.levels or ()):  # else it is among the levels
+        probabilities = _with_intact(probabilities, intact, keeps)
+        shares = _with_intact(shares, np.full_like(intact, float(keeps)), keeps)
+    counts, mean = (~np.isnan(probabilities)).sum(axis=0), np.nanmean(probabilities, axis=0)
+    variance = np.nansum((probabilities - mean) ** 2, axis=0) / np.maximum(counts - 1, 1)
     half = _Z * np.sqrt(variance / np.maximum(counts, 1))
-    return MeanCurve(method, curve, operator, np.nanmean(levels, axis=0), mean, half, len(rows))
+    return MeanCurve(method, curve, operator, np.nanmean(shares, axis=0), mean, half, len(rows))
 
 
 def _with_intact(steps: Floats, intact: Floats, keeps: bool) -> Floats:

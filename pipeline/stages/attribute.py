@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import torch
 
 from attribution.asking import Scored
+from attribution.explainer import Request
+from attribution.finite import problems
 from attribution.methods.plugins import ORIGINS
 from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
@@ -62,16 +65,22 @@ def process(
     if hide_separators and separator is not None:
         inputs = without(inputs, separator)
     units = units_of(examples, shard.length, {str(method.get("unit")) for method in methods.values()})
+    goal = torch.tensor(targets[rows])
     found = explainer.scored_many(
         inputs.input_ids,
         inputs.attention_mask,
         methods=methods,
-        target=torch.tensor(targets[rows]),
+        target=goal,
         token_type_ids=inputs.token_type_ids,
         output=output,
         **units,
     )
-    return {key: attributions(examples, targets[rows], scored) for key, scored in found.items()}
+    inputs = replace(inputs, **units)
+    wrong = {
+        key: problems(explainer.adapter, inputs, scored.scores, Request.of(methods[key]), goal, output)
+        for key, scored in found.items()
+    }
+    return {key: attributions(examples, targets[rows], scored, wrong[key]) for key, scored in found.items()}
 
 
 def without(inputs: Inputs, token: int) -> Inputs:
@@ -80,21 +89,23 @@ def without(inputs: Inputs, token: int) -> Inputs:
     return Inputs(inputs.input_ids, visible, inputs.token_type_ids, inputs.position_ids, inputs.special_tokens_mask)
 
 
-def attributions(examples: Sequence[Mapping[str, Any]], targets: Targets, scored: Scored) -> pa.Table:
-    """The table of one method's scores [B, N] and what it knows of the examples; a row that is not finite says so."""
+def attributions(
+    examples: Sequence[Mapping[str, Any]], targets: Targets, scored: Scored, wrong: Sequence[str | None]
+) -> pa.Table:
+    """The table of one method's scores [B, N] and what it knows of the examples; `wrong`: what is wrong with each."""
     scores, facts = scored.scores.cpu(), {name: value.tolist() for name, value in scored.facts.items()}
     starts = [target if isinstance(target, int) else target[0] for target in targets]
     ends = [None if isinstance(target, int) else target[1] for target in targets]
     rows = [values[: len(e["input_ids"])].tolist() for e, values in zip(examples, scores, strict=True)]
-    finite = scores.isfinite().all(1).tolist()
     columns = {
         "item_id": [example["item_id"] for example in examples],
         "target": starts,
         "target_end": ends,
         "scores": rows,
-        "status": ["ok" if good else "nan" for good in finite],
+        "status": ["ok" if why is None else "nan" for why in wrong],
         **{name: facts.get(name, [None] * len(rows)) for name in FACTS},
         "facts": _other_facts(facts, len(rows)),
+        "problem": list(wrong),
     }
     return pa.table(columns, schema=ATTRIBUTIONS)
 

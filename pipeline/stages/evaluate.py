@@ -100,6 +100,7 @@ def table_of(examples: Sequence[Mapping[str, Any]], curve: str, curves: Curves) 
         "levels": curves.levels.tolist(),
         "probabilities": _listed(curves, curves.probabilities),
         "logits": _listed(curves, curves.logits),
+        "squared_errors": _errors(curves),
         "predicted": _flat(curves.predicted),
         "intact_predicted": _flat(curves.intact_predicted),
     }
@@ -109,6 +110,12 @@ def table_of(examples: Sequence[Mapping[str, Any]], curve: str, curves: Curves) 
 def _flat(values: Tensor | None) -> list[list[int]]:
     assert values is not None
     rows: list[list[int]] = values.reshape(len(values), -1).tolist()
+    return rows
+
+
+def _errors(curves: Curves) -> list[list[float]]:
+    assert curves.squared_errors is not None
+    rows: list[list[float]] = curves.squared_errors.float().cpu().tolist()
     return rows
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from attribution.errors import InputError
 from attribution.explainer import Explainer
+from attribution.finite import first_module
 from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
@@ -35,7 +39,17 @@ def process(*, worker: StageWorker, rows: slice, key: str, shard: Shard) -> dict
     """Predict rows of a microbatch."""
     explainer, examples, inputs = worker.open(shard, rows)
     columns = predictions(explainer, inputs)
+    if not all(map(math.isfinite, chain(*columns["logits"]))):
+        raise InputError(_not_finite(explainer, inputs))
     return {key: pa.table({"item_id": [example["item_id"] for example in examples], **columns}, schema=PREDICTIONS)}
+
+
+def _not_finite(explainer: Explainer, inputs: Inputs) -> str:
+    adapter = explainer.adapter
+    places = (first_module(adapter, inputs.rows(slice(row, row + 1))) for row in range(len(inputs.input_ids)))
+    place = next((name for name in places if name is not None), "its logits")
+    other = "" if adapter.dtype in (torch.float32, torch.float64) else "; model.dtype=float32 may help"
+    return f"conf error: in {adapter.dtype_name} the model gives values that are not finite from {place} on{other}."
 
 
 def predictions(explainer: Explainer, inputs: Inputs) -> dict[str, Any]:

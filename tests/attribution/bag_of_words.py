@@ -37,9 +37,11 @@ class BagForSequenceClassification(BertPreTrainedModel):
         return SequenceClassifierOutput(logits=self.head((words * attention_mask[..., None]).sum(1)))
 
 
-def bag_of_words() -> BagForSequenceClassification:
+def bag_of_words(vocab_size: int = 40) -> BagForSequenceClassification:
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=40, hidden_size=6, num_hidden_layers=0, num_attention_heads=1, pad_token_id=PAD)
+    config = BertConfig(
+        vocab_size=vocab_size, hidden_size=6, num_hidden_layers=0, num_attention_heads=1, pad_token_id=PAD
+    )
     config.mask_token_id = MASK
     model = BagForSequenceClassification(config).double().eval()
     with torch.no_grad():

@@ -29,11 +29,15 @@ def test_every_method_conforms_or_says_why_not(name):
     assert sum(verdict.conforms for verdict in found.values()) > len(found) / 2
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["bert", "modernbert", "llama"])
-def test_every_method_conforms_in_bfloat16(name):
-    model = tiny_model(name, torch.bfloat16, layers=2)
+def test_every_method_conforms_in_half_precision_or_is_refused(name, dtype):
+    model = tiny_model(name, dtype, layers=2)
     found = check_methods({method: quick(method) for method in METHODS}, model)
     assert {method: verdict.problems for method, verdict in found.items() if verdict.problems} == {}
+    refused = {method for method, verdict in found.items() if "is not offered in" in (verdict.refused or "")}
+    assert {"mask_lrp", "full_lrp"} <= refused
+    assert not refused & {"attention_rollout", "saliency", "attn_lrp", "occlusion"}
 
 
 def spec(method):
@@ -48,6 +52,22 @@ def test_sdpa_and_eager_models_get_the_same(method):
         model.set_attn_implementation(implementation)
         scores.append(Explainer(model).scores_many(IDS, VISIBLE, methods={"m": spec(method)}, target=1)["m"])
     torch.testing.assert_close(*scores, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_single_precision_scores_do_not_depend_on_the_batch(name):
+    """To 1e-5, or of the largest score where that is above 1."""
+    explainer = Explainer(tiny_model(name, torch.float32, layers=2))
+    methods = {method: quick(method) for method in METHODS}
+    together = explainer.scores_many(IDS, VISIBLE, methods=methods, target=1)
+    worst = {}
+    for row, n in enumerate(VISIBLE.sum(1).tolist()):
+        alone = explainer.scores_many(IDS[row : row + 1, :n], methods=methods, target=1)
+        for method, scores in together.items():
+            assert not scores[row, n:].any()
+            apart = float((scores[row, :n] - alone[method][0]).abs().max() / scores[row].abs().max().clamp(min=1))
+            worst[method] = max(apart, worst.get(method, 0))
+    assert {method: apart for method, apart in worst.items() if apart > 1e-5} == {}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -122,7 +142,10 @@ WRONG = {
     "noise": (lambda c: ids(c) + torch.rand(1), "other scores the second time"),
     "negative": (lambda c: -ids(c), "negative scores"),
     "blind": (lambda c: c.input_ids.double(), "gives every class the same"),
-    "chaotic": (lambda c: (c.embeddings.sum(-1) * 1e9 * (1 + c.part.index[:, None])).sin() + 1, "single precision"),
+    "chaotic": (
+        lambda c: (c.embeddings.sum(-1) * 1e9 * (1 + c.part.index[:, None])).sin() + 1,
+        "moves by .* in float32",
+    ),
     "hook": (with_hook, r"changes the hooks of bert\.embeddings\.word_embeddings"),
     "trained": (trained, r"changes the values of bert\.embeddings"),
     "special": (by_special_tokens, "special tokens"),

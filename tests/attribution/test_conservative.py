@@ -14,7 +14,7 @@ from attribution.methods.registry import METHODS
 from attribution.model.attention import Taps, attention_forward, own_attention
 from attribution.model.inputs import Inputs
 from attribution.relevance.mode import recording
-from attribution.relevance.node import AbsoluteWeights, Kind, Node, Pass
+from attribution.relevance.node import AbsoluteWeights, Kind, Node, Pass, RuleTable
 from attribution.relevance.rules import activation_ratio, softmax_gradient
 from attribution.relevance.tables import ATTN_LRP, GRADIENT, LRP_AH, LRP_AH_LN, LRP_LN
 from attribution.targets import parts
@@ -217,6 +217,57 @@ def run_of(model, target=1):
     return run, part
 
 
+def test_10_on_a_pre_norm_model_they_lose_a_part():
+    model = zero_what_absorbs(model_of("gpt2"))
+    logits = Explainer(model).adapter.logits(Inputs.of(IDS, MASK))[:, 1].clone()
+    for method in ("input_x_gradient", "lrp_ah"):
+        lost = 1 - Explainer(model).scores(IDS, MASK, method=method, target=1).sum(1) / logits
+        assert lost.abs().min() > 0.01
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_10_with_the_true_gradient_of_activations_more_or_less_arrives(name):
+    """The identity rule is needed: everything else constant or linear, a GELU still adds or takes relevance."""
+    run, part = run_of(zero_what_absorbs(model_of(name)))
+    rules = {kind: rule for kind, rule in LRP_AH_LN.rules.items() if kind is not Kind.ACTIVATION}
+    table = RuleTable("plain activations", {**rules, Kind.ACTIVATION: GRADIENT.rules[Kind.ACTIVATION]})
+    sums = {}
+    for each in (LRP_AH_LN, table):
+        (gradient,) = run.backward(each, part.gradient, [run.embeddings])
+        sums[each.name] = (run.embeddings * gradient).sum((1, 2)) / run.logits[:, 1].detach()
+    torch.testing.assert_close(sums[LRP_AH_LN.name], torch.ones(2).double(), rtol=0, atol=1e-9)
+    assert (sums[table.name] - 1).abs().min() > 0.01
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_9_every_attention_of_a_model_keeps_half_of_its_value_and_of_its_covariance(name, layer):
+    """What AttnLRP leaves at query, key and value of a block, against what arrives at the attention's output."""
+    model = model_of(name)
+    block, mine = Explainer(model).adapter.layers()[layer], []
+    projected = block.attention.self if name == "bert" else block.attn
+    fused = name == "gpt2"
+    wanted = [projected.c_attn] if fused else [projected.query, projected.key, projected.value]
+    hooks = [each.register_forward_hook(lambda m, i, o: mine.append(o)) for each in wanted]
+    output = projected.c_proj if fused else block.attention.output.dense
+    hooks.append(output.register_forward_pre_hook(lambda m, args: mine.append(args[0])))
+    run, part = run_of(model)
+    for hook in hooks:
+        hook.remove()
+    *arrived, seed = run.backward(ATTN_LRP, part.gradient, mine)
+    found = sum((x.detach() * gradient).sum((1, 2)) for x, gradient in zip(mine, arrived, strict=False))
+    value = (mine[-1].detach() * seed).sum((1, 2))
+    vectors = mine[0].split(32, -1) if fused else mine[:3]
+    query, key, values, onto = (x.detach().unflatten(-1, (4, 8)).transpose(1, 2) for x in (*vectors, seed))
+    scores = query @ key.transpose(2, 3) / 8**0.5
+    weights = run.attention[layer].detach()
+    reached = onto @ values.transpose(2, 3)
+    mean = lambda a: (weights * a).sum(-1)  # noqa: E731
+    covariance = (mean(scores * reached) - mean(scores) * mean(reached)).sum((1, 2))
+    torch.testing.assert_close(found, (value + covariance) / 2, rtol=0, atol=1e-12)
+    assert covariance.abs().max() > 1e-6
+
+
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
 @pytest.mark.parametrize("method", ["lrp_ah_ln", "attn_lrp"])
 def test_13_one_backward_is_the_loop_over_blocks(name, method):
@@ -303,8 +354,9 @@ def test_15_nothing_global_is_patched_and_the_model_answers_as_before(bert, meth
     torch.testing.assert_close(run.logits, before, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
-def test_heads_residual_and_biases_hold_the_logit(name):
+def test_heads_and_residual_hold_the_logit_at_every_block(name, layer):
     """With attention weights constant a block's relevance is that of its heads and of what goes around them."""
     model = zero_what_absorbs(model_of(name))
     blocks = Explainer(model).adapter.layers()
@@ -314,11 +366,11 @@ def test_heads_residual_and_biases_hold_the_logit(name):
     run, part = run_of(model)
     for hook in hooks:
         hook.remove()
-    entering = run.hidden[1]
-    # cut what enters block 1 from its heads: what arrives at it beside them is the residual's
-    found = run.backward(LRP_AH_LN, part.gradient, [mixed[1], entering])
-    heads = (mixed[1] * found[0]).unflatten(-1, (4, 8)).sum((1, 3))  # [B, H]
-    (through,) = torch.autograd.grad(mixed[1], entering, found[0], retain_graph=True)
+    entering = run.hidden[layer]
+    # cut what enters the block from its heads: what arrives at it beside them is the residual's
+    found = run.backward(LRP_AH_LN, part.gradient, [mixed[layer], entering])
+    heads = (mixed[layer] * found[0]).unflatten(-1, (4, 8)).sum((1, 3))  # [B, H]
+    (through,) = torch.autograd.grad(mixed[layer], entering, found[0], retain_graph=True)
     residual = (entering * (found[1] - through)).sum((1, 2))
     value = run.logits[:, 1].detach()
     torch.testing.assert_close(heads.sum(1) + residual, value, rtol=0, atol=1e-6)

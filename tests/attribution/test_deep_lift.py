@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bag_of_words import bag_of_words
 from tiny_models import tiny_model
 from torch import Tensor, nn
 
@@ -53,7 +54,8 @@ def test_scores_are_the_whole_difference_on_every_family(any_model, baseline, ou
         with pytest.raises(UnruledOperation, match="a bias of attention scores that depends on the input"):
             explainer.scores(IDS, MASK, method="deep_lift")
         return
-    target = ["start", "end", "span"] if explainer.adapter.is_qa else [0, 1]
+    classes = [1, 2] if explainer.adapter.is_generative else [0, 1]  # the logit of the padding token is always 0
+    target = ["start", "end", "span"] if explainer.adapter.is_qa else classes
     scored = explainer.scored_many(
         IDS, MASK, methods={"m": {"method": "deep_lift", "baseline": baseline}}, target=target, output=output
     )["m"]
@@ -273,3 +275,23 @@ def test_captums_rules_are_captums_and_do_not_add_up(activation):
     error = {rules: one.facts["completeness_error"].abs() for rules, one in scored.items()}
     assert (error["captum"] > 1e-3).all()
     assert (error["full"] < 1e-12).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_captums_rules_add_up_on_a_stack_of_linear_maps_and_kinks():
+    captum = pytest.importorskip("captum.attr")
+    model = bag_of_words()
+    torch.manual_seed(0)
+    model.head = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 2)).double()
+    methods = {rules: {"method": "deep_lift", "rules": rules} for rules in ("captum", "full")}
+    ids = IDS % 40
+    scored = Explainer(model).scored_many(ids, MASK, methods=methods, target=1)
+    words = model.get_input_embeddings()(ids).detach() * MASK[..., None]
+    base = model.get_input_embeddings()(torch.zeros_like(ids)).detach() * MASK[..., None]
+    theirs = captum.DeepLift(model.head).attribute(words.sum(1), base.sum(1), target=1)
+    for one in scored.values():
+        assert one.facts["completeness_error"].abs().max() < 1e-10
+        assert (one.scores.sum(1) - theirs.sum(1)).abs().max() < 1e-5
+    # what each of the added tokens brings is scaled alike
+    share = (words - base) * (theirs / (words - base).sum(1))[:, None]
+    torch.testing.assert_close(scored["captum"].scores, share.sum(-1), rtol=0, atol=1e-5)

@@ -10,7 +10,7 @@ from bag_of_words import MASK, PAD, bag_of_words, contributions
 from tiny_models import tiny_model
 from torch.nn.functional import one_hot
 
-from attribution import METHODS, Explainer, InputError, Inputs
+from attribution import METHODS, Explainer, InputError, Inputs, Target
 from attribution.methods.gradients import NORMS
 
 IDS = torch.tensor([[2, 11, 12, 13, 14, 15, 3], [2, 21, 22, 3, 0, 0, 0]])
@@ -104,9 +104,43 @@ def test_integrated_gradients_add_up_to_the_change(name, target, output):
         output=output,
     )["m"]
     change = found.facts["value"] - found.facts["baseline_value"]
-    torch.testing.assert_close(found.scores.sum(1), change, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(found.scores.sum(1), change, rtol=1e-8, atol=0)
     torch.testing.assert_close(found.facts["completeness_error"], found.scores.sum(1) - change, rtol=0, atol=1e-12)
     assert (found.scores[SPECIAL == 1] == 0).all()
+
+
+@pytest.mark.parametrize(("steps", "share"), [(20, 5e-2), (50, 1.5e-2), (200, 2e-3)])
+def test_integrated_gradients_of_kinks_add_up_to_what_their_steps_let_them(steps, share):
+    """A node more or less on one side of a kink; how much that is depends on how large the weights are."""
+    model = tiny_model("bert")
+    for layer in model.bert.encoder.layer:
+        layer.intermediate.intermediate_act_fn = torch.nn.ReLU()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.25 if parameter.ndim > 1 else 1)
+    found = scored(model, "integrated_gradients", [0, 1], n_steps=steps, tolerance=None)
+    change = found.facts["value"] - found.facts["baseline_value"]
+    error = (found.facts["completeness_error"] / change).abs()
+    assert 1e-8 < error.max() < share
+
+
+@pytest.mark.parametrize(("name", "target"), [("bert", [0, 1]), ("gpt2", [0, 1]), ("bert_qa", "span")])
+def test_integrated_gradients_add_up_in_single_precision(name, target):
+    found = scored(tiny_model(name, torch.float32), "integrated_gradients", target, n_steps=50, tolerance=None)
+    change = (found.facts["value"] - found.facts["baseline_value"]).abs().clamp(min=1e-2)
+    assert (found.facts["completeness_error"].abs() / change).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_integrated_gradients_of_a_difference_are_the_difference(name):
+    """Linear in what is explained; where a token is the baseline nothing is divided."""
+    explainer = Explainer(tiny_model(name))
+    ids = torch.where(torch.arange(7) == 3, explainer.adapter.pad_id, IDS)
+    options = {"n_steps": 5, "tolerance": None, "ids": ids, "baseline": "pad"}
+    one, other = (scored(explainer, "integrated_gradients", label, **options).scores for label in (1, 0))
+    contrast = scored(explainer, "integrated_gradients", Target("class", index=1, contrast=0), **options).scores
+    torch.testing.assert_close(contrast, one - other, rtol=0, atol=1e-12)
+    assert (one[0, 3] == 0) & (one[0, 2] != 0)
 
 
 def test_the_baseline_is_the_models_own_padding_token():
@@ -163,10 +197,12 @@ def test_smooth_grad_without_noise_is_saliency():
 
 def test_gradient_shap_comes_to_integrated_gradients():
     explainer = Explainer(tiny_model("bert"))
-    exact = scored(explainer, "integrated_gradients", n_steps=50).scores
-    runs = torch.stack([scored(explainer, "gradient_shap", n_samples=50, seed=seed).scores for seed in range(8)])
+    exact = scored(explainer, "integrated_gradients", n_steps=200, tolerance=None).scores
+    methods = {str(seed): {"method": "gradient_shap", "n_samples": 10, "seed": seed} for seed in range(40)}
+    given = {"methods": methods, "target": 1, "special_tokens_mask": SPECIAL}
+    runs = torch.stack(list(explainer.scores_many(IDS, VISIBLE, **given).values()))
     error = runs.std(0) / math.sqrt(len(runs))
-    assert ((runs.mean(0) - exact).abs() <= 5 * error + 1e-12).all()
+    assert ((runs.mean(0) - exact).abs() <= 3 * error + 1e-12).all()
     assert (runs[0] != runs[1]).any()
 
 

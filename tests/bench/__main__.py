@@ -16,7 +16,9 @@ import executor_cost
 import listing_cost
 import method_cost
 import mixing_cost
+import sampling_cost
 import scaling_cost
+import statistics_cost
 import sweep_sharing
 import torch
 
@@ -28,6 +30,8 @@ PARTS = {
     "listing": listing_cost.costs,
     "sweep": sweep_sharing.counts,
     "mixing": mixing_cost.costs,
+    "statistics": statistics_cost.costs,
+    "sampling": sampling_cost.costs,
 }
 
 

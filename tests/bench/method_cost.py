@@ -52,8 +52,6 @@ LIMITED = (
     Case("attn_lrp", limit=CONSERVATIVE),
     Case("lrp_ah_ln", limit=CONSERVATIVE),
     Case("deep_lift", limit=Limit(FORWARD, time=4.6)),
-    Case("value_zeroing", 32, {"rollout": False}, Limit(FORWARD, time=10)),
-    Case("value_zeroing", 64, {"rollout": False}, Limit(FORWARD, time=24)),
     Case("decoded_layer", 64, {"layer": 10}, Limit(FORWARD, time=1.6)),
     Case("integrated_gradients", N, {"n_steps": 20, "tolerance": None}, Limit(FORWARD, time=43)),
 )

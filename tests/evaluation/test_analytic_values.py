@@ -72,7 +72,9 @@ MARKED = {  # rationale: words of weights 10, 8, 2, 1; the best three are 10, 9,
     "token_iou": 2 / 5,
     "r_precision": 2 / 4,
 }
-ELSEWHERE = {"answer_recall", "answer_f1_drop", "answer_flip_fraction", "iou_f1"}  # below, and in test_plausibility
+ELSEWHERE = {  # below, in test_association, test_plausibility and test_activation
+    "answer_recall", "answer_f1_drop", "answer_flip_fraction", "iou_f1", "auac", "au_mse", "aupc", "conservation_error",
+}  # fmt: skip
 
 
 def weights():

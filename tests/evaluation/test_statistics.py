@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from attribution.errors import InputError
-from evaluation import Interval, mean_interval, paired_difference, statistics
+from evaluation import Interval, bootstrap_columns, mean_interval, paired_difference
+from evaluation.statistics.bootstrap import bca_interval, sorted_quantiles
+from evaluation.statistics.moments import moments
 
 DRAWN = np.random.default_rng(7)
 
 
-def test_agrees_with_the_percentile_bootstrap_of_scipy():
+def test_agrees_with_the_bca_bootstrap_of_scipy():
     values = DRAWN.gamma(2.0, size=80)
     theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=20000, confidence_level=0.9, method="percentile", rng=np.random.default_rng(1)
+        (values,), np.mean, n_resamples=20000, confidence_level=0.9, method="BCa", rng=np.random.default_rng(1)
     ).confidence_interval
     ours = mean_interval(values, samples=20000, confidence=0.9, seed=1)
     assert ours.value == pytest.approx(values.mean())
@@ -40,19 +44,40 @@ def test_weighted_mean_is_a_ratio_of_sums():
         vectorized=True,
         n_resamples=20000,
         confidence_level=0.9,
-        method="percentile",
+        method="BCa",
         rng=np.random.default_rng(1),
     ).confidence_interval
     assert ours.value == pytest.approx(hits.sum() / sizes.sum())
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
 
 
+def test_the_interval_of_given_resamples_is_that_of_scipy():
+    """No chance is left: scipy turns the very same resampled means into its interval."""
+    values = (8 * DRAWN.gamma(1.0, size=(32, 4))).round() / 8  # resampled means tie with the mean, exactly
+    means = bootstrap_columns(values, np.ones_like(values), samples=3000, seed=0)
+    results = [SimpleNamespace(bootstrap_distribution=column) for column in means.T.copy()]
+    theirs = [
+        stats.bootstrap((v,), np.mean, n_resamples=0, bootstrap_result=r, confidence_level=0.9).confidence_interval
+        for v, r in zip(values.T, results, strict=True)
+    ]
+    ours = bca_interval(means, moments(values, np.ones_like(values)), 0.9)
+    assert np.transpose(ours) == pytest.approx(np.array(theirs), abs=1e-9)
+
+
+def test_quantiles_of_columns_leave_out_what_is_undefined():
+    columns = DRAWN.normal(size=(51, 3))
+    columns[::7, 1] = np.nan
+    levels = np.array([[0.1, 0.2, 0.3], [0.9, 0.8, 0.0]])
+    expected = [[np.nanquantile(c, q) for c, q in zip(columns.T, row, strict=True)] for row in levels]
+    assert sorted_quantiles(columns.copy(), levels) == pytest.approx(np.array(expected))
+
+
 def test_all_resamples_of_three_values():
     values = np.array([0.0, 1.0, 5.0])
-    means = np.array([values[[i, j, k]].mean() for i in range(3) for j in range(3) for k in range(3)])
-    interval = mean_interval(values, samples=50000, confidence=0.8)
-    assert interval.low == pytest.approx(np.quantile(means, 0.1, method="inverted_cdf"))
-    assert interval.high == pytest.approx(np.quantile(means, 0.9, method="inverted_cdf"))
+    every = sorted(values[[i, j, k]].mean() for i in range(3) for j in range(3) for k in range(3))
+    drawn = bootstrap_columns(values[:, None], np.ones((3, 1)), samples=50000, seed=0)[:, 0]
+    shares = [np.isclose(drawn, mean).mean() for mean in sorted(set(every))]
+    assert shares == pytest.approx([every.count(mean) / 27 for mean in sorted(set(every))], abs=0.01)
 
 
 def test_seeded_and_the_same_however_it_is_cut(monkeypatch):
@@ -60,8 +85,8 @@ def test_seeded_and_the_same_however_it_is_cut(monkeypatch):
     once = mean_interval(values, seed=3)
     assert mean_interval(torch.tensor(values), seed=3) == once
     assert mean_interval(values, seed=4) != once
-    monkeypatch.setattr(statistics, "DRAWS_AT_ONCE", 50 * 7)
-    assert mean_interval(values, seed=3) == once
+    monkeypatch.setattr("evaluation.statistics.bootstrap.DRAWS_AT_ONCE", 50 * 7)
+    assert mean_interval(values, seed=3) == pytest.approx(once, abs=1e-14)
 
 
 def test_undefined_values_are_counted_and_left_out():

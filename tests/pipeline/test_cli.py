@@ -184,6 +184,10 @@ def test_methods_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1 : len(METHODS) + 1]] == list(METHODS)
     assert any("head_mask=null, variant=corrected" in line for line in lines)
+    mask_lrp = next(line for line in lines if line.startswith("mask_lrp "))
+    assert "attention gradient, masked relevance" in mask_lrp
+    assert "all but deberta-v2" in mask_lrp
+    assert any("llama" in line for line in lines[len(METHODS) + 1 :])
 
 
 def test_explain_prints_a_line_and_writes_a_page(
@@ -214,6 +218,23 @@ def test_explain_pairs_and_questions(model_folder: Path, qa_folder: Path, capsys
     assert capsys.readouterr().out.startswith("raw_attention; predicted: ")
 
 
+def test_explain_says_what_of_a_long_text_is_explained(
+    model_folder: Path, qa_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "the film was great . " * 20
+    argv = ["explain", long, "--model", str(model_folder), "--method", "attcat"]
+    assert main(argv) == 0
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "the text is longer than the model takes: 38 tokens (37%) cut off; --long-texts windows explains all of it"
+    )
+    assert main([*argv, "--long-texts", "windows", "--stride", "2"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert (out[1], out[2].count("film")) == ("explained in 2 windows", 20)
+    argv = ["explain", "--question", "was the film", "--context", long, "--model", str(qa_folder), "--method", "attcat"]
+    assert main([*argv, "--long-texts", "windows"]) == 0
+    assert "explained in 3 windows" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("span", "answer"),
     [((5, 7), "'the FILM was'"), ((7, 5), "no answer"), ((1, 6), "no answer"), ((0, 0), "no answer")],
@@ -221,8 +242,9 @@ def test_explain_pairs_and_questions(model_folder: Path, qa_folder: Path, capsys
 def test_answers_are_spelled_as_in_the_context(qa_folder: Path, span: tuple[int, int], answer: str) -> None:
     explainer = Explainer.from_pretrained(qa_folder)
     explanation = SimpleNamespace(
-        method="attcat", prediction=span, probabilities=[0.5, 0.25], text="was the film", text_b="the FILM was great"
-    )
+        method="attcat", prediction=span, probabilities=[0.5, 0.25], text="was the film",
+        text_b="the FILM was great", windows=1,
+    )  # fmt: skip
     summary = f"attcat; predicted: {answer} (start 0.500, end 0.250)"
     assert explain_command._summary(explanation, explainer) == summary  # type: ignore[arg-type]
 

@@ -18,7 +18,12 @@ from pipeline.runs import Run
 from pipeline.schemas import CONSERVATION
 from pipeline.validate import load_config
 
-COMMON = ["evaluation.controls=[]", "evaluation.metrics=[aopc]", "attribution.plain.method=gradcam"]
+COMMON = [
+    "explain.hide_separators=true",
+    "evaluation.controls=[]",
+    "evaluation.metrics=[aopc]",
+    "attribution.plain.method=gradcam",
+]
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,10 @@ def test_ten_thousand_tokens_are_cut_counted_and_reported(tiny_wordpiece: PreTra
     assert long["tokens"][-1] == "[SEP]"
     assert long["text"] == "film " * 10_000
     assert (len(short["input_ids"]), short["truncated"]) == (4, 0)
-    assert encoding_notes(table) == ["1 of 2 examples truncated to 64 tokens, 9938 tokens cut off"]
+    assert encoding_notes(table) == [
+        "1 of 2 examples truncated to 64 tokens, 9938 tokens cut off "
+        "(99.3% of all; dataset.long_texts=windows explains them whole)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +205,18 @@ def test_short_and_unreadable_examples_are_left_out_and_counted(tiny_wordpiece: 
     ]
     with pytest.raises(InputError, match=r"no examples are left .* fewer than dataset.min_tokens=50"):
         encode(made, tiny_wordpiece, config(min_tokens=50), model_labels={})
+
+
+def test_the_limit_counts_examples_that_are_long_enough(tiny_wordpiece: PreTrainedTokenizerBase) -> None:
+    made = dataset(*(Example(i, "film" if i % 2 else "a gripping film") for i in range(8)))
+
+    def used(**options: Any) -> list[int]:
+        return [row["row_index"] for row in rows(encode(made, tiny_wordpiece, config(**options), model_labels={}))]
+
+    assert used(min_tokens=5, limit=2) == [0, 2]
+    assert used(min_tokens=5, limit=2, skip=1) == [2, 4]
+    assert len(drawn := used(min_tokens=5, limit=2, sample_seed=3)) == 2
+    assert all(i % 2 == 0 for i in drawn)
 
 
 CONTEXT = "the naive book was by ann lee , not bad"

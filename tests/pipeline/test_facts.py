@@ -109,14 +109,14 @@ def test_the_report_shows_completeness_where_there_is_one(folder):
 def test_a_run_of_the_first_schema_opens(folder, tmp_path):
     old = tmp_path / "old"
     shutil.copytree(folder, old)
-    table = pq.read_table(old / "attributions.parquet").drop_columns([*FACTS, "facts"])
+    table = pq.read_table(old / "attributions.parquet").drop_columns([*FACTS, "facts", "problem"])
     pq.write_table(table, old / "attributions.parquet")
     manifest = json.loads((old / "manifest.json").read_text())
     (old / "manifest.json").write_text(json.dumps(manifest | {"schema_version": "1.0.0"}))
     read = Run(old).table("attributions")
     assert read.schema.names == Run(folder).table("attributions").schema.names
     assert read["value"].null_count == read.num_rows
-    assert read.drop_columns([*FACTS, "facts"]).equals(table)
+    assert read.drop_columns([*FACTS, "facts", "problem"]).equals(table)
     assert Run(old).table("attributions", ["method", "value"]).schema.names == ["method", "value"]
     assert 'id="completeness"' not in build_report(old, texts="none", examples=3).read_text()
     (changed,) = [change for change in diff_runs(folder, old).tables if change.table == "attributions"]
@@ -126,7 +126,7 @@ def test_a_run_of_the_first_schema_opens(folder, tmp_path):
 def test_facts_of_any_name_are_kept():
     examples = [{"item_id": "a", "input_ids": [1, 2]}, {"item_id": "b", "input_ids": [3]}]
     facts = {"value": torch.tensor([0.5, 1.5]), "recovery": torch.tensor([0.25, 0.75])}
-    table = attributions(examples, (0, 1), Scored(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), facts))
+    table = attributions(examples, (0, 1), Scored(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), facts), [None, None])
     assert table["value"].to_pylist() == [0.5, 1.5]
     assert table["facts"].to_pylist() == [[{"name": "recovery", "value": 0.25}], [{"name": "recovery", "value": 0.75}]]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from evaluation import bootstrap_columns, holm, paired_difference
+from evaluation import bootstrap_columns, holm
 from pipeline.regression.compare import Pairs, pairs_of, with_accuracy
 from pipeline.regression.decide import IMPROVED, PASS, REGRESSION, WARN, Rule, decide, golden, statistical, undefined
 from pipeline.regression.gates import cost, drift, moved_most, weak
@@ -41,7 +41,7 @@ def only(found: list) -> object:
 # --- statistics -----------------------------------------------------------------------------------------------------
 
 
-def test_columns_share_their_resamples_and_agree_with_the_single_interval() -> None:
+def test_columns_share_their_resamples_and_agree_with_scipy() -> None:
     rng = np.random.default_rng(0)
     values, weights = rng.normal(size=(40, 2)), rng.integers(0, 3, (40, 2)).astype(float)
     values[3, 0] = np.nan
@@ -49,14 +49,20 @@ def test_columns_share_their_resamples_and_agree_with_the_single_interval() -> N
     means = bootstrap_columns(values, weights, samples=20000, seed=1)
     for column in range(2):
         low, high = np.quantile(means[:, column], [0.025, 0.975])
-        ours = paired_difference(values[:, column], np.zeros(40), weights[:, column], samples=20000, seed=2)
-        assert (low, high) == pytest.approx((ours.low, ours.high), abs=0.02)
+        theirs = stats.bootstrap(
+            (np.nan_to_num(values[:, column]) * weights[:, column], weights[:, column]),
+            lambda v, w, axis: v.sum(axis) / w.sum(axis),
+            paired=True,
+            method="percentile",
+            rng=np.random.default_rng(2),
+        ).confidence_interval
+        assert (low, high) == pytest.approx(theirs, abs=0.02)
 
 
 def test_resamples_are_the_same_however_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(size=(30, 3))
     once = bootstrap_columns(values, np.ones_like(values), samples=50, seed=4)
-    monkeypatch.setattr("evaluation.statistics.DRAWS_AT_ONCE", 100)
+    monkeypatch.setattr("evaluation.statistics.bootstrap.DRAWS_AT_ONCE", 100)
     cut = bootstrap_columns(values, np.ones_like(values), samples=50, seed=4)
     assert cut == pytest.approx(once, abs=1e-14)
 

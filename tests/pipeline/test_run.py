@@ -63,7 +63,13 @@ def test_every_table_is_there_with_its_columns(base):
     assert (user.folder, user.is_here()) == (str(result.folder.parent.absolute()), True)
     shards = pq.read_table(result.folder / "shards.parquet")
     assert shards.schema.equals(SHARDS)
-    assert set(shards["stage"].to_pylist()) == {"load_model", "identify_heads", "attribute", "evaluate"}
+    assert set(shards["stage"].to_pylist()) == {
+        "load_model",
+        "identify_heads",
+        "measure_memory",
+        "attribute",
+        "evaluate",
+    }
     assert all(row["ok"] and row["seconds"] > 0 for row in shards.to_pylist())
 
 
@@ -199,7 +205,7 @@ def test_nothing_is_explained_where_no_example_can_be(base, monkeypatch):
 def test_long_texts_are_cut_counted_and_reported(base, tmp_path):
     (tmp_path / "reviews.tsv").write_text("sentence\tlabel\n" + "good " * 10_000 + "\tpositive\nbad .\tnegative\n")
     written = manifest(go([*base, *METHODS]))
-    assert written["truncated"] == {"examples": 1, "tokens": 10_002 - 64}
+    assert written["truncated"] == {"examples": 1, "tokens": 10_002 - 64, "share": (10_002 - 64) / (10_002 + 4)}
     assert any("truncated" in note or "cut" in note for note in written["dataset"]["notes"])
 
 

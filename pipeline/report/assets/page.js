@@ -195,7 +195,7 @@ function factsOf(texts, method, index) {
   if (!item.g && item.x !== undefined && item.x !== item.p) add(`explained: ${texts.label(item.x)}`);
   const value = texts.values[method][index];
   if (value !== null && value !== undefined) add(`${texts.title} ${minus(value.toFixed(3))}`);
-  if (item.c) add(`${item.c} tokens cut off`);
+  if (item.c) add(`${item.c} of ${item.c + item.t.length} tokens cut off`);
   return facts;
 }
 

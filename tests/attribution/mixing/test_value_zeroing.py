@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics.pairwise import cosine_distances
 from tiny_models import CONFIGURATIONS, tiny_model
 from torch.nn import functional as F
 from zeroing_loop import IDS, MASK, exact_model, normalised_rows, outputs, zeroing_loop
@@ -116,10 +118,47 @@ def test_heads_alone_are_the_loop_and_do_not_add_up(name):
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_arithmetic_of_scikit_learn(name):
+    """As the authors' code has it: the diagonal of all cosine distances, in NumPy, rows divided by their sums."""
+    explainer = Explainer(exact_model(name))
+
+    def diagonal(one, other):
+        pairs = zip(one.detach().numpy(), other.detach().numpy(), strict=True)
+        return torch.from_numpy(np.stack([np.diag(cosine_distances(a, b)) for a, b in pairs]))
+
+    raw = zeroing_loop(explainer, IDS, MASK, diagonal)
+    torch.testing.assert_close(zeroing(explainer, normalise=False), raw, rtol=0, atol=1e-12)
+    torch.testing.assert_close(zeroing(explainer), normalised_rows(raw), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_what_one_head_does_before_the_normalisation_adds_up(name):
+    """Where the feed-forward layer gives nothing, a block's output moves by the sum of what its heads move it by."""
+    explainer = Explainer(exact_model(name))
+    for block in explainer.adapter.layers():
+        (block.mlp.c_proj if name == "gpt2" else block.mlp.down_proj).weight.data.zero_()
+
+    def moved(*heads):
+        mask = torch.zeros(3, 4)
+        mask[:, list(heads)] = 1
+        options = {"head_mask": mask, "distance": "euclidean", "normalise": False, "final_norm": False}
+        return zeroing(explainer, **options)[:, 1:].square()
+
+    alone = moved(0) + moved(1) + moved(2)
+    pairs = moved(0, 1) + moved(0, 2) + moved(1, 2)
+    torch.testing.assert_close(moved(0, 1, 2), pairs - alone, rtol=0, atol=1e-12)  # |a + b + c|^2 of vectors
+    assert (moved(0, 1, 2) - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_definition_of_inseq(name):
     """1 - cosine similarity, lower values than 1e-5 set to 0, the last decoder layer behind the final norm."""
     explainer = Explainer(exact_model(name))
     loop = zeroing_loop(explainer, IDS, MASK, lambda one, other: 1 - F.cosine_similarity(one, other, dim=-1))
+    middle = 1.001 * float(loop[loop > 0].median())  # stands for 1e-5, below which none of these are
+    floored = normalised_rows(loop.masked_fill(loop < middle, 0))
+    assert (floored - normalised_rows(loop)).abs().max() > 1e-3
+    torch.testing.assert_close(zeroing(explainer, floor=middle), floored, rtol=0, atol=1e-12)
     loop = loop.masked_fill(loop < 1e-5, 0)
     total = loop.sum(-1, keepdim=True)
     expected = loop / torch.where(total == 0, 1, total)

@@ -1,0 +1,54 @@
+"""What perturbation methods cost beside bare model calls on the distinct inputs they ask for; bert-base, one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from attribution_cost import bert_base
+from timing import Ratio, ratio
+
+from attribution import Explainer, Inputs
+
+N = 64
+METHODS = ("occlusion", "lime", "kernel_shap", "shapley_sampling")
+LIMIT = 1.10
+
+
+def costs() -> Iterator[Ratio]:
+    """The ratios, one after another."""
+    explainer = Explainer(bert_base())
+    ids = torch.randint(1000, 20000, (1, N), generator=torch.Generator().manual_seed(1))
+    for method in METHODS:
+        work = partial(explainer.scores, ids, method=method, target=1)
+        bare = partial(_bare, explainer, distinct_inputs(explainer, work))
+        yield ratio(method, work, "bare calls on its distinct inputs", bare, limit=LIMIT, rounds=3)
+
+
+def distinct_inputs(explainer: Explainer, work: Callable[[], object]) -> list[Inputs]:
+    """The batches `work` hands to the model, without repeated rows that only fill a pass."""
+    seen: list[Inputs] = []
+    original = explainer.adapter.forward
+
+    def recorded(inputs: Inputs, *rest: object) -> torch.Tensor:
+        seen.append(inputs)
+        return original(inputs, *rest)  # type: ignore[arg-type]
+
+    explainer.adapter.forward = recorded  # type: ignore[method-assign]
+    try:
+        work()
+    finally:
+        explainer.adapter.forward = original  # type: ignore[method-assign]
+    return [_unfilled(inputs) for inputs in seen]
+
+
+def _unfilled(inputs: Inputs) -> Inputs:
+    both = torch.cat((inputs.input_ids, inputs.attention_mask), 1)
+    return inputs.rows(slice(0, int((both != both[-1]).any(1).sum()) + 1))
+
+
+def _bare(explainer: Explainer, batches: list[Inputs]) -> None:
+    with torch.inference_mode():
+        for batch in batches:
+            explainer.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
