@@ -93,7 +93,8 @@ class _Bench:
         spans = torch.stack((torch.ones(len(ids)), (tokens.sum(1) + 1) // 2), 1).long()
         samples = {
             "scores": self.good, "tokens": tokens, "rationale": rationale, "rationale_length": 2, "answers": spans,
-            "neighbours": neighbours, "randomised": neighbours, "other_class": self.bad,
+            "neighbours": neighbours, "randomised": neighbours, "reruns": neighbours, "other_class": self.bad,
+            "other_dtype": self.bad,
         }  # fmt: skip
         return {**samples, **self.given}
 

@@ -1,6 +1,6 @@
 """Every metric; importing this module fills the table."""
 
-from evaluation import activation, complexity, correlations, decisions, faithfulness, plausibility
+from evaluation import activation, complexity, correlations, decisions, faithfulness, plausibility, stability
 from evaluation.faithfulness import CURVES
 from evaluation.metric import METRICS, evaluate, find_metric
 from evaluation.plugins import load_plugins
@@ -18,4 +18,5 @@ __all__ = [
     "faithfulness",
     "find_metric",
     "plausibility",
+    "stability",
 ]

@@ -72,6 +72,10 @@ MARKED = {  # rationale: words of weights 10, 8, 2, 1; the best three are 10, 9,
     "token_iou": 2 / 5,
     "r_precision": 2 / 4,
 }
+STABILITY = {  # in test_stability
+    "mprt", "efficient_mprt", "random_logit", "max_sensitivity", "avg_sensitivity", "top_k_stability", "seed_stability",
+    "dtype_stability",
+}  # fmt: skip
 ELSEWHERE = {  # below, in test_association, test_plausibility and test_activation
     "answer_recall", "answer_f1_drop", "answer_flip_fraction", "iou_f1", "auac", "au_mse", "aupc", "conservation_error",
 }  # fmt: skip
@@ -93,7 +97,7 @@ def values(link, metrics, scores=None, **options):
 
 
 def test_every_metric_has_its_value():
-    known = {*BY_PROBABILITY, *BY_LOGIT, *MARKED, *ELSEWHERE}
+    known = {*BY_PROBABILITY, *BY_LOGIT, *MARKED, *STABILITY, *ELSEWHERE}
     assert known == set(METRICS)
 
 
