@@ -39,6 +39,8 @@ class Need(Flag):
     MASKED_RELEVANCE = auto()  # one relevance pass for each head mask
     SUMS = auto()  # what enters each block plus what its attention gives, before any normalisation
     MODIFIED_GRADIENT = auto()  # under the rule table of the method
+    OUTPUT = auto()  # what the last block gives
+    LAYER_GRADIENT = auto()  # at what one block gives: that which the method's parameter `layer` names
 
 
 GRADIENTS = Need.ATTENTION_GRADIENT | Need.TOP_ATTENTION_GRADIENT | Need.HIDDEN_GRADIENT | Need.EMBEDDING_GRADIENT
@@ -75,6 +77,7 @@ class Trace:
     values: list[Tensor]  # L x [B, H, N, d], one per query head
     sums: list[Tensor]  # L x [B, N, D], what enters each block plus what its attention gives; if asked for
     columns: Tensor | None = None  # [B, P] where next-token logits were computed
+    output: Tensor | None = None  # [B, N, D], what the last block gives; if asked for
     memo: dict[Hashable, Tensor] = field(default_factory=dict)  # what readouts of several targets share
 
     @property
@@ -116,13 +119,16 @@ def trace(
     keep: bool = False,
     columns: Tensor | None = None,
     log: bool = False,
+    lowest: int | None = None,
 ) -> Trace:
     """Run the model once on left-aligned rows, recording what `needs` asks for.
 
     keep: several relevance passes will follow, so that what they share is computed once. columns: [B, P] positions
-    whose next token is explained. log: another trace will be compared with this one.
+    whose next token is explained. log: another trace will be compared with this one. lowest: where nothing asks for
+    more than gradients of layers, the lowest of these; nothing below it is recorded.
     """
     record = log or bool(needs & BACKWARDS)
+    leaf = lowest if Need.LAYER_GRADIENT in needs and not record else None
     current = Pass(GRADIENT, keep=keep, absolute=absolute, log=[] if log else None)
     if Need.MODIFIED_GRADIENT in needs:
         current.probes = _probes(len(inputs.input_ids), adapter)
@@ -130,6 +136,7 @@ def trace(
     hidden: list[Tensor] = []
     embeddings: list[Tensor] = []
     sums: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def tap_embeddings(_module: object, _inputs: object, output: Tensor) -> None:
         embeddings.append(output.requires_grad_(record))
@@ -137,18 +144,33 @@ def trace(
     def tap_block(
         _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        hidden.append(args[0])
-        forked = Node(Kind.FORK, lambda x: x.view_as(x), current, "fork").run(args[0]) if record else args[0]
+        state = _leaf(args[0]) if leaf == len(hidden) else args[0]
+        hidden.append(state)
+        forked = Node(Kind.FORK, lambda x: x.view_as(x), current, "fork").run(state) if record else state.view_as(state)
         return (forked, *args[1:]), kwargs
+
+    def tap_output(_module: object, _args: object, result: Any) -> Any:
+        if len(hidden) < adapter.n_layers:
+            return None
+        output, *rest = result if isinstance(result, tuple) else (result,)
+        outputs.append(_leaf(output) if leaf == adapter.n_layers else output)
+        passed = outputs[-1].view_as(output)
+        return (passed, *rest) if isinstance(result, tuple) else passed
 
     hooks = [adapter.model.get_input_embeddings().register_forward_hook(tap_embeddings)]
     layers = dict.fromkeys(adapter.layers())
     hooks += [layer.register_forward_pre_hook(tap_block, with_kwargs=True) for layer in layers]
+    if needs & (Need.OUTPUT | Need.LAYER_GRADIENT):
+        hooks += [layer.register_forward_hook(tap_output) for layer in layers]
     if Need.SUMS in needs:
         norms = [norm_after_attention(layer, adapter.family.block) for layer in layers]
         hooks += [norm.register_forward_pre_hook(lambda _norm, args: sums.append(args[0].detach())) for norm in norms]
     try:
-        with frozen(adapter.model), own_attention(adapter.model, taps), torch.set_grad_enabled(record):
+        with (
+            frozen(adapter.model),
+            own_attention(adapter.model, taps),
+            torch.set_grad_enabled(record or leaf is not None),
+        ):
             if record:
                 with recording(adapter.model, current, adapter.family.norms):
                     logits = adapter.forward(inputs, columns)
@@ -157,7 +179,14 @@ def trace(
     finally:
         for hook in hooks:
             hook.remove()
-    return Trace(adapter, inputs, logits, taps.attention, hidden, embeddings[0], current, taps.values, sums, columns)
+    output = outputs[-1] if outputs else None
+    taken = (taps.attention, hidden, embeddings[0], current, taps.values, sums)
+    return Trace(adapter, inputs, logits, *taken, columns=columns, output=output)
+
+
+def _leaf(state: Tensor) -> Tensor:
+    """Where gradients end: what is below is not in the graph. Modules get a view of it, as hooks cannot stand on it."""
+    return state.detach().requires_grad_()
 
 
 def _probes(n_rows: int, adapter: ModelAdapter) -> dict[str, Tensor]:
@@ -195,6 +224,18 @@ class Capture:
     def hidden(self) -> list[Tensor]:
         """L x [B, N, D] what enters each block."""
         return [hidden.detach() for hidden in self.trace.hidden]
+
+    def state(self, layer: int) -> Tensor:
+        """[B, N, D] what block `layer` gives, counted from 1; 0: what enters the first block."""
+        return self._state(layer).detach()
+
+    def state_gradient(self, layer: int) -> Tensor:
+        """[B, N, D] true gradient at what block `layer` gives."""
+        (gradient,) = self.trace.backward(GRADIENT, self.part.gradient, [self._state(layer)])
+        return given(gradient)
+
+    def _state(self, layer: int) -> Tensor:
+        return self.trace.hidden[layer] if layer < self.trace.adapter.n_layers else given(self.trace.output)
 
     @property
     def values(self) -> list[Tensor]:
@@ -273,7 +314,7 @@ class Capture:
     def without_read_out(self, scores: Tensor) -> Tensor:
         """[B, N] with 0 at an encoder classifier's first token, which only carries the read-out."""
         adapter = self.trace.adapter
-        if adapter.causal or adapter.is_qa or adapter.pools_all:
+        if adapter.task != "classification" or adapter.causal or adapter.pools_all:
             return scores
         return scores.scatter(1, self.part.position[:, None], 0)
 

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attribution.errors import HeadlightError
+from attribution.decoding.head import LanguageModelHead
+from attribution.errors import HeadlightError, InputError
 from attribution.explainer import Explainer, MethodLike, Request
 from attribution.methods.registry import Method
 from attribution.targets import TargetLike
 
 LENGTHS = (9, 5, 7)
 TARGETS: dict[str, tuple[TargetLike, TargetLike]] = {
-    "classification": (0, 1), "question_answering": ("start", "end"), "next_token": (7, 8),
+    "classification": (0, 1), "question_answering": ("start", "end"), "next_token": (7, 8), "masked_token": (7, 8),
 }  # fmt: skip
 
 
@@ -40,12 +41,13 @@ def check_method(
     method: MethodLike,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    lm_head: LanguageModelHead | None = None,
 ) -> list[str]:
     """What is wrong with a method on a model, as sentences; none: it conforms, or refuses the model with a reason.
 
     method: an id, a mapping {method: id, **parameters}, or a `Method` that is not registered.
     """
-    (verdict,) = check_methods({"": method}, model, tokenizer).values()
+    (verdict,) = check_methods({"": method}, model, tokenizer, lm_head).values()
     return list(verdict.problems)
 
 
@@ -53,6 +55,7 @@ def check_methods(
     methods: Mapping[str, MethodLike],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    lm_head: LanguageModelHead | None = None,
     *,
     precisions: Sequence[str] = ("float32",),
 ) -> dict[str, Verdict]:
@@ -60,7 +63,7 @@ def check_methods(
 
     precisions: those in which the scores of a double-precision model are compared with its own.
     """
-    bench = _Bench(Explainer(model, tokenizer), dict(methods), precisions)
+    bench = _Bench(Explainer(model, tokenizer, lm_head=lm_head), dict(methods), precisions)
     verdicts = {label: _first_run(bench, label) for label in methods}
     running = [label for label, verdict in verdicts.items() if verdict.conforms]
     problems: dict[str, list[str]] = {label: list(verdict.problems) for label, verdict in verdicts.items()}
@@ -89,7 +92,17 @@ class _Bench:
         config, generator = self.explainer.model.config, torch.Generator().manual_seed(5)
         special = set(self.explainer.adapter._special_ids.tolist()) | {config.pad_token_id}
         usable = torch.tensor([id for id in range(5, min(config.vocab_size, 1000)) if id not in special])
-        return [usable[torch.randint(len(usable), (1, n), generator=generator)] for n in LENGTHS]
+        rows = [usable[torch.randint(len(usable), (1, n), generator=generator)] for n in LENGTHS]
+        if self.explainer.adapter.task == "masked_token":
+            for row in rows:
+                row[0, 2] = self._mask
+        return rows
+
+    @property
+    def _mask(self) -> int:
+        if self.explainer.adapter.mask_id is None:
+            raise InputError("model: a masked language model is checked with its tokenizer, which knows the mask")
+        return self.explainer.adapter.mask_id
 
     def batch(self, side: str = "right", extra: int = 2) -> tuple[Tensor, Tensor]:
         """All texts, padded on a side: ids and mask, [B, N]."""
@@ -253,9 +266,9 @@ def _precision(bench: _Bench, labels: list[str]) -> Found:
     if bench.explainer.adapter.dtype != torch.float64:
         return
     for dtype in bench.precisions:
-        model = copy.deepcopy(bench.explainer.model).to(getattr(torch, dtype))
+        model, given = copy.deepcopy(bench.explainer.model).to(getattr(torch, dtype)), bench.explainer
         offered = [label for label in labels if bench.method(label).precision.refusal(dtype) is None]
-        narrow = Explainer(model, bench.explainer.tokenizer)
+        narrow = Explainer(model, given.tokenizer, lm_head=given.adapter.lm_head)
         for label, scores in bench.scores(offered, *bench.batch(), explainer=narrow, target=bench.targets[0]).items():
             apart, allowed = _apart(scores.double(), bench.plain[label]), bench.tolerance(label, dtype)
             if not apart <= allowed:

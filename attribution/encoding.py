@@ -16,7 +16,7 @@ from attribution.errors import InputError
 from attribution.explanation import Explanation
 from attribution.model.adapter import ModelAdapter
 from attribution.model.inputs import Inputs
-from attribution.targets import Target, TargetLike, as_target, next_token_columns, parts
+from attribution.targets import Target, TargetLike, as_target, parts, token_columns
 from attribution.words import AGGREGATIONS, aggregate, join_fields, sentence_ids, token_word_ids, words_of
 
 LEVELS = ("token", "word", "sentence")
@@ -132,11 +132,11 @@ def results_of(adapter: ModelAdapter, inputs: Inputs, target: TargetLike) -> lis
     visible, position = inputs.attention_mask.bool(), adapter.read_out(inputs)
     if not adapter.is_generative:
         return read_results(adapter, adapter.logits(inputs).cpu(), visible, target)
-    predicted_target = Target("next_token", position=as_target(target, "next_token").position)
-    columns = next_token_columns([target], visible, position)
+    predicted_target = Target("predicted", position=as_target(target, adapter.task).position)
+    columns = token_columns([target], visible, position, adapter.task)
     logits = adapter.logits(inputs, columns).cpu()
-    (explained,) = parts(target, logits, visible, position, columns=columns)
-    (best,) = parts(predicted_target, logits, visible, position, columns=columns)
+    (explained,) = parts(target, logits, visible, position, columns=columns, task=adapter.task)
+    (best,) = parts(predicted_target, logits, visible, position, columns=columns, task=adapter.task)
     chosen = logits[:, 0].float().softmax(1).gather(1, torch.stack((best.index, explained.index), 1))
     return _described([explained.index], [best.index], chosen.tolist())
 

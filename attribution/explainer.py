@@ -15,20 +15,22 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribution import loading
 from attribution.asking import Asking, Scored, Surroundings, conduct
-from attribution.capture import UNMASKED_RELEVANCE, Capture, Need, Trace, trace
+from attribution.capture import BACKWARDS, UNMASKED_RELEVANCE, Capture, Need, Trace, trace
 from attribution.carried import Carried
+from attribution.decoding.head import LanguageModelHead, read_head
 from attribution.encoding import explanations_of
 from attribution.errors import InputError
 from attribution.explanation import Explanation
 from attribution.long_texts import explained_texts
 from attribution.methods import Method
+from attribution.methods.layers import lowest_layer
 from attribution.methods.mixing import Mixing, mixing_of
 from attribution.methods.registry import check_parameters, check_precision, method_of
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
 from attribution.passes import Memory
 from attribution.relevance.node import AbsoluteWeights
-from attribution.targets import Part, TargetLike, in_aligned_columns, next_token_columns, of_rows, parts
+from attribution.targets import Part, TargetLike, in_aligned_columns, of_rows, parts, token_columns
 
 MethodLike = str | Method | Mapping[str, Any]
 
@@ -54,15 +56,22 @@ class Request:
 class Explainer:
     """Explains the predictions of a loaded Hugging Face model; the model is as before after every call.
 
-    max_tokens: how many tokens (rows times padded length) one pass takes; longer batches are split.
+    max_tokens: how many tokens (rows times padded length) one pass takes; longer batches are split. lm_head: what reads
+    hidden states as words, for the methods that do: the pre-trained checkpoint, or a head.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, max_tokens: int = 8192
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        max_tokens: int = 8192,
+        lm_head: LanguageModelHead | str | Path | None = None,
     ) -> None:
         self.adapter = ModelAdapter(model, tokenizer)
         self.max_tokens = max_tokens
         self.memory: Memory | None = None
+        self.adapter.lm_head = read_head(lm_head, self.adapter) if isinstance(lm_head, (str, Path)) else lm_head
         self._absolute = AbsoluteWeights()
 
     @classmethod
@@ -73,9 +82,10 @@ class Explainer:
         revision: str | None = None,
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
+        lm_head: str | Path | None = None,
     ) -> Explainer:
         """From a folder or a hub id. Weights are read from safetensors only; no code of the repository runs."""
-        return cls(*loading.load(path_or_id, revision=revision, dtype=dtype, device=device))
+        return cls(*loading.load(path_or_id, revision=revision, dtype=dtype, device=device), lm_head=lm_head)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -294,22 +304,33 @@ class Explainer:
         aligned, index = align(inputs.to(self.adapter.device))
         chosen = [in_aligned_columns(of_rows(target, rows), self.adapter.task, index) for target in targets]
         asked = {label: _select_parameters(request, rows) for label, request in requests.items()}
+        found: dict[str, Scored] = {}
+        for sharing in _passes(asked):
+            found |= self._pass(aligned, sharing, chosen, output)
+        return {label: replace(found[label], scores=restore(found[label].scores, index, dim=2)) for label in asked}
+
+    def _pass(
+        self, aligned: Inputs, asked: dict[str, Request], chosen: Sequence[TargetLike], output: str
+    ) -> dict[str, Scored]:
+        """Scores [b, T, N] and facts [b, T] of left-aligned rows, by label."""
         needs = _union(request.method.needs for request in asked.values())
-        keep = _relevance_passes(asked, len(targets)) > 1
+        keep = _relevance_passes(asked, len(chosen)) > 1
         columns = self._columns(aligned, chosen)
-        run = trace(self.adapter, aligned, needs, self._absolute, keep=keep, columns=columns)
+        lowest = lowest_layer(((each.method, each.parameters) for each in asked.values()), self.adapter)
+        run = trace(self.adapter, aligned, needs, self._absolute, keep=keep, columns=columns, lowest=lowest)
         per_target = self._read(run, chosen, asked, needs, output)
-        stacked = {label: _joined([one[label] for one in per_target], partial(torch.stack, dim=1)) for label in asked}
-        return {label: replace(each, scores=restore(each.scores, index, dim=2)) for label, each in stacked.items()}
+        return {label: _joined([one[label] for one in per_target], partial(torch.stack, dim=1)) for label in asked}
 
     def _columns(self, aligned: Inputs, targets: Sequence[TargetLike]) -> Tensor | None:
         if not self.adapter.is_generative:
             return None
-        return next_token_columns(targets, aligned.attention_mask.bool(), self.adapter.read_out(aligned))
+        visible, read_out = aligned.attention_mask.bool(), self.adapter.read_out(aligned)
+        return token_columns(targets, visible, read_out, self.adapter.task)
 
     def _parts(self, run: Trace, target: TargetLike, output: str) -> list[Part]:
         position, logits = self.adapter.read_out(run.inputs), run.logits.detach()
-        options: dict[str, Any] = {"columns": run.columns, "independent": self.adapter.multi_label}
+        options: dict[str, Any] = {"columns": run.columns, "task": self.adapter.task}
+        options["independent"] = self.adapter.multi_label
         return parts(target, logits, run.visible, position, output, **options)
 
     def _read(
@@ -367,6 +388,18 @@ def _joined(scored: Sequence[Scored], join: Callable[[list[Tensor]], Tensor]) ->
 def _first_target(scored: Scored) -> Scored:
     """[B, N] and [B] of [B, 1, N] and [B, 1]."""
     return Scored(scored.scores[:, 0], {name: value[:, 0] for name, value in scored.facts.items()})
+
+
+def _passes(requests: Mapping[str, Request]) -> list[dict[str, Request]]:
+    """What shares a forward: gradients of layers have their own where others record all of it.
+
+    Theirs are the plain gradients, which recording changes in the last digits: scores are not to depend on the company.
+    """
+    layers = {label: each for label, each in requests.items() if Need.LAYER_GRADIENT in each.method.needs}
+    others = {label: each for label, each in requests.items() if label not in layers}
+    if layers and _union(each.method.needs for each in others.values()) & BACKWARDS:
+        return [others, layers]
+    return [dict(requests)]
 
 
 def _union(needs: Iterable[Need]) -> Need:

@@ -14,7 +14,7 @@ from attribution.model.adapter import ModelAdapter, align, frozen
 from attribution.model.inputs import Inputs
 from attribution.relevance.node import AbsoluteWeights, RuleTable
 from attribution.relevance.tables import CHEFER, GRADIENT
-from attribution.targets import Part, TargetLike, in_aligned_columns, next_token_columns, of_rows, parts
+from attribution.targets import Part, TargetLike, in_aligned_columns, of_rows, parts, token_columns
 
 if TYPE_CHECKING:
     from attribution.explainer import Request
@@ -95,9 +95,9 @@ def _backwards(
     goal = in_aligned_columns(target, adapter.task, index)
     columns = None
     if adapter.is_generative:
-        columns = next_token_columns([goal], aligned.attention_mask.bool(), adapter.read_out(aligned))
+        columns = token_columns([goal], aligned.attention_mask.bool(), adapter.read_out(aligned), adapter.task)
     run = trace(adapter, aligned, needs, AbsoluteWeights(), keep=True, columns=columns)
-    options: dict[str, Any] = {"columns": columns, "independent": adapter.multi_label}
+    options: dict[str, Any] = {"columns": columns, "task": adapter.task, "independent": adapter.multi_label}
     read = (run.logits.detach(), run.visible, adapter.read_out(aligned), output)
     for part in parts(goal, *read, **options):
         for name, group, table in tables:

@@ -8,6 +8,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -23,6 +24,7 @@ LOADERS = {
     "classification": AutoModelForSequenceClassification,
     "question_answering": AutoModelForQuestionAnswering,
     "next_token": AutoModelForCausalLM,
+    "masked_token": AutoModelForMaskedLM,
 }
 
 
@@ -48,12 +50,7 @@ def load(
 
     dtype: default as the checkpoint says; device: default CUDA where there is one, else CPU.
     """
-    folder = Path(path_or_id)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        raise InputError(
-            f"model.path={folder} holds no safetensors weights; weights in pickle form are not loaded, "
-            f"`headlight convert {folder}` makes safetensors of them"
-        )
+    _refuse_pickles(path_or_id)
     config = read_config(path_or_id, revision=revision)
     architecture = (config.architectures or ["an unnamed class"])[0]
     model = LOADERS[task_of(architecture)].from_pretrained(
@@ -67,3 +64,30 @@ def load(
     tokenizer = AutoTokenizer.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return model.to(where).eval(), tokenizer
+
+
+def load_language_model(
+    path_or_id: str | Path, *, causal: bool, revision: str | None = None, local_files_only: bool = False
+) -> tuple[PreTrainedModel, list[str]]:
+    """The language model of a folder or hub id, masked or causal, and the names of weights that were not there."""
+    _refuse_pickles(path_or_id)
+    loader = AutoModelForCausalLM if causal else AutoModelForMaskedLM
+    model, report = loader.from_pretrained(
+        path_or_id,
+        revision=revision,
+        config=read_config(path_or_id, revision=revision, local_files_only=local_files_only),
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=local_files_only,
+        output_loading_info=True,
+    )
+    return model, sorted(report["missing_keys"])
+
+
+def _refuse_pickles(path_or_id: str | Path) -> None:
+    folder = Path(path_or_id)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"model.path={folder} holds no safetensors weights; weights in pickle form are not loaded, "
+            f"`headlight convert {folder}` makes safetensors of them"
+        )

@@ -61,3 +61,8 @@ POSITIVE_RELEVANCE = Precision(
     wide="rollouts",
     why="positive parts that cancel lose all their digits in half precision, and float16 overflows",
 )
+DECODED = Precision(
+    {"float64": 1e-5, "float32": 5e-3},
+    wide="the language-model head",
+    why="which tokens are among the highest-ranked changes with the rounding of hidden states",
+)

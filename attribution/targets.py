@@ -14,9 +14,20 @@ from attribution.errors import InputError
 QA_KINDS = ("start", "end", "span")
 CLASS_KINDS = ("class", "predicted", "gold", "runner_up")
 NEXT_KINDS = ("next_token", "predicted", "runner_up")
-KINDS = {"question_answering": QA_KINDS, "classification": CLASS_KINDS, "next_token": NEXT_KINDS}
+MASKED_KINDS = ("masked_token", "predicted", "runner_up")
+KINDS = {
+    "question_answering": QA_KINDS,
+    "classification": CLASS_KINDS,
+    "next_token": NEXT_KINDS,
+    "masked_token": MASKED_KINDS,
+}
+TOKEN_TASKS = ("next_token", "masked_token")  # what is explained is a token, and the kind has the name of the task
 # Which fields of a target are columns of the input, and move when rows are aligned.
-COLUMN_FIELDS = {"question_answering": ("position", "contrast"), "classification": (), "next_token": ("position",)}
+COLUMN_FIELDS: dict[str, tuple[str, ...]] = {
+    "question_answering": ("position", "contrast"),
+    "classification": (),
+    **dict.fromkeys(TOKEN_TASKS, ("position",)),
+}
 OUTPUTS = ("logit", "probability")
 
 
@@ -26,9 +37,11 @@ class Target:
 
     kind: `class` (with `index`), `predicted`, `runner_up`; `gold` needs `index`, the gold labels. For question
         answering `start`, `end` or `span` (start plus end, as separate seeds), at `position` or where the model
-        predicts them. For decoders `next_token`: the token `index` as what follows `position`.
+        predicts them. For decoders `next_token`: the token `index` as what follows `position`. For masked language
+        models `masked_token`: the token `index` in place of the mask at `position`.
     index: class or token id, int or [B]; None is the predicted one where the kind says so.
-    position: a column of the input, int or [B]; for `span` [B, 2]; for `next_token` None is the last token.
+    position: a column of the input, int or [B]; for `span` [B, 2]; for `next_token` None is the last token, for
+        `masked_token` the first mask.
     contrast: class, token id or position whose logit is subtracted, int or [B].
     """
 
@@ -105,17 +118,19 @@ def parts(
     output: str = "logit",
     *,
     columns: Tensor | None = None,
+    task: str = "next_token",
     independent: bool = False,
 ) -> list[Part]:
     """The seeds of a target: one, or two for a span; their scores add up.
 
     logits: [B, C], [B, N, 2], or [B, P, V] at `columns` [B, P]; visible: [B, N] attended positions; read_out: [B]
-    position that feeds a classifier, or the last one of a decoder. independent: see `Part`.
+    position that feeds a classifier, or the last one of a decoder. task: one of `TOKEN_TASKS`, where there are columns.
+    independent: see `Part`.
     """
     if output not in OUTPUTS:
         raise InputError(f"output={output} is unknown; choices: {', '.join(OUTPUTS)}")
     if columns is not None:
-        return [_next_token_part(as_target(target, "next_token"), logits, visible, columns, read_out, output)]
+        return [_token_part(as_target(target, task), logits, visible, columns, read_out, output)]
     if logits.ndim == 2:
         goal = as_target(target, "classification")
         chosen = _chosen(_index_of(goal, logits, "classes"), goal, logits)
@@ -145,7 +160,7 @@ def as_target(target: TargetLike, task: str) -> Target:
     elif target is None:
         goal = Target("predicted")
     else:
-        goal = Target("next_token" if task == "next_token" else "class", index=target)
+        goal = Target(task if task in TOKEN_TASKS else "class", index=target)
     if goal.kind not in KINDS[task]:
         raise InputError(f"target={goal.kind} does not fit {task.replace('_', ' ')}; choices: {', '.join(KINDS[task])}")
     return goal
@@ -164,11 +179,11 @@ def in_aligned_columns(target: TargetLike, task: str, index: Tensor | None) -> T
     return replace(goal, **moved)
 
 
-def next_token_columns(targets: Sequence[TargetLike], visible: Tensor, read_out: Tensor) -> Tensor:
-    """[B, P] the different positions that targets of next tokens explain."""
+def token_columns(targets: Sequence[TargetLike], visible: Tensor, read_out: Tensor, task: str = "next_token") -> Tensor:
+    """[B, P] the different positions that targets of one of `TOKEN_TASKS` explain."""
     columns: list[Tensor] = []
     for target in targets:
-        column = _column_of(as_target(target, "next_token"), read_out)
+        column = _column_of(as_target(target, task), read_out)
         inside = (column >= 0) & (column < visible.shape[1])
         if not bool((inside & visible.gather(1, column.clamp(0, visible.shape[1] - 1)[:, None])[:, 0]).all()):
             raise InputError("target: an explained position lies on padding or outside of the text")
@@ -191,9 +206,7 @@ def _column_of(goal: Target, read_out: Tensor) -> Tensor:
     return read_out if goal.position is None else _per_row(goal.position, len(read_out), read_out.device)
 
 
-def _next_token_part(
-    goal: Target, logits: Tensor, visible: Tensor, columns: Tensor, read_out: Tensor, output: str
-) -> Part:
+def _token_part(goal: Target, logits: Tensor, visible: Tensor, columns: Tensor, read_out: Tensor, output: str) -> Part:
     position = _column_of(goal, read_out)
     column = int((columns == position[:, None]).all(0).nonzero()[0])
     own = logits[:, column]
@@ -227,7 +240,7 @@ def span_positions(given: int | Tensor | None, ends: Tensor) -> Tensor:
 
 def _index_of(goal: Target, logits: Tensor, names: str) -> Tensor:
     """[B] the explained class or token of logits [B, C]."""
-    if goal.kind in ("predicted", "runner_up") or (goal.kind == "next_token" and goal.index is None):
+    if goal.kind in ("predicted", "runner_up") or (goal.kind in TOKEN_TASKS and goal.index is None):
         rank = int(goal.kind == "runner_up")
         if logits.shape[1] <= rank:
             raise InputError("target=runner_up needs a model of at least two classes")

@@ -6,6 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evaluation.context_mixing import (
+        average_precision,
+        blank_out_agreement,
+        chance_average_precision,
+        chance_dot_product,
+        dot_product,
+    )
     from evaluation.curves import (
         CurveRequest,
         Curves,
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from evaluation.metric import Metric
     from evaluation.metrics import CURVES, METRICS, evaluate
     from evaluation.plausibility import AnswerRecall, answer_recall
+    from evaluation.probing import OnlineCode, ProbeRecipe, online_code, probe_code
     from evaluation.removals import REMOVALS, RemovalRequest, Removals, removal_effects
     from evaluation.statistics import Interval, bootstrap_columns, holm, mean_interval, paired_difference
     from evaluation.suite import Evaluation, evaluate_all
@@ -35,18 +43,27 @@ __all__ = [
     "Evaluation",
     "Interval",
     "Metric",
+    "OnlineCode",
+    "ProbeRecipe",
     "RemovalRequest",
     "Removals",
     "answer_recall",
+    "average_precision",
+    "blank_out_agreement",
     "bootstrap_columns",
+    "chance_average_precision",
+    "chance_dot_product",
+    "dot_product",
     "evaluate",
     "evaluate_all",
     "holm",
     "mean_interval",
+    "online_code",
     "paired_difference",
     "paper_counts",
     "perturbation_curves",
     "perturbation_curves_many",
+    "probe_code",
     "removal_effects",
     "run_curves",
 ]
@@ -67,7 +84,16 @@ _HOMES = {
     "Metric": "metric",
     "RemovalRequest": "removals",
     "Removals": "removals",
+    "OnlineCode": "probing",
+    "ProbeRecipe": "probing",
     "answer_recall": "plausibility",
+    "average_precision": "context_mixing",
+    "blank_out_agreement": "context_mixing",
+    "chance_average_precision": "context_mixing",
+    "chance_dot_product": "context_mixing",
+    "dot_product": "context_mixing",
+    "online_code": "probing",
+    "probe_code": "probing",
     "bootstrap_columns": "statistics",
     "evaluate": "metrics",
     "evaluate_all": "suite",

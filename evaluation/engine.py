@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from attribution.errors import InputError
-from attribution.model.adapter import last_attended
 from attribution.model.inputs import Inputs
 from attribution.perturb import (
     Marks,
@@ -25,7 +24,7 @@ from attribution.perturb import (
     read_span,
     run_perturbed,
 )
-from attribution.targets import Target, TargetLike, as_target, next_token_columns, parts
+from attribution.targets import TOKEN_TASKS, Target, TargetLike, as_target, parts, token_columns
 from evaluation.resampling import RESAMPLE, Resampler, checked
 
 if TYPE_CHECKING:
@@ -164,10 +163,10 @@ def _read_span(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, option
     return _Reading(read_span, Marks(positions=position), position)
 
 
-def _read_next(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, options: dict[str, Any]) -> _Reading:
+def _read_token(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, options: dict[str, Any]) -> _Reading:
     """At the explained token alone, [B, 1]; a vocabulary of numbers per copy would be too much to keep."""
-    goal, visible = as_target(target, "next_token"), inputs.attention_mask.bool()
-    reads = next_token_columns([goal], visible, last_attended(inputs.attention_mask))
+    goal, visible = as_target(target, adapter.task), inputs.attention_mask.bool()
+    reads = token_columns([goal], visible, adapter.read_out(inputs), adapter.task)
     if goal.index is None:
         marks = Marks(reads=reads)
         (best,), _ = run_perturbed(
@@ -179,7 +178,11 @@ def _read_next(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, option
     return _Reading(read_next_tokens, Marks(labels=token[:, None], reads=reads), token[:, None])
 
 
-READINGS = {"classification": _read_classes, "question_answering": _read_span, "next_token": _read_next}
+READINGS = {
+    "classification": _read_classes,
+    "question_answering": _read_span,
+    **dict.fromkeys(TOKEN_TASKS, _read_token),
+}
 
 
 def _asked_span(target: TargetLike) -> Tensor | None:

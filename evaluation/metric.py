@@ -12,7 +12,7 @@ from attribution.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-CATEGORIES = ("faithfulness", "plausibility", "randomisation", "robustness", "complexity", "axiomatic")
+CATEGORIES = ("faithfulness", "plausibility", "randomisation", "robustness", "complexity", "axiomatic", "ground_truth")
 
 
 @dataclass(frozen=True)

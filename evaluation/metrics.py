@@ -1,6 +1,15 @@
 """Every metric; importing this module fills the table."""
 
-from evaluation import activation, complexity, correlations, decisions, faithfulness, plausibility, stability
+from evaluation import (
+    activation,
+    complexity,
+    context_mixing,
+    correlations,
+    decisions,
+    faithfulness,
+    plausibility,
+    stability,
+)
 from evaluation.faithfulness import CURVES
 from evaluation.metric import METRICS, evaluate, find_metric
 from evaluation.plugins import load_plugins
@@ -12,6 +21,7 @@ __all__ = [
     "METRICS",
     "activation",
     "complexity",
+    "context_mixing",
     "correlations",
     "decisions",
     "evaluate",

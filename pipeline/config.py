@@ -13,7 +13,7 @@ from omegaconf import MISSING
 class ModelConfig:
     """What is explained. One of `path` (local), `id` (hub) or `source: minilm_reviews`."""
 
-    source: str = MISSING  # local, hub, minilm_reviews
+    source: str = MISSING  # local, hub, minilm_reviews, minilm_masked
     name: str | None = None  # shown in reports; default: last part of the path or id
     path: str | None = None
     id: str | None = None
@@ -21,7 +21,11 @@ class ModelConfig:
     dtype: str = "float32"  # float32, float64, bfloat16, float16
     max_length: int | None = None  # tokens; default: what the model takes
     label_map: dict[str, Any] = field(default_factory=dict)  # label of the data set -> class name or index of the model
+    texts: list[str] = field(default_factory=list)  # minilm_masked: files whose texts its head is trained on
+    tune_on: str | None = None  # BLiMP file on whose split train a masked language model is fine-tuned first
     checkpoints: dict[str, str] = field(default_factory=dict)  # dataset.name -> path (local) or id (hub), for sweeps
+    lm_head: str | None = None  # what decodes hidden states: the pre-trained checkpoint (folder or hub id), or `train`
+    lm_head_texts: str | None = None  # train: file of texts that a head is trained on, once
 
 
 @dataclass
@@ -42,6 +46,7 @@ class DatasetConfig:
     """Where the texts come from and which of them are used."""
 
     source: str = MISSING  # local, hub, reviews
+    form: str = "texts"  # texts; agreement: minimal pairs of BLiMP, of which the word that differs is masked
     name: str | None = None
     path: str | None = None  # tsv, csv, jsonl, parquet
     id: str | None = None
@@ -93,6 +98,16 @@ class EvaluationConfig:
     bootstrap_samples: int = 2000
     confidence: float = 0.95
     seed: int = 0
+
+
+@dataclass
+class MixingConfig:
+    """What is asked of token-to-token methods beside their explanations; for data with masked words."""
+
+    layers: bool = False  # how well each method of `attribution` that has a map in every layer agrees with the cues
+    blank_out: list[str] = field(default_factory=list)  # labels in `attribution` that `blank_out` is measured against
+    probes: list[str] = field(default_factory=list)  # strict, reference: how easily each layer tells the class
+    probe_seed: int = 0
 
 
 @dataclass
@@ -201,6 +216,7 @@ class Config:
     attribution: dict[str, Any] = field(default_factory=dict)  # label -> method id, or {method: id, **parameters}
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
+    mixing: MixingConfig = field(default_factory=MixingConfig)
     cluster: ClusterConfig = MISSING
     tracking: TrackingConfig = MISSING
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -226,10 +242,13 @@ ONLY_WITH: dict[str, tuple[str, str]] = {
     "model.path": ("model.source", "local"),
     "model.id": ("model.source", "hub"),
     "model.revision": ("model.source", "hub"),
+    "model.lm_head_texts": ("model.lm_head", "train"),
     "dataset.path": ("dataset.source", "local"),
     "dataset.id": ("dataset.source", "hub"),
     "dataset.subset": ("dataset.source", "hub"),
     "dataset.revision": ("dataset.source", "hub"),
+    "model.tune_on": ("dataset.form", "agreement"),
+    "model.texts": ("model.source", "minilm_masked"),
     "dataset.stride": ("dataset.long_texts", "windows"),
     "heads.select": ("heads.source", "treebank"),
     "heads.report": ("heads.source", "treebank"),

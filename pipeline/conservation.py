@@ -24,7 +24,7 @@ def conserved_facts(attributions: pa.Table) -> dict[str, Facts]:
     rows: dict[str, list[list[float]]] = {}
     columns = (attributions[name].to_pylist() for name in ("method", "facts"))
     for method, facts in zip(*columns, strict=True):
-        known = _named(facts)
+        known = named_facts(facts)
         values = [known[name] for name in FACTS if name in known]
         if all(name in known for name in SUMS) and np.isfinite(values).all():
             rows.setdefault(method, []).append([known.get(name, np.nan) for name in FACTS])
@@ -42,5 +42,6 @@ def _summary(facts: Facts) -> dict[str, Any]:
     return asdict(conservation(known))
 
 
-def _named(facts: list[dict[str, Any]] | None) -> dict[str, float]:
+def named_facts(facts: list[dict[str, Any]] | None) -> dict[str, float]:
+    """What a method knows of an example, by name."""
     return {fact["name"]: fact["value"] for fact in facts or []}

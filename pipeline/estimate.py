@@ -77,6 +77,8 @@ def estimate(experiment: Experiment) -> Estimate:
         heads = _heads_seconds(experiment, executor)
         samples = _samples(outcomes, batches)
         seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
+        measuring = [outcome.seconds for task, outcome in outcomes if task.stage == measure_memory.STAGE]
+        seconds |= {measure_memory.STAGE: sum(measuring)} if measuring else {}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)
         memory = _memory(store, [task for task, _ in outcomes])
         return Estimate({**seconds, identify_heads.STAGE: heads}, peak, executor.workers, executor.gpus, memory)
@@ -214,6 +216,7 @@ def _searching(setting: Setting, config: HeadsConfig) -> StagePlan:
 def remaining(whole: Estimate, plans: Sequence[StagePlan]) -> Estimate:
     """The part of an estimate that is left: by stage the share of results that are to be computed."""
     shares = {plan.stage: plan.computed / max(1, plan.computed + plan.reused) for plan in plans}
+    shares[measure_memory.STAGE] = float(shares.get(attribute.STAGE, 1.0) > 0)  # measured where something is explained
     return replace(whole, seconds={stage: seconds * shares.get(stage, 1.0) for stage, seconds in whole.seconds.items()})
 
 

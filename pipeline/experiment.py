@@ -20,6 +20,8 @@ from pipeline.head_search import found_heads
 from pipeline.heads import given_heads, resolved_methods
 from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
+from pipeline.mixing import Mixed
+from pipeline.mixing_steps import mixing_steps
 from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
 from pipeline.schedule import (
@@ -58,6 +60,7 @@ class Experiment:
     predictions: pa.Table = field(init=False)
     targets: list[Any] = field(init=False)  # by example
     counts: list[identify_heads.Count] = field(init=False)  # that heads are found by
+    mixed: Mixed = field(default_factory=Mixed)
     attributions: pa.Table = field(init=False)
     curves: pa.Table = field(init=False)
 
@@ -81,8 +84,8 @@ class Experiment:
 
     def before_explaining(self) -> Iterator[StagePlan]:
         """Predictions and heads, without which nothing can be explained. Each plan is to be done before the next."""
-        self._take_predictions((yield from self._whole(self.predicting)))
-        self._take_heads((yield from self._whole(self.finding)))
+        self._take_predictions((yield from self.whole(self.predicting)))
+        self._take_heads((yield from self.whole(self.finding)))
 
     def explaining(self, finish: Callable[[], None]) -> Iterator[StagePlan | Aside]:
         """Attributions and curves, then `finish`, when their tables are there.
@@ -107,6 +110,12 @@ class Experiment:
                 return
             repairs += 1
         raise self._damaged()
+
+    def mixing(self) -> Iterator[StagePlan]:
+        """What token-to-token methods and probes find of masked words, where it is asked for."""
+        if self.config.mixing.layers or self.config.mixing.probes:
+            self._store_examples()  # predictions that are at hand leave them where an earlier run had them
+            self.mixed = yield from mixing_steps(self)
 
     def measuring(self) -> StagePlan:
         """The plan of the measurement of what memory a pass takes."""
@@ -151,7 +160,7 @@ class Experiment:
         """The plan of the curves of these attributions."""
         return plan_evaluation(self.config, self.setting, self.ledger, self.batches, self.targets, scores.keys)
 
-    def _whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, dict[str, pa.Table]]:
+    def whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, dict[str, pa.Table]]:
         """Do a stage that must not fail; returns {key: table}, computed again where they are damaged on being read."""
         repairs = 0
         while repairs < REPAIRS:

@@ -26,7 +26,8 @@ from pipeline.stages import measure_memory
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
-    *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score"),
+    *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
+    *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score", "pipeline.mixing"),
 )
 
 NAMED = 5  # examples that a line lists; the attributions have all of them
@@ -193,6 +194,7 @@ def _model(prepared: Prepared) -> dict[str, Any]:
         "architecture": model.architecture,
         "n_layers": model.n_layers,
         "n_heads": model.n_heads,
+        **({"lm_head": model.lm_head.about} if model.lm_head is not None else {}),
     }
 
 

@@ -16,6 +16,7 @@ from pipeline.execution.memory import Fits
 from pipeline.execution.progress import clock_time
 from pipeline.experiment import Experiment
 from pipeline.microbatch import MicroBatch
+from pipeline.mixing_steps import mixing_plans
 from pipeline.models.minilm import minilm_folder
 from pipeline.prepare import Prepared
 from pipeline.run import require_cluster
@@ -43,7 +44,9 @@ def describe_plan(config: Config, probe: bool = False) -> str:
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)
     lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans)]
-    if len(plans) < len(STAGES):
+    if len(plans) == len(STAGES):
+        lines += map(_line, mixing_plans(experiment))
+    else:
         results = len(batches) * len(config.attribution)
         lines.append(f"attribute: up to {results} results; known once heads are found")
     return "\n".join([*lines, *(_time(experiment, plans) if probe else ())])
@@ -86,8 +89,7 @@ def _passes(experiment: Experiment, left: Estimate) -> Iterator[str]:
         yield f"pass: microbatches are tried whole ({memory['problem'] if memory else 'each has one row'})"
         return
     cut = sum(bool(Fits(batch.length, tokens).parts(len(batch.rows), "")) for batch in experiment.batches)
-    kib = memory["bytes_per_token"] / 2**10 if memory and memory["bytes_per_token"] else None
-    how = "cluster.pass_tokens" if configured else f"{kib:.0f} KiB a token" if kib else "memory is short for more"
+    how = "cluster.pass_tokens" if memory is None else f"{memory['bytes_per_token'] / 2**10:.0f} KiB a token"
     parts = f"{cut} of {len(experiment.batches)} microbatches in parts"
     yield f"pass: up to {tokens:,} tokens of all methods together ({how}); {parts}"
 

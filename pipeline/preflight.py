@@ -61,6 +61,17 @@ def _metrics(config: Config, prepared: Prepared, heads: HeadScores | None) -> No
             )
 
 
+def _cues(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Metrics of cues, or what is asked of masked words, where there are none."""
+    marked = prepared.examples["rationale"].null_count < prepared.examples.num_rows
+    for metric in config.evaluation.metrics:
+        if "cues" in METRICS[metric].needs and not marked:
+            raise InputError(
+                f"conf error: evaluation.metrics: {metric} needs marked tokens, and data set {prepared.dataset.name} "
+                "has none; take it out of the list."
+            )
+
+
 def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
     """Perturbations this model cannot be given, as far as its configuration and its tokenizer tell."""
     named = {f"attribution.{label}.": entry.get("operator") for label, entry in config.attribution.items()}
@@ -106,6 +117,7 @@ CHECKS: tuple[Callable[[Config, Prepared, HeadScores | None], None], ...] = (
     _target,
     _masks,
     _metrics,
+    _cues,
     _operator,
     _treebanks,
 )

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.config import Config
 from pipeline.data import Dataset, load_dataset
 from pipeline.data.encode import encode, encode_whole, encoding_notes, length_limit
+from pipeline.data.masking import mask_asked
 from pipeline.keys import digest
 from pipeline.models import ResolvedModel, resolve_model
 from pipeline.models.resolve import load_tokenizer, require_task
@@ -60,7 +61,11 @@ def prepare(config: Config) -> Prepared:
     model = resolve_model(config.model, Path(config.paths.models))
     require_task(model, dataset.task, dataset.name)
     tokenizer = load_tokenizer(model)
+    if dataset.task == "masked_token":  # the classes are those of the data: which of its words stands there
+        model = replace(model, labels=dict(enumerate(dataset.label_names or ())))
     examples = encode(dataset, tokenizer, config, model_labels=model.labels, max_length=model.max_length)
+    if dataset.task == "masked_token":
+        examples = mask_asked(examples, dataset, tokenizer, config)
     prepared = Prepared(model, tokenizer, dataset, examples)
     if examples["text_id"].null_count == examples.num_rows:
         return prepared

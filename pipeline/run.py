@@ -135,6 +135,7 @@ class RecordedRun:
         self.tracker.start()
         folder = claim_folder(Path(config.paths.runs), config.name, run_key(config))
         enrol(self.experiment.ledger.store, Path(config.paths.runs))
+        yield from self.experiment.mixing()
         yield from self.experiment.explaining(lambda: self._leave(folder, shown))
         self.result = RunResult(folder.path, FAILED if facts.failures else DONE)
 
@@ -176,7 +177,7 @@ class RecordedRun:
         whole = done.texts
         examples = done.prepared.examples if whole is None else whole.examples
         attributions = done.attributions if whole is None else whole.attributions(done.attributions)
-        values = values_table(list(done.methods), examples, attributions, done.curves, scoring)
+        values = values_table(list(done.methods), examples, attributions, done.curves, scoring, config.mixing.blank_out)
         values = without_failed(values, attributions, done.attributions)
         values = values if whole is None else whole.values(values)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}
@@ -191,6 +192,7 @@ class RecordedRun:
         }
         if (conserved := conservation_table(attributions)).num_rows:
             tables["conservation"] = conserved
+        tables |= done.mixed.tables(done.prepared.examples, scoring)
         if whole is not None:
             tables["windows"] = whole.table()
         folder.write(tables, config_yaml(config))

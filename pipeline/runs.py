@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from attribution.errors import InputError
-from pipeline.schemas import RUN_TABLES, SCHEMA_VERSION
+from pipeline.schemas import OPTIONAL_TABLES, RUN_TABLES, SCHEMA_VERSION
 from pipeline.standing import best, standings
 
 MANIFEST, CONFIG, REPORT = "manifest.json", "config.yaml", "report.html"
@@ -41,15 +41,15 @@ class Run:
         return dict(OmegaConf.to_container(OmegaConf.load(path), resolve=False)) if path.exists() else {}  # type: ignore[arg-type]
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """A table of the run by its id in RUN_TABLES; no rows where the run did not write it.
+        """A table of the run by its id in RUN_TABLES or OPTIONAL_TABLES; no rows where the run did not write it.
 
         Columns that the run's schema did not have yet are null.
         """
-        path = self.folder / f"{name}.parquet"
+        path, schema = self.folder / f"{name}.parquet", {**RUN_TABLES, **OPTIONAL_TABLES}[name]
         if path.exists():
             with pq.ParquetFile(path) as file:
-                return _current(file.read(columns=columns), RUN_TABLES[name], columns)
-        empty = RUN_TABLES[name].empty_table()
+                return _current(file.read(columns=columns), schema, columns)
+        empty = schema.empty_table()
         return empty.select(columns) if columns else empty
 
 

@@ -1,14 +1,15 @@
 """The columns of every table a run writes, in one place. Version 1: later minor versions only add nullable columns.
 
 1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `squared_errors` and the
-decisions of the model to the curves, `text_id` and `window` to the examples, `problem` to the attributions.
+decisions to the curves, `text_id` and `window` to the examples, `problem` to the attributions; 1.3.0 masked words to
+the examples.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.2.0"
+SCHEMA_VERSION = "1.3.0"
 
 _floats = pa.list_(pa.float32())
 _ints = pa.list_(pa.int32())
@@ -33,7 +34,11 @@ EXAMPLES = pa.schema(
         ("truncated", pa.int32()),  # how many tokens were cut off
         ("answer_start", pa.int32()),  # gold answer, first token; null outside question answering
         ("answer_end", pa.int32()),  # gold answer, last token (inclusive)
-        ("rationale", pa.list_(pa.bool_())),  # tokens a person marked; null where the data has none
+        ("rationale", pa.list_(pa.bool_())),  # tokens a person marked, or cues; null where the data has none
+        # Where a word is masked; null elsewhere.
+        ("masked", pa.int32()),  # its position
+        ("choices", _ints),  # the token of each class that may stand there
+        ("group", pa.string()),  # the paradigm the example is of
         ("text_id", pa.string()),  # item id of the text that this is a window of; null: it is a text by itself
         ("window", pa.int32()),  # which window of it
     ]
@@ -177,6 +182,69 @@ CONSERVATION = pa.schema(
     ]
 )
 
+# What a masked token takes from each token, in every layer alone and rolled out up to it.
+MIXED = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("layers", pa.int32()),  # L
+        ("rows", _floats),  # [L * N], layer after layer
+        ("rollouts", _floats),  # [L * N]
+    ]
+)
+
+# Hidden states of the masked token in one layer.
+STATES = pa.schema([("item_id", pa.string()), ("state", _floats)])
+
+PROBES = pa.schema(
+    [
+        ("layer", pa.int32()),  # 0: the embeddings
+        ("form", pa.string()),  # strict, reference
+        ("n", pa.int64()),
+        ("length", pa.float64()),  # of the online code
+        ("compression", pa.float64()),
+    ]
+)
+
+# How well token-to-token methods agree with the cues, of each example.
+ALIGNMENTS = pa.schema(
+    [
+        ("method", pa.string()),
+        ("item_id", pa.string()),
+        ("group", pa.string()),
+        ("view", pa.string()),  # layer: in one layer alone; rollout: through the layers up to it
+        ("layer", pa.int32()),  # from 1
+        ("dot_product", pa.float64()),
+        ("average_precision", pa.float64()),
+    ]
+)
+
+ALIGNMENT_MEANS = pa.schema(
+    [
+        ("group", pa.string()),  # paradigm; "all" of them together
+        ("method", pa.string()),  # "chance": what equal or random scores reach
+        ("view", pa.string()),
+        ("layer", pa.int32()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),  # 95 % bootstrap interval over examples
+        ("high", pa.float64()),
+        ("n", pa.int64()),
+        ("n_undefined", pa.int64()),
+    ]
+)
+
+# How the profile of a method over the layers goes with that of the probes.
+PROFILES = pa.schema(
+    [
+        ("method", pa.string()),
+        ("view", pa.string()),
+        ("metric", pa.string()),
+        ("form", pa.string()),
+        ("spearman", pa.float64()),
+        ("layers", pa.int64()),
+    ]
+)
+
 # What each task of a run took. Times differ from run to run, so it is no part of the results and of their hashes.
 SHARDS = pa.schema(
     [
@@ -200,4 +268,12 @@ RUN_TABLES: dict[str, pa.Schema] = {
     "heads": HEADS,
     "values": VALUES,
     "metrics": METRICS,
+}
+
+# What only some runs have.
+OPTIONAL_TABLES: dict[str, pa.Schema] = {
+    "alignments": ALIGNMENTS,
+    "alignment_means": ALIGNMENT_MEANS,
+    "probes": PROBES,
+    "profiles": PROFILES,
 }

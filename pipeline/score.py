@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attribution.conservation import SUMS
 from evaluation import CURVES, METRICS, Curves, Interval, answer_recall, mean_interval, paired_difference
+from pipeline.collect import in_order_of
 from pipeline.config import EvaluationConfig
 from pipeline.microbatch import padded
 from pipeline.schemas import METRICS as METRIC_COLUMNS
@@ -26,14 +27,22 @@ _NUMBERED = re.compile(r"_\d+$")
 
 
 def values_table(
-    labels: Sequence[str], examples: pa.Table, attributions: pa.Table, curves: pa.Table, config: EvaluationConfig
+    labels: Sequence[str],
+    examples: pa.Table,
+    attributions: pa.Table,
+    curves: pa.Table,
+    config: EvaluationConfig,
+    references: Sequence[str] = (),
 ) -> pa.Table:
-    """The `values` table: each metric of each method on each example, in the order of the examples."""
+    """The `values` table: each metric of each method on each example, in the order of the examples.
+
+    references: labels whose scores are what blanking each token out changes.
+    """
     parts = [
         part
         for label in labels
         for metric in config.metrics
-        if (part := _values(label, metric, examples, attributions, curves, config)) is not None
+        for part in _values(label, metric, examples, attributions, curves, config, references)
     ]
     return pa.concat_tables(parts) if parts else VALUES.empty_table()
 
@@ -53,21 +62,34 @@ def without_failed(values: pa.Table, *attributions: pa.Table) -> pa.Table:
 
 
 def _values(
-    label: str, metric: str, examples: pa.Table, attributions: pa.Table, curves: pa.Table, config: EvaluationConfig
-) -> pa.Table | None:
+    label: str,
+    metric: str,
+    examples: pa.Table,
+    attributions: pa.Table,
+    curves: pa.Table,
+    config: EvaluationConfig,
+    references: Sequence[str],
+) -> Iterator[pa.Table]:
     found = METRICS[metric]
     if not found.prepared:
         own = attributions.filter(pc.field("method") == label)
-        return _FROM_SCORES[metric](label, own, examples, config) if own.num_rows else None
+        if own.num_rows and "cues" in METRICS[metric].needs:
+            yield _cue_values(label, metric, own, examples)
+        elif own.num_rows and "importance" in METRICS[metric].needs:
+            for reference in references if label not in references else ():
+                known = attributions.filter(pc.field("method") == reference)
+                yield _blank_out_values(label, metric, reference, own, known, examples)
+        elif own.num_rows and (table := _FROM_SCORES[metric](label, own, examples, config)) is not None:
+            yield table
+        return
     families = {
         name: curves.filter((pc.field("method") == label) & (pc.field("curve") == family))
         for name, family in found.prepared.items()
     }
-    if not all(table.num_rows for table in families.values()):
-        return None
-    values = found(**{name: curves_of(table) for name, table in families.items()}).double().numpy()
-    items = next(iter(families.values()))["item_id"]
-    return _table(label, metric, items, values, np.ones(len(values)))
+    if all(table.num_rows for table in families.values()):
+        values = found(**{name: curves_of(table) for name, table in families.items()}).double().numpy()
+        items = next(iter(families.values()))["item_id"]
+        yield _table(label, metric, items, values, np.ones(len(values)))
 
 
 def curves_of(table: pa.Table) -> Curves:
@@ -117,10 +139,8 @@ def _matrix(column: pa.ChunkedArray) -> Tensor:
 def _recall_values(label: str, own: pa.Table, examples: pa.Table, config: EvaluationConfig) -> pa.Table:
     rows = {row["item_id"]: row for row in examples.select(_RECALL_COLUMNS).to_pylist()}
     chosen = [rows[item] for item in own["item_id"].to_pylist()]
-    length = max(len(row["special_tokens"]) for row in chosen)
-    scores = torch.zeros(len(chosen), length, dtype=torch.float64)
-    for i, values in enumerate(own["scores"].to_pylist()):
-        scores[i, : len(values)] = torch.tensor(values, dtype=torch.float64)
+    scores = _scores(own)
+    length = scores.shape[1]
     visible = padded([[1] * len(row["special_tokens"]) for row in chosen], length, 0)
     special = padded([row["special_tokens"] for row in chosen], length, 1)
     answers = [[-1 if row[end] is None else row[end] for end in ("answer_start", "answer_end")] for row in chosen]
@@ -134,6 +154,41 @@ def _recall_values(label: str, own: pa.Table, examples: pa.Table, config: Evalua
     )
     shares, sizes = (found.hits / found.sizes).numpy(), found.sizes.nan_to_num().numpy()
     return _table(label, f"answer_recall@{config.recall_at}", own["item_id"], shares, sizes)
+
+
+def _cue_values(label: str, metric: str, own: pa.Table, examples: pa.Table) -> pa.Table:
+    cues, visible = _of_tokens(own, examples, "rationale")
+    values = METRICS[metric](_scores(own), cues, visible).numpy()
+    return _table(label, metric, own["item_id"], values, np.ones(len(values)))
+
+
+def _blank_out_values(
+    label: str, metric: str, reference: str, own: pa.Table, known: pa.Table, examples: pa.Table
+) -> pa.Table:
+    """Against one reference, on the examples that both have."""
+    both = sorted(set(own["item_id"].to_pylist()) & set(known["item_id"].to_pylist()))
+    own, known = (in_order_of(pa.table({"item_id": both}), table) for table in (own, known))
+    special, visible = _of_tokens(own, examples, "special_tokens")
+    values = METRICS[metric](_scores(own), _scores(known), ~special & visible).numpy()
+    return _table(label, f"{metric}@{reference}", own["item_id"], values, np.ones(len(values)))
+
+
+def _scores(own: pa.Table) -> Tensor:
+    """[n, N] of rows of the attributions table; padding is 0."""
+    rows = own["scores"].to_pylist()
+    scores = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.float64)
+    for i, values in enumerate(rows):
+        scores[i, : len(values)] = torch.tensor(values, dtype=torch.float64)
+    return scores
+
+
+def _of_tokens(own: pa.Table, examples: pa.Table, name: str) -> tuple[Tensor, Tensor]:
+    """A column of the examples with one boolean per token as [n, N], and which are there."""
+    known = dict(zip(examples["item_id"].to_pylist(), examples[name].to_pylist(), strict=True))
+    rows = [known[item] for item in own["item_id"].to_pylist()]
+    length = max(map(len, rows))
+    there = padded([[1] * len(row) for row in rows], length, 0)
+    return torch.from_numpy(padded(rows, length, 0)).bool(), torch.from_numpy(there).bool()
 
 
 def _conservation_values(label: str, own: pa.Table, examples: pa.Table, config: EvaluationConfig) -> pa.Table | None:

@@ -15,12 +15,13 @@ from pipeline.config import ONLY_WITH, Config
 from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
 from pipeline.overrides import Problem
-from pipeline.validate_methods import check_attribution, check_evaluation
+from pipeline.validate_methods import check_attribution, check_evaluation, check_mixing
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
-    "model.source": ("local", "hub", "minilm_reviews"),
+    "model.source": ("local", "hub", "minilm_reviews", "minilm_masked"),
     "model.dtype": ("float32", "float64", "bfloat16", "float16"),
     "dataset.source": ("local", "hub", "reviews"),
+    "dataset.form": ("texts", "agreement"),
     "dataset.truncate": ("longest_first", "only_second"),
     "dataset.long_texts": ("truncate", "windows"),
     "heads.source": ("grammar", "treebank", "run", "all"),
@@ -39,6 +40,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("model.source", "local"): ("model.path",),
     ("model.source", "hub"): ("model.id",),
+    ("model.lm_head", "train"): ("model.lm_head_texts",),
     ("dataset.source", "local"): ("dataset.path",),
     ("dataset.source", "hub"): ("dataset.id",),
     ("heads.source", "treebank"): ("heads.select",),
@@ -46,7 +48,7 @@ NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 FOLDERS = ("model.path",)
-FILES = ("dataset.path", "heads.select", "heads.report")
+FILES = ("dataset.path", "model.tune_on", "model.lm_head_texts", "heads.select", "heads.report")
 
 _Range = tuple[Callable[[Any], bool], str]
 
@@ -275,4 +277,5 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _tracking,
     check_attribution,
     check_evaluation,
+    check_mixing,
 )

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from attribution.capture import Need
+from attribution.decoding.head import ADVICE
 from attribution.heads.masks import check_spec
 from attribution.methods import METHODS
 from attribution.methods.lrp import VARIANTS
@@ -16,7 +18,7 @@ from pipeline.overrides import Problem, did_you_mean
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 CHOICES = {"variant": tuple(VARIANTS)}
-OF_SCORES = ("answer_recall", "conservation_error")  # metrics of runs that read no curve
+KEPT = {"answers", "relevance", "cues", "importance"}  # what metrics of runs need that read no curve
 LIST = "`headlight methods` lists them all."
 
 
@@ -40,9 +42,27 @@ def check_evaluation(config: Config) -> Iterator[Problem]:
 
 
 def _of_runs(metric: Metric) -> bool:
-    """Whether runs keep what a metric needs: curves, gold answers, or the sums of conservative methods."""
+    """Whether runs keep what a metric needs: curves, or what data sets and methods tell."""
     curves = all(need in metric.prepared and metric.prepared[need] in CURVES for need in metric.needs)
-    return curves or metric.id in OF_SCORES
+    return curves or not KEPT.isdisjoint(metric.needs)
+
+
+def check_mixing(config: Config) -> Iterator[Problem]:
+    """What is asked of masked words without any, and references that are none."""
+    asked = [name for name in ("layers", "blank_out", "probes") if getattr(config.mixing, name)]
+    if asked and config.dataset.form != "agreement":
+        yield Problem(
+            f"mixing.{asked[0]}", f"mixing.{asked[0]} is for dataset.form=agreement, not {config.dataset.form}."
+        )
+    for form in config.mixing.probes:
+        if form not in ("strict", "reference"):
+            yield Problem("mixing.probes", f"mixing.probes: {form} is not a form. Choose strict or reference.")
+    for label in config.mixing.blank_out:
+        if label not in config.attribution:
+            yield Problem("mixing.blank_out", f"mixing.blank_out: {label} is not a label of attribution.")
+    if "blank_out" in config.evaluation.metrics and not config.mixing.blank_out:
+        text = "evaluation.metrics: blank_out is measured against mixing.blank_out, which names no label."
+        yield Problem("mixing.blank_out", text)
 
 
 def check_attribution(config: Config) -> Iterator[Problem]:
@@ -75,8 +95,20 @@ def _parameters(config: Config, key: str, name: str, given: Mapping[str, Any]) -
             yield Problem(where, f"{where}={value} is not a choice. Choose one of {', '.join(choices[parameter])}.")
         elif problem := _wrong(config, parameter, value, defaults[parameter]):
             yield Problem(where, f"{where}={value} {problem}")
+    if Need.LAYER_GRADIENT in METHODS[name].needs:
+        yield from _decoding(config, key, name, given)
     if given.get("variant") == "reference" and given.get("head_mask") is None:
         yield Problem(f"{key}.head_mask", f"{key}.variant=reference needs a head mask: {key}.head_mask=both")
+
+
+def _decoding(config: Config, key: str, name: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Methods that read hidden states as words, without what reads them."""
+    if config.model.lm_head is None and given.get("aggregate") != "raw":
+        text = f"model.lm_head is missing; {key}.method={name} needs a language-model head: {ADVICE}."
+        yield Problem("model.lm_head", text)
+    layer = given.get("layer")
+    if layer is not None and (not isinstance(layer, int) or isinstance(layer, bool) or layer < 0):
+        yield Problem(f"{key}.layer", f"{key}.layer={layer} is not a layer: 0 (embeddings) to the model's last.")
 
 
 def _wrong(config: Config, parameter: str, value: Any, default: Any) -> str | None:

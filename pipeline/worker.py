@@ -36,11 +36,13 @@ class ModelRef:
     fingerprint: str
     dtype: str
     device: str
+    lm_head: str | None = None  # folder of the checkpoint that hidden states are decoded with
 
     def load(self) -> Explainer:
         """The model behind an explainer. Workers are quiet: the driver shows the progress."""
         transformers_logging.disable_progress_bar()
-        return Explainer.from_pretrained(self.folder, dtype=getattr(torch, self.dtype), device=self.device)
+        dtype = getattr(torch, self.dtype)
+        return Explainer.from_pretrained(self.folder, dtype=dtype, device=self.device, lm_head=self.lm_head)
 
 
 def _fitting(task: Task) -> tuple[Part, ...]:

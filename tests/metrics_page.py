@@ -66,7 +66,7 @@ def _categories() -> Iterator[str]:
         own = [metric for metric in METRICS.values() if metric.category == category and metric.id not in ORIGINS]
         if own:
             rows = [("metric", "better", "range", "formula", "needs", "undefined", "source")]
-            yield f"\n## {category.capitalize()}\n"
+            yield f"\n## {category.capitalize().replace('_', ' ')}\n"
             yield _table([*rows, *(_row(metric) for metric in own)])
 
 

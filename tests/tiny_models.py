@@ -10,6 +10,8 @@ import torch
 import transformers
 from transformers import BertTokenizerFast, PreTrainedModel
 
+from attribution.decoding import LanguageModelHead
+
 SIZE = {
     "vocab_size": 100,
     "hidden_size": 32,
@@ -83,6 +85,14 @@ def tiny_model(name: str, dtype: torch.dtype = torch.float64, *, layers: int | N
             elif "norm" in parameter_name.lower() or ".ln_" in parameter_name:
                 parameter.copy_(1 + 0.1 * torch.randn(parameter.shape, generator=generator))
     return model.eval().to(dtype)
+
+
+def tiny_head(model: PreTrainedModel) -> LanguageModelHead:
+    """A seeded random language-model head for a model, in double precision."""
+    generator = torch.Generator().manual_seed(4)
+    shape = (model.config.vocab_size, model.config.hidden_size)
+    weight = 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    return LanguageModelHead((torch.nn.LayerNorm(shape[1]).double().requires_grad_(False),), weight, None, "random")
 
 
 WORDS = re.findall(

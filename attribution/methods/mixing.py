@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from attribution.capture import Capture, Need, given
 from attribution.errors import InputError
 from attribution.methods.registry import register
-from attribution.methods.rollout import residual_rollout_row
-from attribution.mixing.decomposition import alti_contributions, attention_norms, globenc_norms
+from attribution.methods.rollout import residual_rollout, residual_rollout_row, rollout
+from attribution.mixing.decomposition import VARIANTS, alti_contributions, attention_norms, globenc_norms
 from attribution.mixing.flow import attention_flows
 from attribution.mixing.source import Source, all_positions, normalised
 from attribution.mixing.value_zeroing import heads_of, row_distances, zeroing_distances
@@ -23,6 +23,7 @@ from attribution.model.adapter import ModelAdapter
 from attribution.model.inputs import Inputs
 
 PARTS = Need.ATTENTION | Need.HIDDEN | Need.SUMS
+WITHOUT_RESIDUAL = ("heads", "sum")  # variants of `attention_norm`
 
 # (capture, layer, positions [B, R], **parameters) -> [B, R, N]
 Map = Callable[..., Tensor]
@@ -37,6 +38,8 @@ class Mixing:
     class_blind: bool = True
     # (adapter, inputs, positions [B, 1], **parameters) -> [B, L, 1, N]: one query cheaper, in single precision or wider
     row: Callable[..., Tensor] | None = None
+    # (maps [B, L, N, N], **parameters) -> [B, L, N, N], through the layers up to each
+    rolled: Callable[..., Tensor] = field(default_factory=lambda: _plain)
 
     @property
     def parameters(self) -> list[str]:
@@ -48,6 +51,13 @@ class Mixing:
         rows = all_positions(capture) if positions is None else positions
         layers = range(capture.trace.adapter.n_layers)
         return torch.stack([self.map(capture, layer, rows, **parameters) for layer in layers], 1)
+
+    def rolled_out(self, maps: Tensor, **parameters: Any) -> Tensor:
+        """Maps [B, L, N, N] of all queries, multiplied through the layers up to each.
+
+        With an identity where the maps leave out the residual connection; maps that reach down by themselves stay.
+        """
+        return self.rolled(maps, **{name: parameters[name] for name in self.parameters if name in parameters})
 
 
 def value_zeroing_map(
@@ -129,14 +139,32 @@ def attention_flow_map(capture: Capture, layer: int, positions: Tensor) -> Tenso
     return attention_flows(torch.stack(below, 1), capture.visible, positions)
 
 
+def _plain(maps: Tensor, **parameters: Any) -> Tensor:
+    return rollout(maps)
+
+
+def _residual(maps: Tensor, **parameters: Any) -> Tensor:
+    return residual_rollout(maps)
+
+
+def _norm_rollout(maps: Tensor, *, variant: str = "heads", **parameters: Any) -> Tensor:
+    return (_residual if variant in WITHOUT_RESIDUAL else _plain)(maps)
+
+
+def _as_it_is(maps: Tensor, **parameters: Any) -> Tensor:
+    return maps
+
+
 MIXING: dict[str, Mixing] = {
     "value_zeroing": Mixing(value_zeroing_map, PARTS, row=value_zeroing_row),
-    "attention_norm": Mixing(attention_norm_map, PARTS),
+    "attention_norm": Mixing(attention_norm_map, PARTS, rolled=_norm_rollout),
     "globenc": Mixing(globenc_map, PARTS),
     "alti": Mixing(alti_map, PARTS),
-    "attention_flow": Mixing(attention_flow_map, Need.ATTENTION),
-    "grad_rollout": Mixing(grad_rollout_map, Need.ATTENTION | Need.ATTENTION_GRADIENT, class_blind=False),
-    "raw_attention": Mixing(raw_attention_map, Need.ATTENTION),
+    "attention_flow": Mixing(attention_flow_map, Need.ATTENTION, rolled=_as_it_is),
+    "grad_rollout": Mixing(
+        grad_rollout_map, Need.ATTENTION | Need.ATTENTION_GRADIENT, class_blind=False, rolled=_residual
+    ),
+    "raw_attention": Mixing(raw_attention_map, Need.ATTENTION, rolled=_residual),
 }
 
 
@@ -226,7 +254,13 @@ def value_zeroing(
     return _row(capture, one, layer, rollout)
 
 
-@register("attention_norm", needs=PARTS, source="Kobayashi et al. 2020, 2021", class_blind=True)
+@register(
+    "attention_norm",
+    needs=PARTS,
+    source="Kobayashi et al. 2020, 2021",
+    class_blind=True,
+    choices={"variant": tuple(VARIANTS)},
+)
 def attention_norm(
     capture: Capture, *, layer: int | None = None, rollout: bool = True, variant: str = "heads"
 ) -> Tensor:
@@ -235,7 +269,7 @@ def attention_norm(
     variant: `heads`: |A V W_O| summed over heads; `sum`: norm of the heads' sum; `residual`: that with the residual;
     `residual_norm`: behind the normalisation, too. Where the residual is not inside, the rollout adds an identity.
     """
-    residual = variant in ("heads", "sum")
+    residual = variant in WITHOUT_RESIDUAL
     return _row(capture, partial(attention_norm_map, variant=variant), layer, rollout, residual=residual)
 
 

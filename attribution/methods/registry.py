@@ -54,7 +54,13 @@ class Method:
         """Backward passes of its own; a pass shared with other methods is paid once."""
         return sum(
             bool(self.needs & group)
-            for group in (GRADIENTS, UNMASKED_RELEVANCE, Need.MASKED_RELEVANCE, Need.MODIFIED_GRADIENT)
+            for group in (
+                GRADIENTS,
+                UNMASKED_RELEVANCE,
+                Need.MASKED_RELEVANCE,
+                Need.MODIFIED_GRADIENT,
+                Need.LAYER_GRADIENT,
+            )
         )
 
     @property

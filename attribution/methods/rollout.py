@@ -19,6 +19,16 @@ def rollout(matrices: Tensor) -> Tensor:
     return torch.stack(rolled, dim=1)
 
 
+def residual_rollout(matrices: Tensor) -> Tensor:
+    """Rollout up to each layer of row-normalised (matrix + identity), matrices [B, L, N, N].
+
+    Source: Abnar & Zuidema 2020, eq. 1.
+    """
+    total = matrices.sum(-1, keepdim=True)
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    return rollout((matrices + identity) / (1 + total))
+
+
 def residual_rollout_row(maps: Sequence[Tensor], position: Tensor) -> Tensor:
     """Row `position` of the rollout of row-normalised (map + identity), maps L x [B, N, N]. Returns [B, N].
 

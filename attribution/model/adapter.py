@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,17 @@ from attribution.model.attention import Taps, own_attention
 from attribution.model.families import ReadOut, family_of
 from attribution.model.inputs import ABOUT_TEXT, Inputs
 from attribution.model.layer import Folded, FoldedProjections, Layer, layer_of
+from attribution.targets import TOKEN_TASKS
+
+if TYPE_CHECKING:
+    from attribution.decoding.head import LanguageModelHead
 
 HEADS = {
     "ForSequenceClassification": "classification",
     "ForQuestionAnswering": "question_answering",
     "ForCausalLM": "next_token",
     "LMHeadModel": "next_token",
+    "ForMaskedLM": "masked_token",
 }
 
 
@@ -36,6 +41,7 @@ class ModelAdapter:
         if hasattr(model, "_orig_mod"):
             raise InputError("model: a torch.compile'd model cannot be explained; pass the module it was compiled from")
         self.model, self.tokenizer = model, tokenizer
+        self.lm_head: LanguageModelHead | None = None  # that hidden states are decoded with, if one is given
         self.family = family_of(model.config.model_type)
         self.task = task_of(type(model).__name__)
         self.causal = self.family.causal
@@ -49,8 +55,9 @@ class ModelAdapter:
         self.unk_id = self._token("unk")
         self.start_id = self._token("bos") if self.causal else None  # what a decoder reads where there is no text
         self._folded = FoldedProjections()
-        # An unknown or masked word is a word of the text: it may be explained and perturbed.
-        special = set(getattr(tokenizer, "all_special_ids", [])) - {self.unk_id, self.mask_id}
+        # An unknown or masked word is a word of the text: it may be explained and perturbed, unless it is asked for.
+        words = {self.unk_id, self.mask_id} if self.task != "masked_token" else {self.unk_id}
+        special = set(getattr(tokenizer, "all_special_ids", [])) - words
         self._special_ids = torch.tensor(sorted(special), dtype=torch.long)
 
     @property
@@ -99,7 +106,7 @@ class ModelAdapter:
     def logits(self, inputs: Inputs, columns: Tensor | None = None) -> Tensor:
         """Logits [B, C], or [B, N, 2] (start, end) for question answering, with the model's own attention.
 
-        For next tokens [B, N, V]; or, where `columns` [B, P] of the inputs are given, [B, P, V].
+        For tokens [B, N, V]; or, where `columns` [B, P] of the inputs are given, [B, P, V].
         """
         aligned, index = align(inputs.to(self.device))
         shifted = columns if columns is None or index is None else columns.to(self.device) - index[:, :1]
@@ -116,6 +123,13 @@ class ModelAdapter:
             self.forward(aligned)
         return [restore(restore(a, index, dim=2), index, dim=3) for a in taps.attention]
 
+    def states(self, inputs: Inputs) -> list[Tensor]:
+        """Hidden states, L + 1 times [B, N, D]: what enters the first block, then what leaves each."""
+        aligned, index = align(inputs.to(self.device))
+        with torch.inference_mode(), frozen(self.model):
+            found = self.model.base_model(**self._arguments(aligned), output_hidden_states=True).hidden_states
+        return [restore(each, index) for each in found]
+
     @property
     def max_length(self) -> int:
         """The longest input the model has positions for, special tokens counted."""
@@ -131,13 +145,13 @@ class ModelAdapter:
 
     @property
     def is_generative(self) -> bool:
-        """Whether the model gives logits of the next token."""
-        return self.task == "next_token"
+        """Whether the model gives logits of tokens: of the next one, or of those that are masked."""
+        return self.task in TOKEN_TASKS
 
     def forward(self, aligned: Inputs, columns: Tensor | None = None) -> Tensor:
         """One pass over left-aligned rows, whatever the context asks of it.
 
-        columns: [B, P]; next-token logits are computed there alone, [B, P, V].
+        columns: [B, P]; logits of tokens are computed there alone, [B, P, V].
         """
         with _head_at(self.model, columns):
             output = self.model(**self._arguments(aligned))
@@ -146,8 +160,12 @@ class ModelAdapter:
     def read_out(self, aligned: Inputs) -> Tensor:
         """[B] position that feeds the classifier: the first token of encoders, the last one of decoders.
 
-        Where a classifier pools all tokens it is the first, too; `Capture.reading` has the weight of each.
+        Where a classifier pools all tokens it is the first, too; `Capture.reading` has the weight of each. Of masked
+        tokens the first in a row; -1 where there is none.
         """
+        if self.task == "masked_token":
+            masked = torch.eq(aligned.input_ids, -1 if self.mask_id is None else self.mask_id)
+            return masked.long().argmax(1).masked_fill(~masked.any(1), -1)
         if not self.causal:
             return torch.zeros(aligned.shape[0], dtype=torch.long, device=aligned.input_ids.device)
         return last_attended(aligned.attention_mask)

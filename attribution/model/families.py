@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from torch import Tensor, nn
+
 from attribution.errors import InputError
 
 
@@ -53,6 +55,8 @@ class Family:
     token_types: bool = False  # has embeddings for first and second text; others are not handed token types
     norms: tuple[str, ...] = ()  # classes of hand-written RMS norms
     final_norm: str | None = None  # normalisation after the last block
+    # What its language models do between `final_norm` and their decoder: paths inside of the whole model, or functions.
+    language_head: tuple[str | Callable[[Tensor], Tensor], ...] = ()
 
 
 def numbered(path: str) -> Callable[[Any], list[str]]:
@@ -107,18 +111,24 @@ def _decoder(layers: str, block: Block, final_norm: str, *norms: str) -> Family:
     )
 
 
-BERT = Family(numbered("encoder.layer"), BERT_BLOCK, token_types=True)
-ROBERTA = replace(BERT, positions_after_padding=True)
+BERT = Family(numbered("encoder.layer"), BERT_BLOCK, token_types=True, language_head=("cls.predictions.transform",))
+ROBERTA = replace(
+    BERT, positions_after_padding=True, language_head=("lm_head.dense", nn.functional.gelu, "lm_head.layer_norm")
+)
+DISTILBERT_HEAD = ("vocab_transform", "activation", "vocab_layer_norm")
+ALBERT_HEAD = ("predictions.dense", "predictions.activation", "predictions.LayerNorm")
 
 FAMILIES: dict[str, Family] = {
     "bert": BERT,
     "roberta": ROBERTA,
     "xlm-roberta": ROBERTA,
-    "electra": BERT,
-    "distilbert": Family(numbered("transformer.layer"), DISTILBERT_BLOCK),
-    "albert": Family(_shared, ALBERT_BLOCK, token_types=True),
+    "electra": replace(BERT, language_head=("generator_predictions",)),
+    "distilbert": Family(numbered("transformer.layer"), DISTILBERT_BLOCK, language_head=DISTILBERT_HEAD),
+    "albert": Family(_shared, ALBERT_BLOCK, token_types=True, language_head=ALBERT_HEAD),
     "deberta-v2": replace(BERT, block=replace(BERT_BLOCK, value="attention.self.value_proj")),
-    "modernbert": Family(numbered("layers"), MODERNBERT_BLOCK, read_out=_pooling, final_norm="final_norm"),
+    "modernbert": Family(
+        numbered("layers"), MODERNBERT_BLOCK, read_out=_pooling, final_norm="final_norm", language_head=("head",)
+    ),
     "gpt2": _decoder("h", GPT2_BLOCK, "ln_f"),
     "llama": _decoder("layers", LLAMA_BLOCK, "norm", "LlamaRMSNorm"),
     "qwen3": _decoder("layers", LLAMA_BLOCK, "norm", "Qwen3RMSNorm"),

@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   headlight explain "It rains." --pair "The ground is dry." --model OWNER/NAME --target contradiction
   headlight explain --question "Who won?" --context "Ann beat Bob." --model my-qa-model --html ann.html
   headlight explain "not bad at all" --method mask_lrp --heads last --head-mask syntactic
+  headlight explain "not bad at all" --method decoded_layer --lm-head train --lm-head-texts texts.tsv
 """
 
 
@@ -64,6 +65,8 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         ("--target", "TARGET", None, "a class, runner_up, start, end or span; default: what is predicted"),
         ("--heads", "HEADS", None, "a run, a heads.parquet, or `all`; default: found on built-in sentences"),
         ("--head-mask", "MASK", "both", "which of these heads; default: both"),
+        ("--lm-head", "MODEL", None, "decoded_layer: the pre-trained checkpoint, a folder or a Hub id, or `train`"),
+        ("--lm-head-texts", "FILE", None, "--lm-head train: texts that a head is trained on, once"),
     ):
         parser.add_argument(flag, metavar=metavar, default=default, help=meaning)
 
@@ -112,8 +115,14 @@ def load_explainer(arguments: argparse.Namespace) -> Explainer:
     from pipeline.models import resolve_model
 
     transformers.utils.logging.disable_progress_bar()
-    resolved = resolve_model(_model_config(arguments.model, arguments.revision), arguments.root / "models")
-    return Explainer.from_pretrained(resolved.folder)
+    config = _model_config(arguments.model, arguments.revision)
+    config.lm_head, config.lm_head_texts = arguments.lm_head, arguments.lm_head_texts
+    resolved = resolve_model(config, arguments.root / "models")
+    head = None
+    if resolved.lm_head is not None:
+        head = resolved.lm_head.folder
+        print(f"decoded with: {resolved.lm_head.about}", file=sys.stderr)
+    return Explainer.from_pretrained(resolved.folder, lm_head=head)
 
 
 def _model_config(model: str, revision: str | None) -> ModelConfig:

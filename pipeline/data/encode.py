@@ -90,7 +90,7 @@ def encode(
     rows = _rows(cut, dataset, _classes(dataset, config, model_labels), tokenizer)
     notes += [*_truncation(kept, length), *_windows(cut, length)]
     notes += [] if windows else _lost_answers(rows, dataset)
-    return _noted(rows, notes)
+    return noted(rows, notes)
 
 
 def encode_whole(
@@ -98,7 +98,7 @@ def encode_whole(
 ) -> pa.Table:
     """The texts of such a table as a table of their own, each whole, however long."""
     kept, _ = _kept(dataset, tokenizer, config, UNLIMITED)
-    return _noted(_rows([[row] for row in kept], dataset, _classes(dataset, config, model_labels), tokenizer), [])
+    return noted(_rows([[row] for row in kept], dataset, _classes(dataset, config, model_labels), tokenizer), [])
 
 
 def _kept(
@@ -126,7 +126,8 @@ def _cut_up(encoded: Encoded, length: int, stride: int | None) -> list[Encoded]:
     return [replace(encoded, encoding=part, full_length=len(part.columns)) for part in parts]
 
 
-def _noted(rows: list[dict[str, Any]], notes: Sequence[str]) -> pa.Table:
+def noted(rows: list[dict[str, Any]], notes: Sequence[str]) -> pa.Table:
+    """The table of these rows, and notes that `encoding_notes` gives back."""
     table = pa.Table.from_pylist(rows, schema=EXAMPLES)
     return table.replace_schema_metadata({_NOTES: json.dumps(list(notes)).encode()})
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["classification", "question_answering"]
+Task = Literal["classification", "question_answering", "masked_token"]
 Label = str | int | None
 Answer = tuple[int, str]  # first character in the context, and the text
 Span = tuple[int, int]  # characters, end excluded
@@ -17,7 +17,8 @@ class Example:
     """One text, one pair, or one question (`text`) with its context (`text_b`).
 
     `answers` is None where the data has none, and empty where the question has no answer. `rationale` are the
-    characters a person marked: in `text`, or in `text_b` for question answering.
+    characters a person marked: in `text`, or in `text_b` for question answering. Where a word is to be masked, `asked`
+    are its characters, `foil` is the text with its wrong form, `rationale` its cues, and `group` the paradigm.
     """
 
     row_index: int
@@ -26,10 +27,13 @@ class Example:
     label: Label = None
     answers: tuple[Answer, ...] | None = None
     rationale: tuple[Span, ...] | None = None
+    foil: str | None = None
+    asked: Span | None = None
+    group: str | None = None
 
     def content(self) -> list[object]:
         """What tells this example from others, wherever it stands in its file; JSON-able."""
-        return [self.text, self.text_b, self.label, self.answers]
+        return [self.text, self.text_b, self.label, self.answers, *([] if self.foil is None else [self.foil])]
 
 
 @dataclass(frozen=True)

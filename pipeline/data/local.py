@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 
 from attribution.errors import InputError
 from pipeline.config import DatasetConfig
+from pipeline.data.agreement import read_agreement
 from pipeline.data.cells import Content, Source, read_examples
 
+FORMS: dict[str, Callable[[Source, DatasetConfig], Content]] = {"texts": read_examples, "agreement": read_agreement}
 Columns = Mapping[str, Sequence[Any]]  # name -> cells, all of one length
 
 
@@ -29,7 +31,7 @@ def load_local(config: DatasetConfig) -> Content:
     columns = _reader(path, where)(path, where)
     if not columns or not len(next(iter(columns.values()))):
         raise InputError(f"conf error: {where} has no rows.")
-    return read_examples(Source(path.stem, where, list(columns), columns.__getitem__), config)
+    return FORMS[config.form](Source(path.stem, where, list(columns), columns.__getitem__), config)
 
 
 def read_text(path: Path, where: str) -> str:

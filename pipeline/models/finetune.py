@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,8 @@ def fine_tune(
         torch.manual_seed(recipe.seed)
         model = _classifier(encoder, label_names, recipe)
         batches = list(_batches(ids, recipe))
-        optimizer, schedule = _optimizer(model, len(batches), recipe)
-        for batch in _shown(batches, progress):
+        optimizer, schedule = optimizer_of(model, len(batches), recipe)
+        for batch in shown(batches, "fine-tuning minilm_reviews (only once)", progress=progress):
             _step(model, tokenizer, [ids[i] for i in batch], [labels[i] for i in batch], optimizer)
             schedule.step()
     return model.eval(), tokenizer
@@ -96,7 +97,7 @@ def _batches(ids: Sequence[Sequence[int]], recipe: Recipe) -> Iterator[list[int]
         yield from (batches[i] for i in torch.randperm(len(batches)).tolist())
 
 
-def _optimizer(
+def optimizer_of(
     model: PreTrainedModel, steps: int, recipe: Recipe
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW, with a linear warm-up and a linear way down to zero."""
@@ -124,7 +125,7 @@ def _step(
     optimizer.zero_grad()
 
 
-def _shown(batches: Sequence[list[int]], progress: bool) -> Iterator[list[int]]:
+def shown(batches: Sequence[list[int]], description: str, *, progress: bool) -> Iterator[list[int]]:
     """The batches with a progress bar on stderr."""
     columns: tuple[Any, ...] = (
         TextColumn("{task.description}"),
@@ -133,4 +134,18 @@ def _shown(batches: Sequence[list[int]], progress: bool) -> Iterator[list[int]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=unguarded(sys.stderr)), disable=not progress) as bar:
-        yield from bar.track(batches, description="fine-tuning minilm_reviews (only once)")
+        yield from bar.track(batches, description=description)
+
+
+def publish(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder beside the final place, then move it there at once: nobody ever sees half a model."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as unfinished:
+        made = Path(unfinished) / folder.name
+        with quiet():
+            write(made)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another run was quicker: its model is the same
+                raise

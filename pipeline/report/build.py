@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.report.alignment import alignment
 from pipeline.report.chart import charts
 from pipeline.report.completeness import COLUMNS, completeness
 from pipeline.report.conservation import COLUMNS as CONSERVED
 from pipeline.report.conservation import conserved
 from pipeline.report.curves import mean_curves
+from pipeline.report.decoded import COLUMNS as DECODED
+from pipeline.report.decoded import decoded
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
@@ -57,6 +60,12 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
     yield "Perturbation curves", "curves", charts(curves, board.labels, controls)
     yield "Completeness", "completeness", completeness(run.table("attributions", COLUMNS))
     yield "Conservation", "conservation", conserved(run.table("attributions", CONSERVED))
+    yield (
+        "Cues, layer by layer",
+        "cues",
+        alignment(*(run.table(name) for name in ("alignment_means", "probes", "profiles"))),
+    )
+    yield "Decoded layers", "decoded", decoded(run.manifest, run.table("attributions", DECODED), data, texts)
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
     yield "Where the attribution goes", "shares", _shares(data, board)

@@ -7,22 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from attribution.asking import Scored
+from attribution.capture import Need
 from attribution.explainer import Request
 from attribution.finite import problems
 from attribution.methods.plugins import ORIGINS
-from attribution.model.inputs import Inputs
+from attribution.methods.registry import METHODS
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch, units_of
 from pipeline.schemas import ATTRIBUTIONS, FACTS
+from pipeline.stages.asked import Targets, target_of, without
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
 STAGE = "attribute"
-Targets = tuple[int, ...] | tuple[tuple[int, int], ...]
 
 
 def key_of(
@@ -33,7 +33,8 @@ def key_of(
     The code of a method from another package is not among the sources of the stage: its version stands for it.
     """
     origin = {"plugin": ORIGINS[method["method"]]} if method["method"] in ORIGINS else {}
-    return setting.key(STAGE, method=method, targets=targets, options=options, **origin, **content_of(batch))
+    decoder = {"lm_head": setting.lm_head} if Need.LAYER_GRADIENT in METHODS[method["method"]].needs else {}
+    return setting.key(STAGE, method=method, targets=targets, options=options, **origin, **decoder, **content_of(batch))
 
 
 def task_of(
@@ -65,7 +66,7 @@ def process(
     if hide_separators and separator is not None:
         inputs = without(inputs, separator)
     units = units_of(examples, shard.length, {str(method.get("unit")) for method in methods.values()})
-    goal = torch.tensor(targets[rows])
+    goal = target_of(examples, targets[rows])
     found = explainer.scored_many(
         inputs.input_ids,
         inputs.attention_mask,
@@ -81,12 +82,6 @@ def process(
         for key, scored in found.items()
     }
     return {key: attributions(examples, targets[rows], scored, wrong[key]) for key, scored in found.items()}
-
-
-def without(inputs: Inputs, token: int) -> Inputs:
-    """The same batch with every occurrence of a token hidden from the model."""
-    visible = inputs.attention_mask * (inputs.input_ids != token)
-    return Inputs(inputs.input_ids, visible, inputs.token_type_ids, inputs.position_ids, inputs.special_tokens_mask)
 
 
 def attributions(

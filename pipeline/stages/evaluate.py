@@ -17,8 +17,8 @@ from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch
 from pipeline.schemas import CURVES as COLUMNS
+from pipeline.stages.asked import Targets, target_of
 from pipeline.stages.attribute import STAGE as ATTRIBUTE
-from pipeline.stages.attribute import Targets
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
@@ -65,7 +65,7 @@ def process(
         key: CURVES[each.curve].request(scores[each.attribution_key], steps, operator) for key, each in wanted.items()
     }
     tokens = default_batch_tokens(explainer.adapter) * len(examples) // len(shard.rows)
-    drawn = run_curves(explainer, inputs, requests, target=torch.tensor(targets[rows]), batch_tokens=tokens)
+    drawn = run_curves(explainer, inputs, requests, target=target_of(examples, targets[rows]), batch_tokens=tokens)
     return {key: table_of(examples, wanted[key].curve, curves) for key, curves in drawn.items()}
 
 

@@ -17,6 +17,7 @@ from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
 from pipeline.schemas import PREDICTIONS
+from pipeline.stages.asked import Examples, masked_of
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
@@ -38,7 +39,7 @@ def task_of(setting: Setting, batch: MicroBatch) -> Task:
 def process(*, worker: StageWorker, rows: slice, key: str, shard: Shard) -> dict[str, pa.Table]:
     """Predict rows of a microbatch."""
     explainer, examples, inputs = worker.open(shard, rows)
-    columns = predictions(explainer, inputs)
+    columns = predictions(explainer, inputs) if examples[0]["masked"] is None else choices(explainer, inputs, examples)
     if not all(map(math.isfinite, chain(*columns["logits"]))):
         raise InputError(_not_finite(explainer, inputs))
     return {key: pa.table({"item_id": [example["item_id"] for example in examples], **columns}, schema=PREDICTIONS)}
@@ -67,6 +68,14 @@ def predictions(explainer: Explainer, inputs: Inputs) -> dict[str, Any]:
         "predicted": best[:, 0].tolist(),
         "predicted_end": best[:, 1].tolist(),
     }
+
+
+def choices(explainer: Explainer, inputs: Inputs, examples: Examples) -> dict[str, Any]:
+    """The same where a word is masked: which of its forms stands there, as a choice between them alone."""
+    logits = explainer.adapter.logits(inputs, masked_of(examples)[:, None])[:, 0].float().cpu()
+    own = logits.gather(1, torch.tensor([row["choices"] for row in examples]))
+    rest = {"predicted": own.argmax(1).tolist(), "predicted_end": [None] * len(own)}
+    return {"logits": own.tolist(), "probabilities": own.softmax(1).tolist(), **rest}
 
 
 def _at(ends: Tensor, positions: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ import pyarrow as pa
 from pipeline.execution.memory import free_bytes, peak_of, tokens_that_fit
 from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
-from pipeline.parts import lacks_memory
 from pipeline.schemas import MEMORY
 from pipeline.stages import attribute
-from pipeline.stages.attribute import Targets
+from pipeline.stages.asked import Targets
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
@@ -48,7 +47,7 @@ def process(
 ) -> dict[str, pa.Table]:  # fmt: skip
     """What one row takes and what several do; the difference is what a token takes.
 
-    Where memory is too short for several, a pass has one row. Other failures are noted: whoever computes meets them.
+    A failure, for want of memory too, is noted: microbatches are then tried whole, and halved where they do not go.
     """
     device, count = shard.model.device, len(shard.rows)
     worker.open(shard, slice(0, 1))  # the model is loaded before anything is measured
@@ -66,7 +65,7 @@ def process(
     try:
         one, several = peak(1), peak(count)
     except Exception as error:
-        row |= {"problem": f"{type(error).__name__}: {error}", "tokens": shard.length if lacks_memory(error) else None}
+        row |= {"problem": f"{type(error).__name__}: {error}"}
     else:
         each, free = max(1.0, (several - one) / (shard.length * (count - 1))), free_bytes(device, cpus)
         row |= {"bytes_per_token": each, "free_bytes": free, "tokens": tokens_that_fit(each, free)}

@@ -25,12 +25,15 @@ class Setting:
     threads: int
     segment_ids: bool
     libraries: dict[str, str]
+    lm_head: str | None = None  # fingerprint of what hidden states are decoded with; in the keys of what does so alone
 
     @classmethod
     def of(cls, config: Config, prepared: Prepared, device: str) -> Setting:
         """The setting of a run on workers with this kind of device."""
         folder = str(prepared.model.folder.resolve())
-        model = ModelRef(folder, prepared.model.fingerprint, config.model.dtype, device)
+        head = prepared.model.lm_head
+        decoder = None if head is None else str(head.folder.resolve())
+        model = ModelRef(folder, prepared.model.fingerprint, config.model.dtype, device, decoder)
         cluster = config.cluster
         return cls(
             model,
@@ -38,6 +41,7 @@ class Setting:
             worker_threads(cluster),
             config.explain.segment_ids,
             versions(),
+            None if head is None else head.fingerprint,
         )
 
     def key(self, stage: str, **content: Any) -> str:
@@ -47,7 +51,7 @@ class Setting:
     @cached_property
     def _digest(self) -> str:
         setting = asdict(self)
-        del setting["model"]["folder"], setting["examples_key"]
+        del setting["model"]["folder"], setting["model"]["lm_head"], setting["examples_key"], setting["lm_head"]
         return digest(setting)
 
     def shard(self, batch: MicroBatch) -> Shard:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from conformance_results import spec as quick
 from conformance_results import verdicts
-from tiny_models import TINY_MODELS, tiny_model
+from tiny_models import TINY_MODELS, tiny_head, tiny_model
 
 from attribution import METHODS, Explainer, InputError, Inputs, Target
+from attribution.capture import UNMASKED_RELEVANCE
 from attribution.conformance import check_method, check_methods
 from attribution.methods import Method, Need
 from attribution.methods.registry import register
@@ -33,7 +34,7 @@ def test_every_method_conforms_or_says_why_not(name):
 @pytest.mark.parametrize("name", ["bert", "modernbert", "llama"])
 def test_every_method_conforms_in_half_precision_or_is_refused(name, dtype):
     model = tiny_model(name, dtype, layers=2)
-    found = check_methods({method: quick(method) for method in METHODS}, model)
+    found = check_methods({method: quick(method) for method in METHODS}, model, lm_head=tiny_head(model))
     assert {method: verdict.problems for method, verdict in found.items() if verdict.problems} == {}
     refused = {method for method, verdict in found.items() if "is not offered in" in (verdict.refused or "")}
     assert {"mask_lrp", "full_lrp"} <= refused
@@ -50,14 +51,19 @@ def test_sdpa_and_eager_models_get_the_same(method):
     for implementation in ("eager", "sdpa"):
         model = tiny_model("bert")
         model.set_attn_implementation(implementation)
-        scores.append(Explainer(model).scores_many(IDS, VISIBLE, methods={"m": spec(method)}, target=1)["m"])
+        scores.append(
+            Explainer(model, lm_head=tiny_head(model)).scores_many(IDS, VISIBLE, methods={"m": spec(method)}, target=1)[
+                "m"
+            ]
+        )
     torch.testing.assert_close(*scores, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
 def test_single_precision_scores_do_not_depend_on_the_batch(name):
-    """To 1e-5, or of the largest score where that is above 1."""
-    explainer = Explainer(tiny_model(name, torch.float32, layers=2))
+    """To 1e-5, or of the largest score where that is above 1; z+ relevance divides by small sums, so less closely."""
+    model = tiny_model(name, torch.float32, layers=2)
+    explainer = Explainer(model, lm_head=tiny_head(model))
     methods = {method: quick(method) for method in METHODS}
     together = explainer.scores_many(IDS, VISIBLE, methods=methods, target=1)
     worst = {}
@@ -67,15 +73,16 @@ def test_single_precision_scores_do_not_depend_on_the_batch(name):
             assert not scores[row, n:].any()
             apart = float((scores[row, :n] - alone[method][0]).abs().max() / scores[row].abs().max().clamp(min=1))
             worst[method] = max(apart, worst.get(method, 0))
-    assert {method: apart for method, apart in worst.items() if apart > 1e-5} == {}
+    relevance = Need.MASKED_RELEVANCE | UNMASKED_RELEVANCE
+    allowed = {method: 1e-4 if METHODS[method].needs & relevance else 1e-5 for method in METHODS}
+    assert {method: apart for method, apart in worst.items() if apart > allowed[method]} == {}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_chunks_are_the_whole(method):
     model = tiny_model("bert")
-    whole, chunks = (
-        Explainer(model, max_tokens=n).scores_many(IDS, VISIBLE, methods={"m": spec(method)})["m"] for n in (8192, 7)
-    )
+    explainers = [Explainer(model, max_tokens=n, lm_head=tiny_head(model)) for n in (8192, 7)]
+    whole, chunks = (each.scores_many(IDS, VISIBLE, methods={"m": spec(method)})["m"] for each in explainers)
     torch.testing.assert_close(chunks, whole, rtol=0, atol=1e-9)
 
 

@@ -14,8 +14,10 @@ from attribution_cost import bert_base
 from timing import Ratio, ratio, verdict
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertForMaskedLM
 
 from attribution import METHODS, Explainer
+from attribution.decoding import head_of
 
 FORWARD, BOTH = "forward", "forward+backward"
 N = 128
@@ -53,6 +55,7 @@ LIMITED = (
     Case("lrp_ah_ln", limit=CONSERVATIVE),
     Case("deep_lift", limit=Limit(FORWARD, time=4.6)),
     Case("decoded_layer", 64, {"layer": 10}, Limit(FORWARD, time=1.6)),
+    Case("decoded_layer", 64, {"layer": 10, "aggregate": "restricted"}),
     Case("integrated_gradients", N, {"n_steps": 20, "tolerance": None}, Limit(FORWARD, time=43)),
 )
 
@@ -79,7 +82,7 @@ def cases() -> list[Case]:
 
 def costs(chosen: list[Case] | None = None) -> Iterator[Counted | Ratio]:
     """Matrix products, then time, of one case after another."""
-    explainer = Explainer(bert_base())
+    explainer = Explainer(bert_base(), lm_head=head_of(BertForMaskedLM(BertConfig()).eval(), "random"))
     for case in cases() if chosen is None else chosen:
         method, plain = _work(explainer, case), _plain(explainer, case)
         yield _counted(case, method, plain)

@@ -20,6 +20,8 @@ from timing import ratio
 
 from attribution import METHODS, Explainer
 from pipeline.cli import main
+from pipeline.config import ModelConfig
+from pipeline.models import resolve_model
 from pipeline.runs import Run
 from pipeline.sweep.table import Pivot, markdown, pivot, run_rows
 
@@ -64,7 +66,9 @@ def _section(experiment: Experiment, root: Path) -> str:
         raise SystemExit(code)
     run = Run(root / "runs" / experiment.name)
     table = pivot(run_rows(run), "method", "metric")
-    costs = {label: _cost(run, entry) for label, entry in run.config["attribution"].items() if label in table.rows}
+    explainer = _explainer(run, root)
+    entries = run.config["attribution"].items()
+    costs = {label: _cost(explainer, run, entry) for label, entry in entries if label in table.rows}
     return f"## {experiment.heading}\n\n{_joined(table, costs)}\n"
 
 
@@ -75,9 +79,13 @@ def _joined(table: Pivot, costs: Mapping[str, tuple[str, str]]) -> str:
     return "\n".join([f"{head} time | passes |", f"{rule} --- | --- |", *body])
 
 
-def _cost(run: Run, entry: Mapping[str, Any]) -> tuple[str, str]:
+def _explainer(run: Run, root: Path) -> Explainer:
+    model = resolve_model(ModelConfig(**run.config["model"]), root / "models")
+    return Explainer.from_pretrained(model.folder, lm_head=None if model.lm_head is None else model.lm_head.folder)
+
+
+def _cost(explainer: Explainer, run: Run, entry: Mapping[str, Any]) -> tuple[str, str]:
     """Time in plain forwards, and passes, of one entry of the configuration."""
-    explainer = Explainer.from_pretrained(run.config["model"]["path"])
     mask = {"head_mask": _half_of_the_heads(explainer)} if METHODS[entry["method"]].needs_heads else {}
     texts = run.table("examples", ["input_ids", "token_type_ids", "special_tokens"])[:TIMED]
     batches = [_inputs(row) for row in texts.to_pylist()]

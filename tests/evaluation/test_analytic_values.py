@@ -76,8 +76,9 @@ STABILITY = {  # in test_stability
     "mprt", "efficient_mprt", "random_logit", "max_sensitivity", "avg_sensitivity", "top_k_stability", "seed_stability",
     "dtype_stability",
 }  # fmt: skip
-ELSEWHERE = {  # below, in test_association, test_plausibility and test_activation
+ELSEWHERE = {  # below, in test_association, test_plausibility, test_activation and test_context_mixing
     "answer_recall", "answer_f1_drop", "answer_flip_fraction", "iou_f1", "auac", "au_mse", "aupc", "conservation_error",
+    "dot_product", "average_precision", "blank_out",
 }  # fmt: skip
 
 

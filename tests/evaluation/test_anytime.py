@@ -121,8 +121,8 @@ def test_the_interval_at_a_stop_covers(true):
 
 
 def test_holm_holds_under_stopping():
-    """Five methods that do not differ, 300 data sets, judged at each look; a false difference at any look counts."""
-    simulations, n = 300, 800
+    """Five methods that do not differ, 200 data sets, judged at each look; a false difference at any look counts."""
+    simulations, n = 200, 800
     rng = np.random.default_rng(3)
     values = rng.gamma(1.0, size=(simulations, n, 1)) + rng.gamma(1.0, size=(simulations, n, 5))
     wrong = np.zeros(simulations, dtype=bool)

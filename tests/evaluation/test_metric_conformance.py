@@ -13,18 +13,22 @@ import torch
 
 from attribution import InputError
 from evaluation import METRICS, Metric
-from evaluation.conformance import Case, check_metric
+from evaluation.conformance import LENGTHS, Case, check_metric
 from evaluation.faithfulness import probability_drops, target_values
 from evaluation.plugins import GROUP, ORIGINS, load_plugins
 
 # What an additive model cannot tell: each token moves it by its weight, in whatever order it comes; and the kit's
 # answers have nothing to do with its weights.
-NO_DIRECTION = {"monotonicity", "answer_recall"}
+NO_DIRECTION = {"monotonicity", "answer_recall", "blank_out"}
+WORDS = (torch.arange(11) > 0) & (torch.arange(11) <= torch.tensor(LENGTHS)[:, None])
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_conforms(metric):
-    given = {"relevance": torch.arange(8.0), "explained": torch.arange(8.0).flip(0)}
+    given = {
+        "relevance": torch.arange(8.0), "explained": torch.arange(8.0).flip(0),
+        "cues": torch.arange(11).expand(8, 11) == 2, "importance": torch.arange(88.0).view(8, 11) % 7, "words": WORDS,
+    }  # fmt: skip
     assert check_metric(metric, direction=metric not in NO_DIRECTION, given=given) == []
 
 

@@ -201,7 +201,7 @@ def test_equal_methods_are_seldom_decided():
 def added(array, rule):
     """The verdicts while examples are added."""
     table = table_of(array, methods=["a", "b", "random"])
-    return list(until_decided(table.items, lambda ids: verdict(table.where(ids), rule)))
+    return list(until_decided(table.items, lambda ids: verdict(table.where(ids), rule), growth=1.5))
 
 
 @pytest.mark.parametrize(("margin", "status"), [(0.0, "undecided"), (0.3, "equivalent")])
@@ -209,9 +209,9 @@ def test_adding_examples_until_it_is_decided_is_seldom_wrong(margin, status):
     """The best two are equal: without a margin nothing should be decided, with one that they are equivalent."""
     rng = np.random.default_rng(3)
     rule = Rule("k0", ["random"], margin=margin, anytime=True)
-    ends = [added(rng.gamma(1.0, size=(1, 800, 3)) + np.array([0.0, 0.0, -2.0]), rule)[-1].status for _ in range(60)]
-    assert ends.count("decided") / 60 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
-    assert ends.count(status) / 60 > 0.8
+    ends = [added(rng.gamma(1.0, size=(1, 800, 3)) + np.array([0.0, 0.0, -2.0]), rule)[-1].status for _ in range(40)]
+    assert ends.count("decided") / 40 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 40)
+    assert ends.count(status) / 40 > 0.8
 
 
 def test_what_is_clear_is_decided_early():

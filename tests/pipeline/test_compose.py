@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from attribution.errors import InputError
+from attribution.methods.mixing import MIXING
 from pipeline.compose import compose_all, compose_config, config_dict, config_yaml
 from pipeline.config import Config
 from pipeline.groups import packaged_groups
@@ -59,17 +60,15 @@ def experiment(name: str) -> Config:
 
 
 def test_options_are_the_documented_ones() -> None:
-    assert set(EXPERIMENTS) == {
-        "demo",
-        "sst2",
-        "squad",
-        "mask_lrp_ablation",
-        "nightly",
-        "methods_sst2",
-        "methods_squad",
-        "paper/conservative_lrp",
-        "paper/conservative_lrp_imdb",
-    } | {f"paper/mask_lrp_{n}" for n in PAPER}
+    ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "methods_sst2", "methods_squad", "cue_alignment"}
+    paper = {
+        *(f"mask_lrp_{n}" for n in PAPER),
+        "conservative_lrp",
+        "conservative_lrp_imdb",
+        "value_zeroing",
+        "decoded_layer",
+    }
+    assert set(EXPERIMENTS) == ours | {f"paper/{name}" for name in paper}
     assert set(OPTIONS["heads"]) == {"grammar", "treebank", "ud_ewt", "run", "all"}
 
 
@@ -117,6 +116,17 @@ def test_paper_protocol(data: str, protocol: tuple[str, list[float]]) -> None:
         assert (config.explain.target, config.explain.hide_separators, config.dataset.min_tokens) == ("gold", True, 20)
         assert (config.evaluation.operator, config.evaluation.levels) == ("pad", "paper")
         assert config.evaluation.metrics == ["aopc", "log_odds"]
+
+
+def test_value_zeroing_is_compared_with_every_map_of_tokens_to_tokens() -> None:
+    for name, source in (("cue_alignment", "minilm_masked"), ("paper/value_zeroing", "hub")):
+        config = experiment(name)
+        assert set(MIXING) <= {entry["method"] for entry in config.attribution.values()}
+        assert config.mixing.layers
+        assert config.mixing.probes == ["strict", "reference"]
+        assert [config.attribution[label]["operator"] for label in config.mixing.blank_out] == ["mask", "unk"]
+        assert (config.dataset.form, config.dataset.split, config.explain.target) == ("agreement", "test", "gold")
+        assert config.model.source == source
 
 
 def test_paper_filters() -> None:

@@ -238,7 +238,8 @@ def test_a_plan_measures_and_the_run_compares(base, capsys):
     assert not Path("outputs/store").exists()
     result = run(load_config(overrides), overrides)
     written = manifest(result)
-    assert set(written["estimate"]["seconds"]) == {"load_model", "identify_heads", "attribute", "evaluate"}
+    stages = {"load_model", "identify_heads", "measure_memory", "attribute", "evaluate"}
+    assert set(written["estimate"]["seconds"]) == stages
     assert all(seconds > 0 for seconds in written["estimate"]["seconds"].values())
     assert set(written["worker_seconds"]) == set(written["estimate"]["seconds"])
     assert "planned " in capsys.readouterr().err

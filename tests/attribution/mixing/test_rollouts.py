@@ -8,7 +8,8 @@ from zeroing_loop import IDS, MASK, exact_model
 
 from attribution import Explainer, rollout
 from attribution.methods import mixing
-from attribution.methods.rollout import residual_rollout_row
+from attribution.methods.mixing import MIXING
+from attribution.methods.rollout import residual_rollout, residual_rollout_row
 from attribution.mixing import value_zeroing
 
 MATRICES = torch.rand(2, 4, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).softmax(-1)
@@ -85,3 +86,34 @@ def test_targets_share_the_matrices_of_lower_layers(bert_qa, monkeypatch):
     for number, end in enumerate(("start", "end", "start")):
         alone = explainer.scores(IDS, MASK, method="value_zeroing", target=end)
         torch.testing.assert_close(together[:, number], alone, rtol=0, atol=1e-12)
+
+
+def test_rolled_out_with_identities_is_the_row_carried_down():
+    generator = torch.Generator().manual_seed(7)
+    maps = torch.rand(2, 4, 5, 5, generator=generator, dtype=torch.float64)
+    rolled = residual_rollout(maps)
+    for layer in range(4):
+        for place in range(5):
+            below = [maps[:, each] for each in range(layer + 1)]
+            row = residual_rollout_row(below, torch.full((2,), place))
+            torch.testing.assert_close(rolled[:, layer, place], row, rtol=0, atol=1e-12)
+    torch.testing.assert_close(rolled.sum(-1), torch.ones(2, 4, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("method", MIXING)
+def test_every_method_rolls_its_maps_out_as_its_scores_are(bert, method):
+    explainer, ids = Explainer(bert), torch.tensor([[5, 17, 45, 8, 91, 33]])
+    rolled = MIXING[method].rolled_out(explainer.context_mixing(ids, method=method, target=1))
+    if method == "raw_attention":
+        expected = explainer.scores(ids, method="attention_rollout", target=1)
+        torch.testing.assert_close(rolled[0, -1, 0, 1:], expected[0, 1:], rtol=0, atol=1e-12)
+    else:
+        expected = explainer.scores(ids, method=method, target=1)
+        torch.testing.assert_close(rolled[0, -1, 0], expected[0], rtol=0, atol=1e-12)
+
+
+def test_the_variant_decides_whether_an_identity_is_added():
+    maps = torch.full((1, 2, 3, 3), 1 / 3)
+    plain, added = (MIXING["attention_norm"].rolled_out(maps, variant=name) for name in ("residual_norm", "heads"))
+    assert torch.equal(plain, rollout(maps))
+    assert torch.equal(added, residual_rollout(maps))
