@@ -116,6 +116,7 @@ class Removals:
 
     def examples(self, scores: Tensor, output: str = "probability") -> Iterator[Effects]:
         """What each example's metric is computed from: its own numbers alone."""
+        scores = scores.to(self.units.ids.device)
         values = unit_scores(scores.double(), self.units, self.aggregation).cpu().numpy()
         spoilt = (scores.isnan() & (self.units.ids >= 0)).any(1)
         drops, removed, asked = (each.cpu().numpy() for each in (self.drops(output), self.removed, self.asked))

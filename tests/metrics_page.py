@@ -28,8 +28,9 @@ that ask the model again share with them, too. Runs (`evaluation.metrics=[...]`)
 `evaluation.conformance.check_metric` examines a metric, yours as well (entry points of the group `headlight.metrics`):
 its range, the same digits alone, in shards, in any order and with more padding, NaN where a score is NaN and nowhere
 else, its arguments left alone, and the weights of an additive model ranked above their opposite. All of these metrics
-pass (`tests/evaluation/test_metric_conformance.py`); but `monotonicity` cannot tell an additive model's weights from
-their opposite, since each token moves it by its weight in whatever order it comes.
+pass (`tests/evaluation/test_metric_conformance.py`). The last is not asked of `monotonicity`, which cannot tell an
+additive model's weights from their opposite: each token moves it by its weight in whatever order it comes; nor of
+`answer_recall` and `blank_out`, whose answers and importances the kit would have to make up.
 """
 CURVES_HEAD = """
 ## Curves
