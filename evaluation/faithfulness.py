@@ -210,11 +210,11 @@ curve_metric(
 )  # fmt: skip
 curve_metric(
     "aopc_comprehensiveness", mean_drop, "morf", f"mean_q p(x) - p(x without top q), {TENTHS_SAID}", True, SIGNED,
-    f"{ERASER}, section 4.2, with the empty rationale", aliases=("aopc_compr",),
+    f"{ERASER}, AOPC with the empty rationale", aliases=("aopc_compr",),
 )  # fmt: skip
 curve_metric(
     "aopc_sufficiency", mean_drop, "insertion", f"mean_q p(x) - p(only top q of x), {TENTHS_SAID}", False, SIGNED,
-    f"{ERASER}, section 4.2, with the empty rationale", aliases=("aopc_suff",),
+    f"{ERASER}, AOPC with the empty rationale", aliases=("aopc_suff",),
 )  # fmt: skip
 curve_metric(
     "auc_morf", area, "morf", "area under p(x without top q) over the fraction q of tokens, 0 to 1", False, UNIT,
