@@ -72,7 +72,7 @@ def with_body_of(explainer: Explainer, path_or_id: str | Path) -> Explainer:
 
 def _states(explainer: Explainer, aligned: Inputs) -> list[Tensor]:
     """L + 1 times [B, N, D]: what enters the first block, and what each gives."""
-    columns = explainer.adapter.read_out(aligned)[:, None] if explainer.adapter.is_generative else None
+    columns = torch.zeros_like(aligned.input_ids[:, :1]) if explainer.adapter.is_generative else None
     run = trace(explainer.adapter, aligned, Need.OUTPUT, AbsoluteWeights(), columns=columns)
     assert run.output is not None
     return [*run.hidden, run.output]
