@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attribution.errors import InputError
@@ -100,6 +101,8 @@ class Part:
     def _link(self, candidates: Tensor) -> Tensor:
         if self.output == "logit":
             return candidates
+        if self.output == "log_probability":  # of losses; not asked for by name
+            return F.logsigmoid(candidates) if self.independent else candidates.log_softmax(1)
         return candidates.sigmoid() if self.independent else candidates.softmax(1)
 
     def _seed(self, explained: Part) -> Tensor:

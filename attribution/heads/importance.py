@@ -1,0 +1,197 @@
+"""How much each attention head matters to what the model says, by any of several definitions, from shared passes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from attribution.errors import InputError
+from attribution.heads.ablation import ABLATIONS, leave_one_out
+from attribution.heads.attention_importance import (
+    POOLS,
+    SCALES,
+    attention_attribution,
+    confidence,
+    entropy,
+    normalized_entropy,
+)
+from attribution.heads.gradient_importance import gate_gradient, taylor_of_parameters, token_gradient
+from attribution.heads.head_pass import HeadPass, head_pass
+from attribution.heads.relevance import RULES, head_relevance
+from attribution.heads.rows import Rows, rows_of
+from attribution.heads.totals import Finish, Units, mean, per_token, per_token_to_one, share_of_layer
+from attribution.model.adapter import ModelAdapter
+from attribution.model.families import ReadOut
+
+if TYPE_CHECKING:
+    from attribution.explainer import Explainer
+
+Readout = Callable[[HeadPass], Tensor]  # -> [B, L, H]
+
+
+@dataclass(frozen=True)
+class ImportanceMethod:
+    """A definition: the value of each example, and what sums over examples become."""
+
+    id: str
+    readout: Callable[..., Tensor]
+    source: str
+    finish: Finish = mean
+    magnitude: bool = False  # |value| of each unit is summed
+    by_batch: bool = False  # the unit is the batch as it was given
+    parameters: bool = False  # reads gradients of weights
+    signed: bool = False
+    prepare: Callable[..., Readout] | None = None  # what needs all rows before the first; else the readout alone
+
+    def reader(self, rows: Sequence[Rows], **params: Any) -> Readout:
+        """The readout with its parameters."""
+        return self.prepare(rows, **params) if self.prepare else partial(self.readout, **params)
+
+    @property
+    def options(self) -> list[str]:
+        """Names of its parameters."""
+        asked = inspect.signature(self.prepare or self.readout).parameters.values()
+        return [each.name for each in asked if each.kind is each.KEYWORD_ONLY]
+
+
+def _without_one(rows: Sequence[Rows], *, ablation: str = "zero", seed: int = 0) -> Readout:
+    return partial(leave_one_out, replacement=ABLATIONS[ablation](rows, seed))
+
+
+def _relevance(found: HeadPass, *, rules: str = "cp_lrp") -> Tensor:
+    return head_relevance(found.rows, rules=rules)
+
+
+MICHEL = "Michel et al. 2019, arXiv 1905.10650"
+IMPORTANCES: dict[str, ImportanceMethod] = {
+    method.id: method
+    for method in (
+        ImportanceMethod("gate_grad", gate_gradient, f"{MICHEL}, eq. 2, per example", magnitude=True),
+        ImportanceMethod("gate_grad_token", token_gradient, f"{MICHEL}, as in its code", per_token),
+        ImportanceMethod(
+            "gate_grad_batch", gate_gradient, f"{MICHEL}, as in run_bertology", per_token_to_one, magnitude=True,
+            by_batch=True,
+        ),
+        ImportanceMethod(
+            "taylor_params", taylor_of_parameters, "Molchanov et al. 2019, arXiv 1906.10771, per example",
+            parameters=True,
+        ),
+        ImportanceMethod("leave_one_out", leave_one_out, MICHEL, signed=True, prepare=_without_one),
+        ImportanceMethod(
+            "lrp_head", _relevance, "Voita et al. 2019, arXiv 1905.09418, with Ali et al. 2022's rules", share_of_layer,
+            signed=True,
+        ),
+        ImportanceMethod("attention_attribution", attention_attribution, "Hao et al. 2021, arXiv 2004.11207"),
+        ImportanceMethod("confidence", confidence, "Voita et al. 2019, arXiv 1905.09418"),
+        ImportanceMethod("entropy", entropy, "Clark et al. 2019, arXiv 1906.04341"),
+        ImportanceMethod("normalized_entropy", normalized_entropy, "Clark et al. 2019 in parts of ln(keys)"),
+    )
+}  # fmt: skip
+CHOICES: dict[str, Mapping[str, Any]] = {"ablation": ABLATIONS, "rule": SCALES, "pool": POOLS, "rules": RULES}
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Importance of every head, with what it was computed from; larger matters more, of `signed` ones by magnitude."""
+
+    method: ImportanceMethod
+    params: dict[str, Any]
+    units: Units
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """[L, H] float64."""
+        return self.of(torch.ones(len(self.units.values), dtype=torch.float64))
+
+    @cached_property
+    def interval(self) -> Tensor:
+        """[L, H, 2] 95 % bootstrap interval over examples, over batches where the method is of batches."""
+        return self.units.resampled(self.method.finish)
+
+    @property
+    def per_example(self) -> Tensor:
+        """[U, L, H] values before they are summed; for methods of batches those of each batch."""
+        return self.units.values
+
+    def of(self, weights: Tensor) -> Tensor:
+        """[..., L, H] scores of a sample: how often each unit is in it, [U] or [R, U]."""
+        return self.method.finish(self.units.totals(weights.double()))
+
+
+def head_importance(
+    explainer: Explainer, batches: Iterable[Mapping[str, Tensor]], *, method: str = "gate_grad", **params: Any
+) -> Tensor:
+    """Importance [L, H] of every attention head by one method, see `head_importances`."""
+    return head_importances(explainer, batches, methods={method: {"method": method, **params}})[method].scores
+
+
+def head_importances(
+    explainer: Explainer,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    methods: Iterable[str] | Mapping[str, str | Mapping[str, Any]],
+) -> dict[str, Importance]:
+    """Importances by label, all from one pass over the batches: ids, or labels with an id or {method, **parameters}.
+
+    The loss is of `labels` [B], or `start_positions` and `end_positions`, where batches have them, else of what the
+    model itself predicts. Results do not depend on how examples are batched, except those of `gate_grad_batch`.
+    """
+    asked = methods if isinstance(methods, Mapping) else {method: method for method in methods}
+    requests = {label: _Request.of(spec) for label, spec in asked.items()}
+    rows = list(rows_of(explainer, batches))
+    if not rows:
+        raise InputError("conf error: heads: there is no text to find important heads on; give at least one batch.")
+    readers = {label: each.method.reader(rows, **each.params) for label, each in requests.items()}
+    found: dict[str, list[Tensor]] = {label: [] for label in requests}
+    parameters = any(each.method.parameters for each in requests.values())
+    for each in rows:
+        one = head_pass(each, parameters=parameters)
+        for label, read in readers.items():
+            found[label].append(read(one).detach().double().cpu())
+    return {label: each.result(rows, found[label]) for label, each in requests.items()}
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: ImportanceMethod
+    params: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: str | Mapping[str, Any]) -> _Request:
+        params = {"method": spec} if isinstance(spec, str) else dict(spec)
+        name = params.pop("method", None)
+        if name not in IMPORTANCES:
+            raise InputError(f"conf error: importance={name} is not a method. Choose one of: {', '.join(IMPORTANCES)}.")
+        method = IMPORTANCES[name]
+        for key, value in params.items():
+            _check(method, key, value)
+        return cls(method, params)
+
+    def result(self, rows: Sequence[Rows], values: Sequence[Tensor]) -> Importance:
+        tokens = torch.cat([each.visible.sum(1).cpu() for each in rows]).double()
+        units = Units(torch.cat(list(values)), torch.ones_like(tokens), tokens, _reads_first(rows[0].adapter))
+        if self.method.by_batch:
+            units = units.by_batch(torch.cat([torch.full((len(each.visible),), each.batch) for each in rows]))
+        if self.method.magnitude:
+            units = Units(units.values.abs(), units.examples, units.tokens, units.reads_first)
+        return Importance(self.method, self.params, units)
+
+
+def _check(method: ImportanceMethod, key: str, value: Any) -> None:
+    if key not in method.options:
+        known = ", ".join(method.options) or "none"
+        raise InputError(f"conf error: importance.{key}={value}: {method.id} has no such parameter; it has: {known}.")
+    if key in CHOICES and value not in CHOICES[key]:
+        raise InputError(f"conf error: importance.{key}={value} is not known; choose {', '.join(CHOICES[key])}.")
+    if key == "steps" and (not isinstance(value, int) or value < 1):
+        raise InputError(f"conf error: importance.steps={value} is not a number of steps; give 1 or more.")
+
+
+def _reads_first(adapter: ModelAdapter) -> bool:
+    return adapter.task == "classification" and adapter.pooling is ReadOut.FIRST
