@@ -20,9 +20,9 @@ def token_gradient(found: HeadPass) -> Tensor:
 
 
 def taylor_of_parameters(found: HeadPass) -> Tensor:
-    """[B, L, H] sum over a head's weights w of (w dL/dw)^2: its rows of query, key and value, its columns of the output.
+    """[B, L, H] sum over a head's weights w of (w dL/dw)^2.
 
-    Keys and values that several heads share (grouped queries) count for each of them; the output bias for none.
+    Its weights are its rows of query, key and value with their biases, and its columns of the output projection. Keys and values that several heads share (grouped queries) count for each of them; the output bias for none.
     """
     adapter, gradients = found.rows.adapter, found.parameter_gradients
     total = torch.zeros(len(found.logits), adapter.n_layers, adapter.n_heads, dtype=torch.float64)

@@ -98,7 +98,7 @@ CHOICES: dict[str, Mapping[str, Any]] = {"ablation": ABLATIONS, "rule": SCALES, 
 
 @dataclass(frozen=True)
 class Importance:
-    """Importance of every head, with what it was computed from; larger matters more, of `signed` ones by magnitude."""
+    """Importance of every head, with what it was computed from; larger matters more, below 0 does harm."""
 
     method: ImportanceMethod
     params: dict[str, Any]

@@ -17,7 +17,8 @@ RULES: dict[str, RuleTable] = {"cp_lrp": CP_LRP, "attn_lrp": ATTN_LRP}
 def head_relevance(rows: Rows, *, rules: str = "cp_lrp") -> Tensor:
     """[B, L, H] relevance of the explained logit at each head's output, summed over tokens.
 
-    With `cp_lrp` attention weights are constants, so that a layer's heads, its residual path and biases share the logit.
+    With `cp_lrp` attention weights are constants, so that a layer's heads, its residual path and
+    biases share the logit.
     """
     heads: list[Tensor] = []
     with head_outputs(rows.adapter, kept(heads)):

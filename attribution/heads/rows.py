@@ -22,7 +22,7 @@ ANSWERS = ("start_positions", "end_positions")
 
 @dataclass(frozen=True)
 class Rows:
-    """Left-aligned rows [B, N] of one pass. `batch`: number of the batch they were given in; `first`: of the first row."""
+    """Left-aligned rows [B, N] of one pass, from the batch of number `batch`; `first` is the number of the first."""
 
     adapter: ModelAdapter
     inputs: Inputs
@@ -64,6 +64,11 @@ def value_of(asked: Sequence[Part], logits: Tensor, copies: int = 1) -> Tensor:
 def loss_of(asked: Sequence[Part], logits: Tensor, copies: int = 1) -> Tensor:
     """[copies * B] negative log-likelihood of what is explained (`log_probability` parts)."""
     return -value_of(asked, logits, copies)
+
+
+def decided(asked: Sequence[Part], logits: Tensor) -> Tensor:
+    """Bool [B]: whether these logits still decide for what is explained, for both ends of an answer."""
+    return torch.stack([part.decided(logits, part.visible, part.chosen) for part in asked]).all(0)
 
 
 def rows_of(explainer: Explainer, batches: Iterable[Mapping[str, Tensor]]) -> Iterator[Rows]:

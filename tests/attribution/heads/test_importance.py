@@ -130,7 +130,7 @@ def test_weights_used_twice_in_a_layer_are_refused():
 
 
 def pruned_losses(model, given, layer, head):
-    """[B] losses of a copy whose head is cut out of the weights: rows of query, key and value, columns of the output."""
+    """[B] losses of a copy whose head is cut out: rows of query, key and value, columns of the output."""
     smaller = copy.deepcopy(model)
     attention = smaller.bert.encoder.layer[layer].attention
     keep = [i for i in range(32) if i // 8 != head]
@@ -155,9 +155,15 @@ def test_leaving_a_head_out_is_pruning_it(bert):
     assert (found < 0).any()
 
 
+PER_EXAMPLE = [
+    *({"method": name} for name in IMPORTANCES if name not in ("gate_grad_batch", "attention_attribution")),
+    {"method": "attention_attribution", "steps": 2},
+    *({"method": "leave_one_out", "ablation": kind} for kind in ("mean", "resample")),
+]
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("method", [{"method": name} for name in IMPORTANCES if name not in ("gate_grad_batch", "attention_attribution")]
-    + [{"method": "attention_attribution", "steps": 2}] + [{"method": "leave_one_out", "ablation": kind} for kind in ("mean", "resample")])  # fmt: skip
+@pytest.mark.parametrize("method", PER_EXAMPLE)
 def test_neither_batches_nor_order_nor_padding_matter(bert, method, side):
     explainer, given = Explainer(bert), batch()
     whole = head_importances(explainer, [given], methods={"m": method})["m"]
@@ -193,3 +199,43 @@ def test_forms_of_the_gate_gradient_by_hand(bert):
     raw = (signed[:3].sum(0).abs() + signed[3:].sum(0).abs()) / tokens
     raw = raw / raw.norm(dim=1, keepdim=True)
     torch.testing.assert_close(found["gate_grad_batch"].scores, (raw - raw.min()) / (raw.max() - raw.min()))
+
+
+def test_means_and_other_examples_replace_a_head(bert):
+    explainer, given = Explainer(bert), batch(3)
+    methods = {kind: {"method": "leave_one_out", "ablation": kind} for kind in ("mean", "resample")}
+    found = head_importances(explainer, [given], methods=methods)
+    heads = [each.detach() for each in only_pass(explainer, given).heads]
+    lengths, whole = given["attention_mask"].sum(1).tolist(), losses(explainer, given, torch.ones(3, 4))
+    layer, head = 1, 2
+    tokens = torch.cat([heads[layer][row, :n, head] for row, n in enumerate(lengths)])
+
+    def change(values):
+        def edit(at, outputs):
+            changed = outputs.clone()
+            if at == layer:
+                changed[:, :, head] = values
+            return changed
+
+        with torch.no_grad(), head_outputs(explainer.adapter, edit):
+            logits = bert(given["input_ids"], attention_mask=given["attention_mask"]).logits
+        return F.cross_entropy(logits, given["labels"], reduction="none") - whole
+
+    torch.testing.assert_close(found["mean"].per_example[:, layer, head], change(tokens.mean(0)))
+    resampled = found["resample"].per_example[:, layer, head]
+    for row in range(3):
+        # One of the two other examples, its tokens in turn.
+        others = [other for other in range(3) if other != row]
+        borrowed = [torch.stack([heads[layer][other, t % lengths[other], head] for t in range(9)]) for other in others]
+        assert any(torch.isclose(change(values)[row], resampled[row], atol=1e-12) for values in borrowed)
+
+
+def test_heads_that_do_nothing_have_no_importance(bert):
+    dense = bert.bert.encoder.layer[1].attention.output.dense
+    with torch.no_grad():
+        dense.weight[:, 8:16] = 0
+    found = head_importances(Explainer(bert), [batch()], methods=["gate_grad", "leave_one_out", "lrp_head"])
+    for importance in found.values():
+        zero = importance.scores == 0
+        assert zero[1].tolist() == [False, True, False, False]
+        assert zero.sum() == 1
