@@ -22,7 +22,8 @@ def token_gradient(found: HeadPass) -> Tensor:
 def taylor_of_parameters(found: HeadPass) -> Tensor:
     """[B, L, H] sum over a head's weights w of (w dL/dw)^2.
 
-    Its weights are its rows of query, key and value with their biases, and its columns of the output projection. Keys and values that several heads share (grouped queries) count for each of them; the output bias for none.
+    Its weights are its rows of query, key and value with their biases, and its columns of the output projection. Keys
+    and values that several heads share (grouped queries) count for each of them; the output bias for none.
     """
     adapter, gradients = found.rows.adapter, found.parameter_gradients
     total = torch.zeros(len(found.logits), adapter.n_layers, adapter.n_heads, dtype=torch.float64)
@@ -56,7 +57,7 @@ def _columns(each: Projected, gradient: Tensor) -> Tensor:
 
 def _per_head(squares: Tensor, n_heads: int, n_parts: int) -> Tensor:
     """[B, H] sums of [B, D], which has `n_parts` parts of one size: all heads', thrice where fused, or of groups."""
-    parts = squares.unflatten(1, (n_parts, -1)).sum(2).cpu()
+    parts = squares.view(len(squares), n_parts, -1).sum(2).cpu()
     if n_parts >= n_heads:
-        return parts.unflatten(1, (-1, n_heads)).sum(1)
+        return parts.view(len(parts), -1, n_heads).sum(1)
     return parts.repeat_interleave(n_heads // n_parts, 1)

@@ -35,12 +35,12 @@ class Units:
 
     def totals(self, weights: Tensor) -> Totals:
         """Sums with these weights, [U] or [R, U]."""
-        values = (weights @ self.values.flatten(1)).unflatten(-1, self.values.shape[1:])
+        values = (weights @ self.values.flatten(1)).view(*weights.shape[:-1], *self.values.shape[1:])
         return Totals(values, weights @ self.examples, weights @ self.tokens, self.reads_first)
 
     def by_batch(self, batch: Tensor) -> Units:
         """Signed sums over the units with the same number in `batch` [U]."""
-        index = batch.unique(return_inverse=True)[1]
+        index = torch.unique(batch, return_inverse=True)[1]
         together = torch.nn.functional.one_hot(index).double().T
         total = self.totals(together)
         return Units(total.values, total.examples, total.tokens, self.reads_first)
@@ -88,7 +88,8 @@ def per_token_to_one(total: Totals) -> Tensor:
 
 
 def _unit_layers(values: Tensor) -> Tensor:
-    return values / (values.norm(dim=-1, keepdim=True) + 1e-20)
+    length: Tensor = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    return values / (length + 1e-20)
 
 
 def _wide(count: Tensor) -> Tensor:

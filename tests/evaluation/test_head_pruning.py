@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from tiny_models import tiny_model
 
 from attribution import Explainer, InputError
-from attribution.heads import head_importances
+from attribution.heads import IMPORTANCES, head_importances
 from attribution.heads.importance import Importance
 from attribution.heads.totals import Units
 from evaluation.head_pruning import PruningCurve, one_head_left, pruning_curves, random_order, removal_order
@@ -91,15 +91,23 @@ def test_areas_by_hand():
     assert curve.area().tolist() == [0.25 + 0.75 / 2, 0.125]
 
 
-def test_ranking_by_the_loss_without_a_head_beats_chance(planted):
-    given = {name: value for name, value in batch(32).items() if name != "labels"}
-    found = head_importances(planted, [given], methods=["leave_one_out"])["leave_one_out"]
-    curves = pruning_curves(planted, [given], {"loo": found.scores, "opposite": -found.scores})
-    difference = curves["loo"].against_random("loss")
+def test_ranking_that_knows_the_few_heads_that_matter_beats_chance():
+    model = tiny_model("bert")
+    with torch.no_grad():
+        for number, layer in enumerate(model.bert.encoder.layer):
+            strength = torch.full((4,), 0.01).index_fill(0, torch.tensor([number]), 3)
+            layer.attention.output.dense.weight *= strength.repeat_interleave(8)
+    given = {name: value for name, value in batch(64).items() if name != "labels"}
+    explainer = Explainer(model)
+    scores = head_importances(explainer, [given], methods=["gate_grad"])["gate_grad"].scores
+    assert scores.flatten().topk(3).indices.sort().values.tolist() == [0, 5, 10]
+    curves = pruning_curves(explainer, [given], {"right": scores, "opposite": -scores}, fractions=[0, 0.25, 0.5, 0.75])
+    difference = curves["right"].against_random("loss")
     assert difference["least_first"].high < 0 < difference["most_first"].low
-    assert curves["loo"].beaten("loss") == 5
+    assert curves["right"].against_random()["least_first"].low > 0
+    assert curves["right"].beaten("loss") == curves["right"].beaten() == 5
     # The opposite ranking is the same curves, the other way round.
-    assert torch.equal(curves["opposite"].least_first.loss, curves["loo"].most_first.loss)
+    assert torch.equal(curves["opposite"].least_first.loss, curves["right"].most_first.loss)
     assert curves["opposite"].beaten("loss") == 0
 
 
@@ -122,8 +130,6 @@ def test_rankings_of_another_shape_or_with_holes_are_refused(planted):
 
 def importance_of(values):
     count = torch.ones(len(values), dtype=torch.float64)
-    from attribution.heads import IMPORTANCES
-
     return Importance(IMPORTANCES["leave_one_out"], {}, Units(values.double(), count, count * 7, True))
 
 
