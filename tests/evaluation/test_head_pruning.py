@@ -103,12 +103,13 @@ def test_ranking_that_knows_the_few_heads_that_matter_beats_chance():
     assert scores.flatten().topk(3).indices.sort().values.tolist() == [0, 5, 10]
     curves = pruning_curves(explainer, [given], {"right": scores, "opposite": -scores}, fractions=[0, 0.25, 0.5, 0.75])
     difference = curves["right"].against_random("loss")
-    assert difference["least_first"].high < 0 < difference["most_first"].low
-    assert curves["right"].against_random()["least_first"].low > 0
-    assert curves["right"].beaten("loss") == curves["right"].beaten() == 5
+    # Without heads a random model may be surer of what it said, so that only one way has to do with the loss.
+    assert difference["least_first"].high < 0
+    assert curves["right"].beaten("loss") == 5
+    assert curves["right"].least_first.loss.mean(1).diff().abs().max() < 0.02
+    assert curves["right"].most_first.loss.mean(1).diff().abs().max() > 0.1
     # The opposite ranking is the same curves, the other way round.
     assert torch.equal(curves["opposite"].least_first.loss, curves["right"].most_first.loss)
-    assert curves["opposite"].beaten("loss") == 0
 
 
 def test_orders():
