@@ -14,7 +14,14 @@ from attribution import Explainer, InputError
 from attribution.heads import IMPORTANCES, head_importances
 from attribution.heads.importance import Importance
 from attribution.heads.totals import Units
-from evaluation.head_pruning import PruningCurve, one_head_left, pruning_curves, random_order, removal_order
+from evaluation.head_pruning import (
+    PruningCurve,
+    PruningCurves,
+    one_head_left,
+    pruning_curves,
+    random_order,
+    removal_order,
+)
 from evaluation.head_stability import rank_stability, split_half_stability
 
 DEAD = [(0, 1), (1, 0), (1, 3), (2, 2)]
@@ -105,11 +112,23 @@ def test_ranking_that_knows_the_few_heads_that_matter_beats_chance():
     difference = curves["right"].against_random("loss")
     # Without heads a random model may be surer of what it said, so that only one way has to do with the loss.
     assert difference["least_first"].high < 0
-    assert curves["right"].beaten("loss") == 5
     assert curves["right"].least_first.loss.mean(1).diff().abs().max() < 0.02
     assert curves["right"].most_first.loss.mean(1).diff().abs().max() > 0.1
     # The opposite ranking is the same curves, the other way round.
     assert torch.equal(curves["opposite"].least_first.loss, curves["right"].most_first.loss)
+
+
+def test_random_orders_beaten_by_hand():
+    def curve(height):
+        flat = torch.full((2, 4), height, dtype=torch.float64)
+        return PruningCurve(torch.tensor([0, 12]), flat, 1 - flat)
+
+    curves = PruningCurves(curve(0.3), curve(0.9), [curve(height) for height in (0.1, 0.2, 0.4, 0.5, 0.6)])
+    assert curves.beaten("loss") == curves.beaten("decided") == 3
+    difference = curves.against_random("loss")
+    assert difference["least_first"].value == pytest.approx(0.3 - 0.36)
+    assert difference["most_first"].value == pytest.approx(0.9 - 0.36)
+    assert curves.against_random()["least_first"].value == pytest.approx(0.06)
 
 
 def test_orders():
