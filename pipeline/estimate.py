@@ -23,6 +23,7 @@ from pipeline.execution import Executor, Outcome, Task, create_executor, in_orde
 from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
 from pipeline.heads import resolved_methods
+from pipeline.layer_texts import AUTO
 from pipeline.microbatch import MicroBatch
 from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_memory, plan_whole
 from pipeline.stages import attribute, evaluate, identify_heads, load_model, measure_memory
@@ -138,7 +139,7 @@ def _probe(
     yield from _done(predicting, executor)
     targets = _targets(config, experiment, batches, store, predicting)
     every = np.ones((prepared.model.n_layers, prepared.model.n_heads), dtype=int).tolist()
-    entries = {label: _with_mask(entry, every) for label, entry in config.attribution.items()}
+    entries = {label: _known(entry, every) for label, entry in config.attribution.items()}
     methods = resolved_methods(entries, None, prepared.model)
     yield from _done(plan_memory(config, setting, ledger, batches, targets, methods), executor)
     scores = plan_attribution(config, setting, ledger, batches, targets, methods)
@@ -146,8 +147,10 @@ def _probe(
     yield from _done(plan_evaluation(config, setting, ledger, batches, targets, scores.keys), executor)
 
 
-def _with_mask(entry: Mapping[str, Any], every: list[list[int]]) -> dict[str, Any]:
-    return {**entry, "head_mask": every} if isinstance(entry.get("head_mask"), str) else dict(entry)
+def _known(entry: Mapping[str, Any], every: list[list[int]]) -> dict[str, Any]:
+    """A method with any mask, and the first block's output where its layer is to be chosen: no other costs more."""
+    mask = {"head_mask": every} if isinstance(entry.get("head_mask"), str) else {}
+    return {**entry, **mask, **({"layer": 1} if entry.get("layer") == AUTO else {})}
 
 
 def _targets(
