@@ -144,7 +144,7 @@ def test_a_bad_node_that_is_needed_is_refused_with_the_way_out(cluster, workers,
 
 def test_a_node_that_lacks_the_model_is_left_out_too(cluster, monkeypatch):
     config = load_config(["experiment=demo", "cluster=ray", "cluster.address=head:6379", "cluster.workers=1"])
-    prepared = SimpleNamespace(model=SimpleNamespace(folder=Path("model")))
+    prepared = SimpleNamespace(model=SimpleNamespace(folder=Path("model"), lm_head=None))
     cluster([GPU, OTHER])
     site = check_cluster(config.cluster, Needs()).required()
     asked = cluster([GPU, OTHER], bad=["other"])
