@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -207,6 +208,8 @@ def test_the_plan_counts_what_the_choice_takes(done, given, model, pretrained, t
     assert "measure_coherence: 12 results to compute in 12 tasks, 0 at hand" in fresh
     assert "known once heads are found and a layer is chosen" in fresh
     assert not (tmp_path / "outputs").exists()
+    timed = describe_plan(load_config([*given, "decoding.choose=faithful", "decoding.n_texts=5"]), probe=True)
+    assert re.search(r"measure_coherence [\d:]+, compare_layers [\d:]+", timed)
     after = describe_plan(load_config(given))
     assert "measure_coherence: 0 results to compute in 0 tasks" in after
     assert "attribute: 0 results to compute" in after
