@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attribution.model.adapter import ModelAdapter, frozen
 from attribution.model.inputs import Inputs
-from attribution.perturb import Marks, PassCounts, Perturbation, default_batch_tokens, run_perturbed
+from attribution.perturb import Marks, Memory, PassCounts, Perturbation, default_batch_tokens, run_perturbed
 from attribution.targets import Part
 
 
@@ -59,6 +59,7 @@ class Surroundings:
     inputs: Inputs
     max_tokens: int
     columns: Tensor | None = None  # [B, P] positions whose next token is explained
+    memory: Memory | None = None  # of copies that were run before
 
 
 def conduct(around: Surroundings, asking: Sequence[tuple[Part, Asking]]) -> tuple[list[Tensor | Scored], PassCounts]:
@@ -105,7 +106,9 @@ def perturbed_values(
         return torch.stack([part.value(logits, attended, each) for part, each in zip(parts, choices, strict=True)], 1)
 
     marks = Marks(labels=chosen, reads=around.columns) if parts[0].end is None else Marks(positions=chosen)
-    results, counts = run_perturbed(around.adapter, around.inputs, [ask for _, ask in asks], read, marks=marks)
+    results, counts = run_perturbed(
+        around.adapter, around.inputs, [ask for _, ask in asks], read, marks=marks, memory=around.memory
+    )
     return [result[:, column[id(part)]] for result, (part, _) in zip(results, asks, strict=True)], counts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from attribution.methods.mixing import Mixing, mixing_of
 from attribution.methods.registry import check_parameters, check_precision, method_of
 from attribution.model.adapter import ModelAdapter, align, restore
 from attribution.model.inputs import Inputs
+from attribution.passes import Memory
 from attribution.relevance.node import AbsoluteWeights
 from attribution.targets import Part, TargetLike, in_aligned_columns, of_rows, parts, token_columns
 
@@ -68,6 +70,7 @@ class Explainer:
     ) -> None:
         self.adapter = ModelAdapter(model, tokenizer)
         self.max_tokens = max_tokens
+        self.memory: Memory | None = None
         self.adapter.lm_head = read_head(lm_head, self.adapter) if isinstance(lm_head, (str, Path)) else lm_head
         self._absolute = AbsoluteWeights()
 
@@ -93,6 +96,15 @@ class Explainer:
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Its tokenizer, if one was given."""
         return self.adapter.tokenizer
+
+    @contextmanager
+    def remembering(self) -> Iterator[Memory]:
+        """Inside, no perturbed copy is run twice, whichever method or metric asks for it; see `Memory.counts.saved`."""
+        before, self.memory = self.memory, Memory()
+        try:
+            yield self.memory
+        finally:
+            self.memory = before
 
     def scores(
         self,
@@ -337,7 +349,7 @@ class Explainer:
                     asking.append((number, label, part, found))
                 else:
                     self._add(total[number], label, found, run.visible)
-        around = Surroundings(self.adapter, run.inputs, self.max_tokens, run.columns)
+        around = Surroundings(self.adapter, run.inputs, self.max_tokens, run.columns, self.memory)
         found_by_asking, _ = conduct(around, [(part, method) for *_, part, method in asking])
         for (number, label, *_), found in zip(asking, found_by_asking, strict=True):
             self._add(total[number], label, found, run.visible)

@@ -26,21 +26,27 @@ if TYPE_CHECKING:
     from evaluation.metrics import CURVES, METRICS, evaluate
     from evaluation.plausibility import AnswerRecall, answer_recall
     from evaluation.probing import OnlineCode, ProbeRecipe, online_code, probe_code
+    from evaluation.removals import REMOVALS, RemovalRequest, Removals, removal_effects
     from evaluation.statistics import Interval, bootstrap_columns, holm, mean_interval, paired_difference
+    from evaluation.suite import Evaluation, evaluate_all
 
 __all__ = [
     "CURVES",
     "ERASER_LEVELS",
     "METRICS",
+    "REMOVALS",
     "TENTHS",
     "AnswerRecall",
     "CurveFamily",
     "CurveRequest",
     "Curves",
+    "Evaluation",
     "Interval",
     "Metric",
     "OnlineCode",
     "ProbeRecipe",
+    "RemovalRequest",
+    "Removals",
     "answer_recall",
     "average_precision",
     "blank_out_agreement",
@@ -49,6 +55,7 @@ __all__ = [
     "chance_dot_product",
     "dot_product",
     "evaluate",
+    "evaluate_all",
     "holm",
     "mean_interval",
     "online_code",
@@ -57,6 +64,7 @@ __all__ = [
     "perturbation_curves",
     "perturbation_curves_many",
     "probe_code",
+    "removal_effects",
     "run_curves",
 ]
 
@@ -65,13 +73,17 @@ _HOMES = {
     "CURVES": "metrics",
     "ERASER_LEVELS": "faithfulness",
     "METRICS": "metrics",
+    "REMOVALS": "removals",
     "TENTHS": "levels",
     "AnswerRecall": "plausibility",
     "CurveFamily": "faithfulness",
     "CurveRequest": "curves",
     "Curves": "curves",
+    "Evaluation": "suite",
     "Interval": "statistics",
     "Metric": "metric",
+    "RemovalRequest": "removals",
+    "Removals": "removals",
     "OnlineCode": "probing",
     "ProbeRecipe": "probing",
     "answer_recall": "plausibility",
@@ -84,12 +96,14 @@ _HOMES = {
     "probe_code": "probing",
     "bootstrap_columns": "statistics",
     "evaluate": "metrics",
+    "evaluate_all": "suite",
     "holm": "statistics",
     "mean_interval": "statistics",
     "paired_difference": "statistics",
     "paper_counts": "levels",
     "perturbation_curves": "curves",
     "perturbation_curves_many": "curves",
+    "removal_effects": "removals",
     "run_curves": "curves",
 }
 

@@ -113,5 +113,7 @@ CONSERVATION_ERROR = register(
         source="Ali et al. 2022, arXiv 2202.07304, section 4",
         needs=("relevance", "explained"),
         compute=conservation_error,
+        category="axiomatic",
+        undefined="where nothing is explained",
     )
 )

@@ -104,6 +104,7 @@ DOT_PRODUCT = register(
         range=(0, 1),
         source="Mohebbi et al. 2023, cue alignment",
         needs=("scores", "cues"),
+        category="ground_truth",
         compute=dot_product,
     )
 )
@@ -115,6 +116,7 @@ AVERAGE_PRECISION = register(
         range=(0, 1),
         source="Mohebbi et al. 2023, cue alignment",
         needs=("scores", "cues"),
+        category="ground_truth",
         compute=average_precision,
     )
 )

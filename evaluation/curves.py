@@ -10,23 +10,14 @@ import torch
 from torch import Tensor
 
 from attribution.errors import InputError
+from attribution.methods.units import Units
 from attribution.model.inputs import Inputs
-from attribution.perturb import (
-    Marks,
-    PassCounts,
-    Perturbation,
-    Read,
-    read_best_span,
-    read_best_tokens,
-    read_classes,
-    read_labels,
-    read_next_tokens,
-    read_span,
-    resolve_operator,
-    run_perturbed,
-)
-from attribution.targets import TOKEN_TASKS, Target, TargetLike, as_target, parts, token_columns
+from attribution.perturb import PassCounts, Perturbation
+from attribution.targets import TargetLike
+from attribution.words import aggregate
+from evaluation.engine import Run, of_target, perturbable_tokens, run_requests
 from evaluation.levels import TENTHS, Levels, leave_one, level_counts, ranks
+from evaluation.resampling import Resampler, resolved
 
 if TYPE_CHECKING:
     from attribution.explainer import Explainer
@@ -37,11 +28,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class CurveRequest:
-    """One curve per row: tokens are ranked by `scores` [B, N]; ties go to the token that comes first.
+    """One curve per row: units are ranked by `scores` [B, N]; ties go to the unit that comes first.
 
-    `levels` are fractions of the perturbable tokens (floats; ceil(q n), so 0.0 is none) or counts (ints, or a
-    tensor [B, K]; at most all). The top tokens are perturbed, or with `keep` all the others. With `special` special
-    tokens are perturbed like any other.
+    `levels` are fractions of the perturbable units (floats; ceil(q n), so 0.0 is none) or counts (ints, or a tensor
+    [B, K]; at most all). The top units are perturbed, or with `keep` all the others. With `special` special tokens are
+    perturbed like any other. `unit`: token, word or sentence, ranked by what `aggregation` makes of its tokens' scores.
     """
 
     scores: Tensor
@@ -50,6 +41,13 @@ class CurveRequest:
     order: str = "most_relevant_first"
     keep: bool = False
     special: bool = False
+    unit: str = "token"
+    aggregation: str = "sum"
+
+    def plan(self, adapter: ModelAdapter, inputs: Inputs) -> CurvePlan:
+        """The copies of each row and level."""
+        perturbable = inputs.attention_mask.bool() if self.special else perturbable_tokens(adapter, inputs)
+        return CurvePlan.of(adapter, inputs, perturbable, self)
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Curves:
     A row without perturbable tokens, or with NaN among its scores, is NaN throughout.
     """
 
-    counts: Tensor  # [B, K] tokens perturbed, or kept
-    levels: Tensor  # [B, K] the same as a fraction of the perturbable tokens
+    counts: Tensor  # [B, K] units perturbed, or kept
+    levels: Tensor  # [B, K] the same as a fraction of the perturbable units
     logits: Tensor  # [B, K, C]
     log_probabilities: Tensor  # [B, K, C]
     intact_logits: Tensor  # [B, C]
@@ -70,6 +68,10 @@ class Curves:
     order: str = "most_relevant_first"
     keep: bool = False
     squared_errors: Tensor | None = None  # [B, K] of the logits, summed over C; None where they were not kept
+    predicted: Tensor | None = (
+        None  # [B, K] class or token decided for, [B, K, 2] span; -1 undefined, see Run.decisions
+    )
+    intact_predicted: Tensor | None = None  # [B], [B, 2]
     passes: PassCounts = field(default_factory=PassCounts)  # of the whole run that this came from
 
     @property
@@ -84,10 +86,7 @@ class Curves:
 
     def of_target(self, values: Tensor) -> Tensor:
         """The explained class of [..., C] as [..., 1]; start and end of a span and a token as they are."""
-        if self.target.dim() == 2:
-            return values
-        index = self.target.reshape(-1, *[1] * (values.dim() - 1)).expand(*values.shape[:-1], 1)
-        return values.gather(-1, index)
+        return of_target(values, self.target)
 
 
 def perturbation_curves(
@@ -101,22 +100,45 @@ def perturbation_curves(
     operator: str | None = None,
     order: str = "most_relevant_first",
     keep: bool = False,
+    unit: str = "token",
+    aggregation: str = "sum",
     token_type_ids: Tensor | None = None,
     position_ids: Tensor | None = None,
     special_tokens_mask: Tensor | None = None,
+    word_ids: Tensor | None = None,
+    sentence_ids: Tensor | None = None,
     batch_tokens: int | None = None,
+    resampler: Resampler | None = None,
 ) -> Curves:
     """The curves of one explanation `scores` [B, N].
 
     `target` is fixed from the intact input: None (the predicted class or span), a class, classes [B], for question
-    answering start and end positions [B, 2], or a `Target`. `levels`, `order` and `keep` are those of a `CurveRequest`.
-    `operator` is mask, pad, unk (the id is replaced, attention stays on) or delete (the text gets shorter); None takes
-    mask where the model has one, else delete. Special tokens are never perturbed.
+    answering start and end positions [B, 2], or a `Target`. `levels`, `order`, `keep`, `unit` and `aggregation` are
+    those of a `CurveRequest`; `word_ids` and `sentence_ids` [B, N] say what the units are. `operator` is mask, pad, unk
+    (the id is replaced, attention stays on), delete (the text gets shorter), attention_mask_out, zero_embedding,
+    mean_embedding, or mlm_resample with a `resampler`; None takes mask where the model has one, else delete. Special
+    tokens are never perturbed.
     """
-    rest = {"token_type_ids": token_type_ids, "position_ids": position_ids, "special_tokens_mask": special_tokens_mask}
-    inputs = Inputs.of(input_ids, attention_mask, **rest)
-    request = CurveRequest(scores, levels, operator, order, keep)
-    return run_curves(explainer, inputs, {"": request}, target=target, batch_tokens=batch_tokens)[""]
+    return perturbation_curves_many(
+        explainer,
+        input_ids,
+        attention_mask,
+        {"": scores},
+        target=target,
+        levels=levels,
+        operator=operator,
+        order=order,
+        keep=keep,
+        unit=unit,
+        aggregation=aggregation,
+        token_type_ids=token_type_ids,
+        position_ids=position_ids,
+        special_tokens_mask=special_tokens_mask,
+        word_ids=word_ids,
+        sentence_ids=sentence_ids,
+        batch_tokens=batch_tokens,
+        resampler=resampler,
+    )[""]
 
 
 def perturbation_curves_many(
@@ -130,16 +152,20 @@ def perturbation_curves_many(
     operator: str | None = None,
     order: str = "most_relevant_first",
     keep: bool = False,
-    token_type_ids: Tensor | None = None,
-    position_ids: Tensor | None = None,
-    special_tokens_mask: Tensor | None = None,
+    unit: str = "token",
+    aggregation: str = "sum",
     batch_tokens: int | None = None,
+    resampler: Resampler | None = None,
+    **rest: Tensor | None,
 ) -> dict[str, Curves]:
     """The curves of several explanations {label: scores}, as `perturbation_curves`; equal inputs are run once."""
-    rest = {"token_type_ids": token_type_ids, "position_ids": position_ids, "special_tokens_mask": special_tokens_mask}
-    requests = {label: CurveRequest(each, levels, operator, order, keep) for label, each in scores.items()}
+    about = {"levels": levels, "operator": operator, "order": order, "keep": keep}
+    requests = {
+        label: CurveRequest(each, **about, unit=unit, aggregation=aggregation)  # type: ignore[arg-type]
+        for label, each in scores.items()
+    }
     inputs = Inputs.of(input_ids, attention_mask, **rest)
-    return run_curves(explainer, inputs, requests, target=target, batch_tokens=batch_tokens)
+    return run_curves(explainer, inputs, requests, target=target, batch_tokens=batch_tokens, resampler=resampler)
 
 
 def run_curves(
@@ -149,33 +175,15 @@ def run_curves(
     *,
     target: TargetLike = None,
     batch_tokens: int | None = None,
+    resampler: Resampler | None = None,
 ) -> dict[Key, Curves]:
     """Curves of any mix of explanations, levels and operators in one run that never repeats an input."""
-    adapter = explainer.adapter
-    among = {False: perturbable_tokens(adapter, inputs), True: inputs.attention_mask.bool()}  # by request.special
-    plans = {key: _Plan.of(adapter, inputs, among[request.special], request) for key, request in requests.items()}
-    asked = [_intact(adapter, inputs), *(plan.perturbation() for plan in plans.values())]
-    reading = READINGS[adapter.task](adapter, inputs, target, batch_tokens)
-    (intact, *results), passes = run_perturbed(
-        adapter, inputs, asked, reading.read, marks=reading.marks, batch_tokens=batch_tokens
-    )
-    fixed = _classes(inputs, target, intact[:, 0]) if reading.target is None else reading.target
-    return {
-        key: plan.curves(result, intact, fixed, passes)
-        for (key, plan), result in zip(plans.items(), results, strict=True)
-    }
-
-
-def perturbable_tokens(adapter: ModelAdapter, inputs: Inputs) -> Tensor:
-    """Attended tokens that are not special, bool [B, N]."""
-    given = inputs.special_tokens_mask
-    special = adapter.special_tokens(inputs).to(inputs.input_ids.device) if given is None else given.bool()
-    return inputs.attention_mask.bool() & ~special
+    return run_requests(explainer, inputs, requests, target=target, batch_tokens=batch_tokens, resampler=resampler)
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """A request with its operator, counts [B, K], perturbed tokens [B, K, N] and rows that have a curve [B]."""
+class CurvePlan:
+    """A request with its operator, units [B], counts [B, K], perturbed tokens [B, K, N] and rows with a curve [B]."""
 
     request: CurveRequest
     operator: str
@@ -185,20 +193,21 @@ class _Plan:
     defined: Tensor
 
     @classmethod
-    def of(cls, adapter: ModelAdapter, inputs: Inputs, perturbable: Tensor, request: CurveRequest) -> _Plan:
-        operator = resolve_operator(adapter, request.operator)
+    def of(cls, adapter: ModelAdapter, inputs: Inputs, perturbable: Tensor, request: CurveRequest) -> CurvePlan:
+        """Which tokens each level touches."""
+        operator = resolved(adapter, request.operator)
         scores = request.scores.to(perturbable.device)
         if scores.shape != perturbable.shape:
             raise InputError(f"scores: shape {list(scores.shape)}, but the inputs are {list(perturbable.shape)}")
-        n = perturbable.sum(1)
-        defined = (n > 0) & ~(scores.isnan() & perturbable).any(1)
-        counts = level_counts(request.levels, n)
+        units = Units.among(inputs, perturbable, request.unit)
+        defined = (units.count > 0) & ~(scores.isnan() & perturbable).any(1)
+        counts = level_counts(request.levels, units.count)
         if operator == "delete":
-            counts = leave_one(counts, n, inputs.attention_mask.bool().sum(1), request.keep)
-        place = ranks(scores.nan_to_num(), perturbable, request.order)[:, None, :]
-        top = place < counts[:, :, None]
-        touched = (top != request.keep) & (perturbable & defined[:, None])[:, None, :]
-        return cls(request, operator, n, counts, touched, defined)
+            bare = inputs.attention_mask.bool().sum(1) == perturbable.sum(1)
+            counts = leave_one(counts, units.count, bare, request.keep)
+        place = ranks(unit_scores(scores, units, request.aggregation), units.members, request.order)[:, None, :]
+        chosen = ((place < counts[:, :, None]) != request.keep) & (units.members & defined[:, None])[:, None, :]
+        return cls(request, operator, units.count, counts, units.tokens(chosen), defined)
 
     def perturbation(self) -> Perturbation:
         """All levels as perturbed rows [B * K, N]."""
@@ -206,94 +215,29 @@ class _Plan:
         rows = torch.arange(b, device=self.touched.device).repeat_interleave(k)
         return Perturbation(rows, self.touched.flatten(0, 1), self.operator)
 
-    def curves(self, result: Tensor, intact: Tensor, target: Tensor, passes: PassCounts) -> Curves:
-        """The curves from what was read of the perturbed rows [B * K, 2, C] and of the intact ones [B, 2, C]."""
-        read = result.view(*self.counts.shape, *result.shape[1:]).where(self.defined[:, None, None, None], torch.nan)
-        errors = (read[:, :, 0] - intact[:, None, 0]).square().sum(-1)
+    def result(self, read: Tensor, run: Run) -> Curves:
+        """The curves from what was read of the perturbed rows [B * K, 3, C]."""
+        read = read.view(*self.counts.shape, *read.shape[1:]).where(self.defined[:, None, None, None], torch.nan)
         return Curves(
             counts=self.counts,
-            levels=self.counts / self.n[:, None],
+            levels=self.counts.double() / self.n[:, None],
             logits=read[:, :, 0],
             log_probabilities=read[:, :, 1],
-            intact_logits=intact[:, 0],
-            intact_log_probabilities=intact[:, 1],
-            target=target,
+            intact_logits=run.intact[:, 0],
+            intact_log_probabilities=run.intact[:, 1],
+            target=run.target,
             operator=self.operator,
             order=self.request.order,
             keep=self.request.keep,
-            squared_errors=errors,
-            passes=passes,
+            squared_errors=(read[:, :, 0] - run.intact[:, None, 0]).square().sum(-1),
+            predicted=run.decisions(read[:, :, 2]),
+            intact_predicted=run.decisions(run.intact[:, 2]),
+            passes=run.passes,
         )
 
 
-def _intact(adapter: ModelAdapter, inputs: Inputs) -> Perturbation:
-    rows = torch.arange(len(inputs.input_ids), device=inputs.input_ids.device)
-    untouched = torch.zeros_like(inputs.input_ids, dtype=torch.bool)
-    return Perturbation(rows, untouched, resolve_operator(adapter, None))
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What is read of each copy; `target` is None where the intact logits decide."""
-
-    read: Read
-    marks: Marks = field(default_factory=Marks)
-    target: Tensor | None = None
-
-
-def _read_classes(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_tokens: int | None) -> _Reading:
-    return _Reading(read_labels if adapter.multi_label else read_classes)
-
-
-def _read_span(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_tokens: int | None) -> _Reading:
-    """At the start and end positions [B, 2] given, or predicted."""
-    position = _asked_span(target)
-    if position is None:
-        position = _predicted_span(adapter, inputs, batch_tokens)
-    if position.shape != (inputs.shape[0], 2):
-        raise InputError(f"target: start and end positions are a tensor [B, 2], not {list(position.shape)}")
-    position = position.long().to(inputs.input_ids.device)
-    return _Reading(read_span, Marks(positions=position), position)
-
-
-def _read_token(adapter: ModelAdapter, inputs: Inputs, target: TargetLike, batch_tokens: int | None) -> _Reading:
-    """At the explained token alone, [B, 1]; a vocabulary of numbers per copy would be too much to keep."""
-    goal, visible = as_target(target, adapter.task), inputs.attention_mask.bool()
-    reads = token_columns([goal], visible, adapter.read_out(inputs), adapter.task)
-    if goal.index is None:
-        (best,), _ = run_perturbed(
-            adapter, inputs, [_intact(adapter, inputs)], read_best_tokens, marks=Marks(reads=reads),
-            batch_tokens=batch_tokens,
-        )  # fmt: skip
-        token = best[:, int(goal.kind == "runner_up")]
-    else:
-        token = torch.as_tensor(goal.index, device=reads.device).expand(len(reads))
-    return _Reading(read_next_tokens, Marks(labels=token[:, None], reads=reads), token[:, None])
-
-
-READINGS = {
-    "classification": _read_classes,
-    "question_answering": _read_span,
-    **dict.fromkeys(TOKEN_TASKS, _read_token),
-}
-
-
-def _asked_span(target: TargetLike) -> Tensor | None:
-    """The positions given with a target; None for the predicted ones."""
-    position = target.position if isinstance(target, Target) and target.kind == "span" else target
-    if position is None or (isinstance(position, str) and position == "span"):
-        return None
-    if not isinstance(position, Tensor):
-        raise InputError(f"target={target}: curves of question answering need start and end positions [B, 2], or None")
-    return position
-
-
-def _predicted_span(adapter: ModelAdapter, inputs: Inputs, batch_tokens: int | None) -> Tensor:
-    (best,), _ = run_perturbed(adapter, inputs, [_intact(adapter, inputs)], read_best_span, batch_tokens=batch_tokens)
-    return best + (inputs.attention_mask.cumsum(1) == 0).sum(1, keepdim=True)  # the engine strips left padding
-
-
-def _classes(inputs: Inputs, target: TargetLike, logits: Tensor) -> Tensor:
-    """The explained class of each row [B]."""
-    visible = inputs.attention_mask.bool()
-    return parts(target, logits, visible, torch.zeros(len(logits), dtype=torch.long))[0].index
+def unit_scores(scores: Tensor, units: Units, aggregation: str) -> Tensor:
+    """Scores [B, U] of units from those of their tokens [B, N]; NaN counts as 0."""
+    found = aggregate(scores.nan_to_num(), units.ids, aggregation)
+    missing = units.members.shape[1] - found.shape[1]
+    return torch.nn.functional.pad(found, (0, missing))

@@ -39,9 +39,9 @@ def level_counts(levels: Levels, n: Tensor) -> Tensor:
     return torch.minimum(wanted.clamp(min=1).where(rows > 0, 0), n[:, None])
 
 
-def leave_one(counts: Tensor, n: Tensor, attended: Tensor, keep: bool) -> Tensor:
-    """Counts [B, K] such that deleting never empties a text that has no special tokens."""
-    bare = (attended == n)[:, None].long()
+def leave_one(counts: Tensor, n: Tensor, bare: Tensor, keep: bool) -> Tensor:
+    """Counts [B, K] such that deleting never empties a text of which everything can be perturbed, `bare` bool [B]."""
+    bare = bare[:, None].long()
     return torch.maximum(counts, bare) if keep else torch.minimum(counts, n[:, None] - bare)
 
 

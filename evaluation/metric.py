@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from attribution.errors import InputError
@@ -11,13 +12,17 @@ from attribution.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+CATEGORIES = ("faithfulness", "plausibility", "randomisation", "robustness", "complexity", "axiomatic", "ground_truth")
+
 
 @dataclass(frozen=True)
 class Metric:
     """A value per example [B] and what it means; tables, arrows, sorting and docs follow from these fields.
 
-    `needs` names the arguments of `compute`. `curve` is the curve family (`evaluation.faithfulness.CURVES`) it is read
-    from. NaN marks an undefined value, which is counted and left out of means.
+    `needs` names the arguments of `compute`. Those the engine prepares are the argument `curves`, of the family `curve`
+    (`evaluation.faithfulness.CURVES`), and what `reads` says: for each argument a curve family or a removal set
+    (`evaluation.removals.REMOVALS`). NaN marks an undefined value, which is counted and left out of means; `undefined`
+    says when it is.
     """
 
     id: str
@@ -28,13 +33,42 @@ class Metric:
     needs: tuple[str, ...]
     compute: Callable[..., Tensor]
     curve: str | None = None
+    reads: Mapping[str, str] = field(default_factory=dict)
+    category: str = "faithfulness"
+    undefined: str = "never"
+    aliases: tuple[str, ...] = ()  # what other libraries call it
+    tasks: tuple[str, ...] = ()  # of the models it is for; none: any
 
     def __call__(self, *args: Any, **needs: Any) -> Tensor:
         """The value of each example, [B]."""
         return self.compute(*args, **needs)
 
+    @property
+    def prepared(self) -> dict[str, str]:
+        """What the engine prepares: argument -> curve family or removal set."""
+        return dict(self.reads) if self.curve is None else {"curves": self.curve, **self.reads}
 
-METRICS: dict[str, Metric] = {}
+
+class Table(dict[str, Metric]):
+    """Metrics by id; an alias finds its metric, too, but is not listed."""
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """What other libraries call a metric -> its id."""
+        return {alias: id for id, metric in self.items() for alias in metric.aliases}
+
+    def __missing__(self, alias: str) -> Metric:
+        return self[self.aliases[alias]]
+
+    def __contains__(self, id: object) -> bool:
+        return super().__contains__(id) or id in self.aliases
+
+    def get(self, id: str, default: Any = None) -> Any:
+        """The metric of that id or alias."""
+        return super().get(self.aliases.get(id, id), default)
+
+
+METRICS = Table()
 
 
 def register(metric: Metric) -> Metric:
@@ -44,11 +78,13 @@ def register(metric: Metric) -> Metric:
 
 
 def find_metric(metric: str | Metric) -> Metric:
-    """The metric of that id; InputError naming all of them where there is none."""
+    """The metric of that id or alias; InputError with the nearest name and all others where there is none."""
     if isinstance(metric, Metric):
         return metric
     if metric not in METRICS:
-        raise InputError(f"metric={metric} is not a metric; choose from {', '.join(sorted(METRICS))}")
+        near = difflib.get_close_matches(metric, [*METRICS, *METRICS.aliases], n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"metric={metric} is not a metric.{hint} Choose from {', '.join(sorted(METRICS))}")
     return METRICS[metric]
 
 

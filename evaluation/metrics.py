@@ -1,16 +1,32 @@
 """Every metric; importing this module fills the table."""
 
-from evaluation import activation, context_mixing, faithfulness, plausibility
+from evaluation import (
+    activation,
+    complexity,
+    context_mixing,
+    correlations,
+    decisions,
+    faithfulness,
+    plausibility,
+    stability,
+)
 from evaluation.faithfulness import CURVES
 from evaluation.metric import METRICS, evaluate, find_metric
+from evaluation.plugins import load_plugins
+
+load_plugins()
 
 __all__ = [
     "CURVES",
     "METRICS",
     "activation",
+    "complexity",
     "context_mixing",
+    "correlations",
+    "decisions",
     "evaluate",
     "faithfulness",
     "find_metric",
     "plausibility",
+    "stability",
 ]

@@ -104,8 +104,8 @@ class Experiment:
         repairs = 0
         while repairs < REPAIRS:
             self._store_examples()
-            scores = self.attributing()
-            measured = yield from self._measured(scores)
+            measured = yield from self._measured()
+            scores = self.attributing()  # after the measurement, in whose time another run may have claimed results
             yield from self._timed(fitted(self._possible(scores), self.config.cluster, measured))
             if self._leave_out_poison():
                 continue
@@ -130,12 +130,12 @@ class Experiment:
         """The plan of the measurement of what memory a pass takes."""
         return plan_memory(self.config, self.setting, self.ledger, self.batches, self.targets, self.methods)
 
-    def _measured(self, scores: StagePlan) -> Generator[StagePlan, None, float | None]:
+    def _measured(self) -> Generator[StagePlan, None, float | None]:
         """Bytes that a token of a pass takes; None where nothing has to be computed, or nobody could tell."""
-        if not scores.tasks or self.facts.memory is not None:
+        if self.facts.memory is not None:
             return self.bytes_per_token
         plan = self.measuring()
-        if not plan.keys:
+        if not plan.keys or not self.attributing().tasks:
             return None
         yield from self._timed(plan)
         tables = self.results.tables(plan.keys[plan.stage], plan.stage)

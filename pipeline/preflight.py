@@ -46,9 +46,14 @@ def _masks(config: Config, prepared: Prepared, heads: HeadScores | None) -> None
 
 
 def _metrics(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
-    """Metrics of answers where there are none."""
+    """Metrics for other tasks, and of answers where there are none."""
     answered = prepared.examples["answer_start"].null_count < prepared.examples.num_rows
     for metric in config.evaluation.metrics:
+        if (tasks := METRICS[metric].tasks) and prepared.model.task not in tasks:
+            raise InputError(
+                f"conf error: evaluation.metrics: {metric} is for {', '.join(tasks)}, and the model is for "
+                f"{prepared.model.task}; take it out of the list."
+            )
         if "answers" in METRICS[metric].needs and not answered:
             raise InputError(
                 f"conf error: evaluation.metrics: {metric} needs gold answers, and data set {prepared.dataset.name} "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evaluation import METRICS
+from evaluation import CURVES, METRICS
 from pipeline.config import ClusterConfig, Config
 from pipeline.execution.memory import Fits
 from pipeline.execution.task import Task
@@ -164,5 +164,5 @@ def plan_evaluation(
 
 def curve_families(config: Config) -> list[str]:
     """The curve families that the metrics of a run are read from."""
-    families = [METRICS[metric].curve for metric in config.evaluation.metrics]
-    return list(dict.fromkeys(family for family in families if family is not None))
+    families = [family for metric in config.evaluation.metrics for family in METRICS[metric].prepared.values()]
+    return list(dict.fromkeys(family for family in families if family in CURVES))

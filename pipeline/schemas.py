@@ -1,7 +1,8 @@
 """The columns of every table a run writes, in one place. Version 1: later minor versions only add nullable columns.
 
-1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `squared_errors` to the
-curves, `text_id` and `window` to the examples, `problem` to the attributions; 1.3.0 masked words to the examples.
+1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `squared_errors` and the
+decisions to the curves, `text_id` and `window` to the examples, `problem` to the attributions; 1.3.0 masked words to
+the examples.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ CURVES = pa.schema(
         ("probabilities", _floats),  # [K], or [K * 2] for (start, end)
         ("logits", _floats),
         ("squared_errors", _floats),  # [K] of the logits against the intact ones, summed over all classes
+        ("predicted", _ints),  # [K] class, or [K * 2] first and last token of the answer
+        ("intact_predicted", _ints),  # [1], or [2]
     ]
 )
 

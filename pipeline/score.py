@@ -70,8 +70,8 @@ def _values(
     config: EvaluationConfig,
     references: Sequence[str],
 ) -> Iterator[pa.Table]:
-    family = METRICS[metric].curve
-    if family is None:
+    found = METRICS[metric]
+    if not found.prepared:
         own = attributions.filter(pc.field("method") == label)
         if own.num_rows and "cues" in METRICS[metric].needs:
             yield _cue_values(label, metric, own, examples)
@@ -82,10 +82,14 @@ def _values(
         elif own.num_rows and (table := _FROM_SCORES[metric](label, own, examples, config)) is not None:
             yield table
         return
-    own = curves.filter((pc.field("method") == label) & (pc.field("curve") == family))
-    if own.num_rows:
-        values = METRICS[metric](curves_of(own)).double().numpy()
-        yield _table(label, metric, own["item_id"], values, np.ones(len(values)))
+    families = {
+        name: curves.filter((pc.field("method") == label) & (pc.field("curve") == family))
+        for name, family in found.prepared.items()
+    }
+    if all(table.num_rows for table in families.values()):
+        values = found(**{name: curves_of(table) for name, table in families.items()}).double().numpy()
+        items = next(iter(families.values()))["item_id"]
+        yield _table(label, metric, items, values, np.ones(len(values)))
 
 
 def curves_of(table: pa.Table) -> Curves:
@@ -94,7 +98,7 @@ def curves_of(table: pa.Table) -> Curves:
     ends = intact.shape[1]
     counts = _matrix(table["counts"])
     shape = (*counts.shape, ends)
-    target = torch.zeros(len(counts), dtype=torch.long) if ends == 1 else torch.zeros(len(counts), 2, dtype=torch.long)
+    target = torch.zeros(len(counts), dtype=torch.long) if ends == 1 else _columns(table, "target", "target_end")
     return Curves(
         counts=counts.long(),
         levels=_matrix(table["levels"]),
@@ -106,7 +110,24 @@ def curves_of(table: pa.Table) -> Curves:
         operator=table["operator"][0].as_py(),
         keep=CURVES[table["curve"][0].as_py()].keep,
         squared_errors=_matrix(table["squared_errors"]) if "squared_errors" in table.column_names else None,
+        **_decisions(table, ends),
     )
+
+
+def _decisions(table: pa.Table, ends: int) -> dict[str, Any]:
+    """Decisions as `Curves` has them; of classes less the target, which is 0 where there is one probability."""
+    if "predicted" not in table.column_names or table["predicted"].null_count:
+        return {}
+    at, intact = _matrix(table["predicted"]).long(), _matrix(table["intact_predicted"]).long()
+    if ends == 2:
+        return {"predicted": at.view(len(at), -1, 2), "intact_predicted": intact}
+    goal = _columns(table, "target")
+    return {"predicted": at - goal, "intact_predicted": (intact - goal)[:, 0]}
+
+
+def _columns(table: pa.Table, *names: str) -> Tensor:
+    """Columns of whole numbers, [n, columns]."""
+    return torch.from_numpy(np.stack([table[name].to_numpy() for name in names], 1).astype(np.int64))
 
 
 def _matrix(column: pa.ChunkedArray) -> Tensor:

@@ -13,13 +13,14 @@ from attribution.heads.masks import check_spec
 from attribution.methods import METHODS
 from attribution.methods.lrp import VARIANTS
 from attribution.methods.registry import ALIASES
-from evaluation import METRICS
+from evaluation import CURVES, METRICS, Metric
 from pipeline.config import Config
 from pipeline.layer_texts import AUTO, chosen_labels
 from pipeline.overrides import Problem, did_you_mean
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 CHOICES = {"variant": tuple(VARIANTS)}
+KEPT = {"answers", "relevance", "cues", "importance"}  # what metrics of runs need that read no curve
 LIST = "`headlight methods` lists them all."
 
 
@@ -29,10 +30,23 @@ def check_evaluation(config: Config) -> Iterator[Problem]:
         if metric not in METRICS:
             hint = did_you_mean(metric, METRICS)
             yield Problem("evaluation.metrics", f"evaluation.metrics: {metric} is not a metric.{hint}")
+        elif not _of_runs(METRICS[metric]):
+            known = ", ".join(each.id for each in METRICS.values() if _of_runs(each))
+            yield Problem(
+                "evaluation.metrics",
+                f"evaluation.metrics: {metric} is not among those that runs compute: {known}. In Python "
+                "evaluation.evaluate_all has it.",
+            )
     for label in config.evaluation.controls:
         if label not in config.attribution:
             hint = "Add it there, or set evaluation.controls=[]."
             yield Problem("evaluation.controls", f"evaluation.controls: {label} is not a label of attribution. {hint}")
+
+
+def _of_runs(metric: Metric) -> bool:
+    """Whether runs keep what a metric needs: curves, or what data sets and methods tell."""
+    curves = all(need in metric.prepared and metric.prepared[need] in CURVES for need in metric.needs)
+    return curves or not KEPT.isdisjoint(metric.needs)
 
 
 def check_mixing(config: Config) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attribution.capture import Capture
 from attribution.errors import InputError
+from attribution.model.inputs import Inputs
 from attribution.perturb import Perturbation, available_operators, distinct_rows, resolve_operator
 
 UNITS = {"token": None, "word": "word_ids", "sentence": "sentence_ids"}
@@ -27,9 +28,15 @@ class Units:
     @classmethod
     def of(cls, capture: Capture, unit: str) -> Units:
         """The units of the rows; special tokens belong to none."""
-        inputs, name = capture.trace.inputs, UNITS[unit]
-        content = ~capture.trace.adapter.special_tokens(inputs)
-        if name is None:
+        inputs = capture.trace.inputs
+        return cls.among(inputs, ~capture.trace.adapter.special_tokens(inputs), unit)
+
+    @classmethod
+    def among(cls, inputs: Inputs, content: Tensor, unit: str) -> Units:
+        """The units that the tokens `content` bool [B, N] make."""
+        if unit not in UNITS:
+            raise InputError(f"unit={unit} is unknown; choices: {', '.join(UNITS)}")
+        if (name := UNITS[unit]) is None:
             return cls(torch.where(content, content.cumsum(1) - 1, -1))
         if (given := getattr(inputs, name)) is None:
             raise InputError(f"unit={unit} needs {name} [B, N]; explain and the pipeline know them of texts")
@@ -44,6 +51,12 @@ class Units:
     def members(self) -> Tensor:
         """Bool [B, U]: the units of each row, U those of the largest, at least 1."""
         return torch.arange(max(1, int(self.count.max())), device=self.ids.device) < self.count[:, None]
+
+    def tokens(self, chosen: Tensor) -> Tensor:
+        """The tokens, bool [B, S, N], of chosen units [B, S, U]."""
+        none = torch.zeros_like(chosen[..., :1])
+        slots = torch.where(self.ids < 0, chosen.shape[2], self.ids)[:, None].expand(-1, chosen.shape[1], -1)
+        return torch.cat((chosen, none), 2).gather(2, slots)
 
     def spread(self, scores: Tensor) -> Tensor:
         """Scores [B, U] as [B, N]: a unit's tokens share its score evenly, so that they add up to it."""

@@ -101,8 +101,16 @@ def table_of(examples: Sequence[Mapping[str, Any]], curve: str, curves: Curves) 
         "probabilities": _listed(curves, curves.probabilities),
         "logits": _listed(curves, curves.logits),
         "squared_errors": _errors(curves),
+        "predicted": _flat(curves.predicted),
+        "intact_predicted": _flat(curves.intact_predicted),
     }
     return pa.table(columns, schema=COLUMNS)
+
+
+def _flat(values: Tensor | None) -> list[list[int]]:
+    assert values is not None
+    rows: list[list[int]] = values.reshape(len(values), -1).tolist()
+    return rows
 
 
 def _errors(curves: Curves) -> list[list[float]]:

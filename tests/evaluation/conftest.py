@@ -37,4 +37,4 @@ def bag_of_words():
     weights = torch.zeros(20)
     weights[CLS] = 0.05
     weights[10:20] = torch.arange(1, 11) / 100
-    return SimpleNamespace(adapter=BagOfWords(weights))
+    return SimpleNamespace(adapter=BagOfWords(weights), memory=None)

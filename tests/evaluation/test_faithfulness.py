@@ -10,6 +10,8 @@ import torch
 from attribution.errors import InputError
 from evaluation import CURVES, METRICS, Curves, evaluate
 from evaluation.faithfulness import log_odds_steps, probability_drops
+from evaluation.metric import CATEGORIES
+from evaluation.removals import REMOVALS
 
 
 def curves_of(intact, perturbed):
@@ -78,12 +80,15 @@ def test_families_ask_for_the_curves_their_metrics_are_read_from():
     assert METRICS["log_odds"].curve == "aopc"
 
 
+LOWER_IS_BETTER = {
+    "log_odds", "sufficiency", "aopc_sufficiency", "auc_morf", "decision_flip_fraction", "joint_log_odds",
+    "answer_flip_fraction", "infidelity", "au_mse", "conservation_error", "entropy", "effective_complexity", "mass_90",
+    "mprt", "random_logit", "max_sensitivity", "avg_sensitivity",
+}  # fmt: skip
+
+
 def test_directions():
-    higher = {metric.id: metric.higher_is_better for metric in METRICS.values()}
-    assert higher == {
-        "aopc": True, "log_odds": False, "comprehensiveness": True, "sufficiency": False, "answer_recall": True,
-        "auac": True, "au_mse": False, "aupc": True, "conservation_error": False,
-    }  # fmt: skip
+    assert {metric.id for metric in METRICS.values() if not metric.higher_is_better} == LOWER_IS_BETTER
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -92,8 +97,12 @@ def test_every_metric_says_what_it_is(metric):
     assert metric.formula
     assert metric.source
     assert metric.range[0] < metric.range[1]
+    assert metric.category in CATEGORIES
     assert metric.curve in {None, *CURVES}
     assert ("curves" in metric.needs) == (metric.curve is not None)
+    assert set(metric.prepared) <= set(metric.needs)
+    assert set(metric.prepared.values()) <= {*CURVES, *REMOVALS}
+    assert all(METRICS[alias] is metric for alias in metric.aliases)
 
 
 def test_evaluate_by_id_and_by_metric():
@@ -102,7 +111,7 @@ def test_evaluate_by_id_and_by_metric():
 
 
 def test_evaluate_says_what_is_wrong():
-    with pytest.raises(InputError, match=r"metric=aop .*answer_recall, aopc"):
+    with pytest.raises(InputError, match=r"metric=aop .*Did you mean aopc.*aopc, .*comprehensiveness"):
         evaluate("aop", curves=SPEC)
     with pytest.raises(InputError, match=r"metric=answer_recall needs scores, answers.*not given: answers"):
         evaluate("answer_recall", scores=torch.zeros(1, 3))

@@ -358,7 +358,7 @@ def test_an_interrupted_fine_tuning_leaves_nothing(small_corpus: list[Any], tmp_
     monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", interrupted)
     with pytest.raises(KeyboardInterrupt):
         resolve_model(ModelConfig(source="minilm_reviews"), tmp_path / "models", progress=False)
-    assert list((tmp_path / "models").iterdir()) == []
+    assert list((tmp_path / "models").rglob("*")) == []
 
 
 def test_another_run_was_quicker(small_corpus: list[Any], tmp_path: Path) -> None:

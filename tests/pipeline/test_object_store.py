@@ -51,7 +51,7 @@ def test_tasks_and_outcomes_are_small(base, monkeypatch):
     monkeypatch.setattr(WorkerSlot, "run", measured)
     go(base)
     assert max(items for _, items, _, _ in sizes) == 32
-    assert {stage for stage, *_ in sizes} == {"load_model", "attribute", "evaluate"}
+    assert {stage for stage, *_ in sizes} == {"load_model", "measure_memory", "attribute", "evaluate"}
     assert max(max(task, outcome) for *_, task, outcome in sizes) < RECORD_BYTES
     assert len(pickle.dumps(WorkerSettings("/some/store"))) < 1024
 

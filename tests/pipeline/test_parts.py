@@ -26,7 +26,7 @@ ITEMS = tuple("abcdefgh")
 NUMBERS = {
     "predictions": ["logits", "probabilities"],
     "attributions": ["scores"],
-    "curves": ["probabilities", "logits", "intact_logit", "intact_probability"],
+    "curves": ["probabilities", "logits", "intact_logit", "intact_probability", "squared_errors"],
 }
 TEXTS = [f"{noun} was {word} ." for noun in ("film", "meal", "book", "hotel") for word in ("good", "bad")]
 

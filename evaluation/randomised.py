@@ -1,0 +1,156 @@
+"""Explanations of randomised models, of other classes, under noise and with other seeds: [B, M, N] or [B, N]."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attribution.draws import example_keys, normal, uniform
+from attribution.errors import InputError
+from attribution.explainer import Explainer, MethodLike, Request
+from attribution.model.inputs import Inputs
+
+ORDERS = ("cascading", "independent", "all")
+
+
+def randomised_scores(
+    explainer: Explainer,
+    inputs: Inputs,
+    method: MethodLike,
+    *,
+    target: Any,
+    order: str = "cascading",
+    seed: int = 0,
+    noisy: int = 0,
+    stdev: float = 0.01,
+) -> Tensor:
+    """Scores [B, M, N] from models with random weights: the head, each block from the top, and what is below them.
+
+    order: `cascading` (each step with all before it), `independent` (one alone), `all` (the last step of the cascade,
+    for the efficient test). noisy: scores are the mean over as many copies with Gaussian noise on the embeddings
+    (smooth test). target has to be fixed: what a random model predicts is another question. Weights are drawn as the
+    model's own class draws them.
+    """
+    if order not in ORDERS:
+        raise InputError(f"order={order} is not an order; choose one of {', '.join(ORDERS)}")
+    steps = len(randomisable(explainer))
+    plans = {"cascading": range(1, steps + 1), "independent": range(steps), "all": [steps]}[order]
+    found = []
+    for step in plans:
+        other = Explainer(copy.deepcopy(explainer.model), explainer.tokenizer, max_tokens=explainer.max_tokens)
+        groups = randomisable(other)
+        randomise(other.model, [groups[step]] if order == "independent" else groups[:step], seed)
+        found.append(smoothed_scores(other, inputs, method, target=target, n_samples=noisy, stdev=stdev, seed=seed))
+    return torch.stack(found, 1)
+
+
+def randomisable(explainer: Explainer) -> list[list[nn.Module]]:
+    """Modules with weights of their own, from the top: the head, each block, everything below them."""
+    base, blocks = explainer.model.base_model, list(dict.fromkeys(explainer.adapter.layers()))
+    inside = {module for block in blocks for module in block.modules()}
+    below = set(base.modules()) - inside
+    embeddings = explainer.model.get_input_embeddings()
+    above = [m for m in explainer.model.modules() if m not in inside and m not in below and _own(m, embeddings)]
+    pooler = [m for name, m in base.named_modules() if name.startswith("pooler") and _own(m, embeddings)]
+    under = [m for m in base.modules() if m in below and m not in pooler and any(True for _ in m.parameters(False))]
+    return [above + pooler, *([list(block.modules()) for block in reversed(blocks)]), under]
+
+
+def _own(module: nn.Module, embeddings: nn.Module) -> bool:
+    """Whether it has weights, and not those of the word embeddings."""
+    weights = list(module.parameters(recurse=False))
+    return bool(weights) and all(weight is not embeddings.weight for weight in weights)
+
+
+def randomise(model: PreTrainedModel, groups: Sequence[Sequence[nn.Module]], seed: int) -> None:
+    """Draw the weights of modules anew, as their model draws those of a new one."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for module in (module for group in groups for module in group):
+            for weight in module.parameters(recurse=False):
+                weight._is_hf_initialized = False  # type: ignore[attr-defined]
+            model._init_weights(module)
+
+
+def smoothed_scores(
+    explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Any, n_samples: int, stdev: float, seed: int
+) -> Tensor:
+    """Mean scores [B, N] over embeddings with Gaussian noise, `stdev` of their range wide; no samples: plain scores."""
+    if not n_samples:
+        return _scores(explainer, inputs, method, target)
+    drawn = [
+        _under_noise(explainer, inputs, method, target, stdev, seed + sample, normal) for sample in range(n_samples)
+    ]
+    return torch.stack(drawn).mean(0)
+
+
+def neighbour_scores(
+    explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Any, n: int = 10, radius: float = 0.02,
+    seed: int = 0,
+) -> Tensor:  # fmt: skip
+    """Scores [B, n, N] where every number of the word embeddings is moved by at most `radius` of their range."""
+
+    def evenly(keys: Tensor, *axes: int) -> Tensor:
+        return 2 * uniform(keys, *axes) - 1
+
+    drawn = [_under_noise(explainer, inputs, method, target, radius, seed + sample, evenly) for sample in range(n)]
+    return torch.stack(drawn, 1)
+
+
+def other_class_scores(explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Tensor) -> Tensor:
+    """Scores [B, N] of the class after the explained one [B]; of two classes the other."""
+    classes = explainer.model.config.num_labels
+    return _scores(explainer, inputs, method, (target + 1) % classes)
+
+
+def reseeded_scores(
+    explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Any, seeds: Sequence[int] = (1, 2, 3)
+) -> Tensor:
+    """Scores [B, S, N] with other seeds; InputError for a method without one."""
+    spec = {"method": method} if not isinstance(method, Mapping) else dict(method)
+    if "seed" not in Request.of(spec).method.parameters:
+        raise InputError(f"method={spec['method']} has no seed: it gives the same scores every time")
+    return torch.stack([_scores(explainer, inputs, {**spec, "seed": seed}, target) for seed in seeds], 1)
+
+
+def _scores(explainer: Explainer, inputs: Inputs, method: MethodLike, target: Any) -> Tensor:
+    return explainer.scores_many(**inputs.present(), methods={"": method}, target=target)[""]  # type: ignore[arg-type]
+
+
+def _under_noise(
+    explainer: Explainer, inputs: Inputs, method: MethodLike, target: Any, size: float, seed: int, draw: Any
+) -> Tensor:
+    if Request.of(method).method.asks:
+        raise InputError(
+            "noise on the embeddings: methods that run perturbed copies or other embeddings would each need noise of "
+            "their own; take one that reads a single pass"
+        )
+    rows = [_scores_of(explainer, inputs.rows(slice(b, b + 1)), method, target, b, size, seed, draw)
+            for b in range(inputs.shape[0])]  # fmt: skip
+    return torch.cat(rows)
+
+
+def _scores_of(
+    explainer: Explainer, row: Inputs, method: MethodLike, target: Any, b: int, size: float, seed: int, draw: Any
+) -> Tensor:
+    """One text at a time, so that its noise follows from the text alone."""
+    words = explainer.model.get_input_embeddings()
+    reach = size * float((words.weight.max() - words.weight.min()).detach())
+    keys = example_keys(row.input_ids, row.attention_mask.bool(), seed)
+    with _added(words, reach * draw(keys, row.shape[1], words.weight.shape[1])):
+        return _scores(explainer, row, method, target[b : b + 1] if isinstance(target, Tensor) else target)
+
+
+@contextmanager
+def _added(words: nn.Module, noise: Tensor) -> Iterator[None]:
+    hook = words.register_forward_hook(lambda _module, _args, output: output + noise.to(output))
+    try:
+        yield
+    finally:
+        hook.remove()
