@@ -7,12 +7,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.layer_choice import COMPREHENSIVENESS
 from pipeline.report.html import Child, Safe, number, tag
 
 Curve = Sequence[float]
 Curves = dict[tuple[str, str], Curve]  # (body, metric) -> a value for each layer from 0
 
-SHOWN = {"in_text@10": "a word of the text", "recovery@10": "their own word"}  # metrics drawn, and what is recovered
+SHOWN = {  # metrics drawn, and what is recovered
+    "in_text@10": "a word of the text",
+    "recovery@10": "their own word",
+    "recovery@1": "their own word first of all",
+}
 BODIES = {"explained": "the model explained", "pretrained": "before fine-tuning"}
 WAYS = {
     "faithful": "the most comprehensive maps among the layers where at least half of the positions decode to a word of "
@@ -37,6 +42,7 @@ def layers(manifest: Mapping[str, Any], table: pa.Table) -> Child:
     return [
         tag("h3", "Which layer"),
         tag("p", *_said(chosen)),
+        _maps(table),
         tag("p", _HINT, class_="hint"),
         _figure({about: curve for about, curve in curves.items() if about[1] in SHOWN}, chosen["layer"]),
         _numbers(table, chosen["layer"]),
@@ -50,6 +56,13 @@ def _said(chosen: Mapping[str, Any]) -> list[Child]:
         f" was chosen for {', '.join(chosen['methods'])}: {WAYS[chosen['choose']]} ({chosen['choose']}), on "
         f"{chosen['texts']} texts without their labels from {chosen['source']}{left_out}.",
     ]
+
+
+def _maps(table: pa.Table) -> Child:
+    """What decided, where it was not coherence; layers that cannot be read have none."""
+    found = {row["layer"]: row["value"] for row in table.to_pylist() if row["metric"] == COMPREHENSIVENESS}
+    said = ", ".join(f"{layer}: {number(value)}" for layer, value in sorted(found.items()))
+    return tag("p", f"Mean comprehensiveness of the maps by layer: {said}.") if found else None
 
 
 def _curves(table: pa.Table) -> Curves:

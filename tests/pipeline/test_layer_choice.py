@@ -21,6 +21,7 @@ from pipeline.layer_texts import layer_texts
 from pipeline.models import resolve
 from pipeline.plan import describe_plan
 from pipeline.prepare import prepare
+from pipeline.report.html import number
 from pipeline.run import run
 from pipeline.store import Store
 from pipeline.validate import load_config
@@ -138,6 +139,8 @@ def test_the_most_faithful_layer_is_chosen(model, pretrained, texts, by_hand, tm
     rows = pq.read_table(folder / "layers.parquet").to_pylist()
     means = {row["layer"]: row["value"] for row in rows if row["metric"] == "comprehensiveness"}
     assert len(means) > 1
+    said = ", ".join(f"{layer}: {number(value)}" for layer, value in sorted(means.items()))
+    assert f"Mean comprehensiveness of the maps by layer: {said}." in (folder / "report.html").read_text()
     manifest = manifest_of(folder)
     chosen = manifest["layer_choice"]["layer"]
     assert chosen == max(means, key=means.get)
