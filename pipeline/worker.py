@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 from transformers.utils import logging as transformers_logging
 
+from attribution.decoding.coherence import with_body_of
 from attribution.explainer import Explainer
 from attribution.model.inputs import Inputs
 from pipeline.errors import ResultMissing
@@ -124,6 +125,12 @@ class StageWorker:
     def explainer(self, ref: ModelRef) -> Explainer:
         """The model of a task, loaded once."""
         return self._explainers.get(ref, ref.load)
+
+    def before_tuning(self, ref: ModelRef) -> Explainer:
+        """The same model with the body that the head's checkpoint has."""
+        assert ref.lm_head is not None
+        checkpoint = ref.lm_head
+        return self._explainers.get((ref, checkpoint), lambda: with_body_of(self.explainer(ref), checkpoint))
 
     def examples(self, key: str, rows: tuple[int, ...]) -> list[dict[str, Any]]:
         """Rows of the run's examples table."""
