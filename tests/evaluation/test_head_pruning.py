@@ -112,8 +112,10 @@ def test_ranking_that_knows_the_few_heads_that_matter_beats_chance():
     difference = curves["right"].against_random("loss")
     # Without heads a random model may be surer of what it said, so that only one way has to do with the loss.
     assert difference["least_first"].high < 0
-    assert curves["right"].least_first.loss.mean(1).diff().abs().max() < 0.02
-    assert curves["right"].most_first.loss.mean(1).diff().abs().max() > 0.1
+    loss = curves["right"].least_first.loss
+    unimportant = (loss[-1] - loss[0]).abs().mean()  # nine of twelve heads
+    important = (curves["right"].most_first.loss[1] - loss[0]).abs().mean()  # the other three
+    assert unimportant < important / 3
     # The opposite ranking is the same curves, the other way round.
     assert torch.equal(curves["opposite"].least_first.loss, curves["right"].most_first.loss)
 
