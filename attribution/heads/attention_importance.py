@@ -26,25 +26,26 @@ def confidence(found: HeadPass) -> Tensor:
 
 def entropy(found: HeadPass) -> Tensor:
     """[B, L, H] mean over tokens of a row's entropy in nats, smoothed as Clark et al. 2019 do; it grows with length."""
-    return _mean_over_rows([_entropies(a, _keys(found)) for a in found.attention], found.visible)
+    keys = visible_keys(found.visible, found.rows.adapter.causal)
+    return _mean_over_rows([row_entropies(a, keys) for a in found.attention], found.visible)
 
 
 def normalized_entropy(found: HeadPass) -> Tensor:
     """[B, L, H] the same in parts of ln(keys a row may see), over rows that may see two or more."""
-    keys = _keys(found)
+    keys = visible_keys(found.visible, found.rows.adapter.causal)
     several = found.visible & (keys > 1)
     largest = keys.clamp(min=2).log()[:, None]
-    return _mean_over_rows([_entropies(a, keys) / largest for a in found.attention], several)
+    return _mean_over_rows([row_entropies(a, keys) / largest for a in found.attention], several)
 
 
-def _keys(found: HeadPass) -> Tensor:
-    """[B, N] how many keys each row may see."""
-    visible = found.visible.double()
-    return visible.cumsum(1) if found.rows.adapter.causal else visible.sum(1, keepdim=True).expand_as(visible)
+def visible_keys(visible: Tensor, causal: bool) -> Tensor:
+    """[B, N] how many keys each row may see, of bool [B, N]."""
+    seen = visible.double()
+    return seen.cumsum(1) if causal else seen.sum(1, keepdim=True).expand_as(seen)
 
 
-def _entropies(attention: Tensor, keys: Tensor) -> Tensor:
-    """[B, H, N] of attention [B, H, N, N]; what a row may not see has no weight and is not smoothed."""
+def row_entropies(attention: Tensor, keys: Tensor) -> Tensor:
+    """[B, H, N] in nats of attention [B, H, N, N]; what a row may not see has no weight and is not smoothed."""
     weights = attention.double()
     smooth = (1 - SMOOTHING) * weights + SMOOTHING / keys.clamp(min=1)[:, None, :, None]
     return -torch.xlogy(smooth, smooth).masked_fill(weights == 0, 0).sum(-1)

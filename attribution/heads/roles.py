@@ -25,6 +25,11 @@ def syntactic_role(relation: str, direction: str) -> str:
     return f"{SYNTACTIC}:{relation}:{direction}"
 
 
+def is_share(role: str) -> bool:
+    """Whether the score of a role is a share of independent cases; others are means over texts."""
+    return role.partition(":")[0] in (POSITIONAL, SYNTACTIC)
+
+
 def kinds_of(roles: Iterable[str]) -> list[str]:
     """Everything that names a role or several: the roles and their prefixes at colons, in order."""
     kinds: dict[str, None] = {}
