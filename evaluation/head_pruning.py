@@ -6,9 +6,9 @@ important, and much when it begins with the most important.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FRACTIONS = tuple(step / 20 for step in range(21))  # 0, 5, ..., 100 % of the heads
 RANDOM_ORDERS = 5
+LEAST_FIRST, MOST_FIRST = "least_first", "most_first"
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,19 @@ class PruningCurves:
         Of a good ranking `least_first` lies above 0 for `decided` and below for `loss`, `most_first` the other way.
         """
         chance = torch.stack([curve.area(measure) for curve in self.random]).mean(0)
-        ways = {"least_first": self.least_first, "most_first": self.most_first}
-        return {way: paired_difference(curve.area(measure), chance) for way, curve in ways.items()}
+        return {way: paired_difference(curve.area(measure), chance) for way, curve in self.ways.items()}
 
-    def beaten(self, measure: str = "decided") -> int:
-        """How many of the random orders lose more than `least_first` does."""
-        worse_is_higher = measure == "loss"
-        own = self.least_first.area(measure).mean()
+    @property
+    def ways(self) -> dict[str, PruningCurve]:
+        """Both curves of the ranking."""
+        return {LEAST_FIRST: self.least_first, MOST_FIRST: self.most_first}
+
+    def beaten(self, measure: str = "decided", way: str = LEAST_FIRST) -> int:
+        """How many of the random orders are worse: lose more than `least_first` does, or less than `most_first`."""
+        loses_more = (measure == "loss") == (way == LEAST_FIRST)
+        own = self.ways[way].area(measure).mean()
         areas = torch.stack([curve.area(measure).mean() for curve in self.random])
-        return int((areas > own if worse_is_higher else areas < own).sum())
+        return int((areas > own if loses_more else areas < own).sum())
 
 
 def pruning_curves(
@@ -81,21 +87,35 @@ def pruning_curves(
     orders are shared by all rankings, as is every set of heads that several orders come by. keep_one: the last head of
     a layer stays.
     """
-    runs = _Runs.over(explainer, batches)
     shape = (explainer.adapter.n_layers, explainer.adapter.n_heads)
     for name, scores in rankings.items():
         if tuple(scores.shape) != shape or not bool(scores.isfinite().all()):
             raise InputError(f"ranking {name}: finite scores {list(shape)} are needed, not {list(scores.shape)}")
+    orders = {(name, way): order for name, each in rankings.items() for way, order in both_ways(each).items()}
+    orders |= {("random", seed): random_order(shape, seed) for seed in seeds}
+    kept = {key: _keeping_one(order, shape) if keep_one else order for key, order in orders.items()}
+    found = curves_of_orders(explainer, batches, kept, fractions=fractions)
+    chance = [found["random", seed] for seed in seeds]
+    return {name: PruningCurves(found[name, LEAST_FIRST], found[name, MOST_FIRST], chance) for name in rankings}
 
-    def curve(order: list[int]) -> PruningCurve:
-        return runs.curve(_keeping_one(order, shape) if keep_one else order, shape, fractions)
 
-    chance = [curve(random_order(shape, seed)) for seed in seeds]
-    found = {}
-    for name, scores in rankings.items():
-        order = removal_order(scores)
-        found[name] = PruningCurves(curve(order), curve(order[::-1]), chance)
-    return found
+def curves_of_orders(
+    explainer: Explainer,
+    batches: Iterable[Mapping[str, Tensor]],
+    orders: Mapping[Key, Sequence[int]],
+    *,
+    fractions: Sequence[float] = FRACTIONS,
+) -> dict[Key, PruningCurve]:
+    """The curve of each order in which heads, by their flat numbers, are removed."""
+    runs = _Runs.over(explainer, batches)
+    shape = (explainer.adapter.n_layers, explainer.adapter.n_heads)
+    return {key: runs.curve(order, shape, fractions) for key, order in orders.items()}
+
+
+def both_ways(scores: Tensor) -> dict[str, list[int]]:
+    """The orders of removal that a ranking gives."""
+    order = removal_order(scores)
+    return {LEAST_FIRST: order, MOST_FIRST: order[::-1]}
 
 
 def one_head_left(
@@ -147,7 +167,7 @@ class _Runs:
             raise InputError("conf error: heads: there is no text to judge a ranking on; give at least one batch.")
         return cls(rows, [each.parts(intact(each)) for each in rows])
 
-    def curve(self, order: list[int], shape: tuple[int, int], fractions: Sequence[float]) -> PruningCurve:
+    def curve(self, order: Sequence[int], shape: tuple[int, int], fractions: Sequence[float]) -> PruningCurve:
         removed = sorted({round(fraction * len(order)) for fraction in fractions})
         each = [self.without(gates) for gates in _gates(order, removed, shape)]
         return PruningCurve(
@@ -173,7 +193,7 @@ class _Runs:
         return torch.cat(losses), torch.cat(right)
 
 
-def _gates(order: list[int], removed: Sequence[int], shape: tuple[int, int]) -> Iterator[Tensor]:
+def _gates(order: Sequence[int], removed: Sequence[int], shape: tuple[int, int]) -> Iterator[Tensor]:
     for number in removed:
         gates = torch.ones(shape[0] * shape[1], dtype=torch.bool)
         gates[order[:number]] = False

@@ -25,8 +25,9 @@ from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
 from pipeline.heads import resolved_methods
 from pipeline.layer_choice import bodies
-from pipeline.layer_texts import AUTO, LayerTexts
+from pipeline.layer_texts import AUTO
 from pipeline.microbatch import MicroBatch
+from pipeline.other_texts import OtherTexts
 from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_memory, plan_whole
 from pipeline.stages import (
     attribute,
@@ -225,7 +226,7 @@ def _heads_seconds(experiment: Experiment, executor: Executor) -> float:
     return seconds * whole.weight / max(1.0, probed.weight)
 
 
-def _choice(experiment: Experiment, texts: LayerTexts, store: Store, executor: Executor) -> dict[str, float]:
+def _choice(experiment: Experiment, texts: OtherTexts, store: Store, executor: Executor) -> dict[str, float]:
     """Seconds of the choice of a layer, by stage; that of all layers where it is not known which can be read."""
     batches, ledger = _chosen(texts.batches), Ledger(store)
     store.put(texts.prepared.examples_key, texts.prepared.examples, "examples")

@@ -11,19 +11,21 @@ from typing import Any
 import pyarrow as pa
 
 from attribution.errors import HeadlightError, InputError
-from attribution.heads import HeadScores
+from attribution.heads import HeadScores, merge
 from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.driver import Aside
 from pipeline.execution import Site
-from pipeline.head_search import found_heads
+from pipeline.head_importance import Judged, head_texts, pruning, weighing
+from pipeline.head_search import Counted
 from pipeline.heads import given_heads, resolved_methods
 from pipeline.layer_choice import LayerChoice, choosing
-from pipeline.layer_texts import AUTO, LayerTexts, layer_texts
+from pipeline.layer_texts import AUTO, layer_texts
 from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.mixing import Mixed
 from pipeline.mixing_steps import mixing_steps
+from pipeline.other_texts import OtherTexts
 from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
 from pipeline.schedule import (
@@ -62,8 +64,11 @@ class Experiment:
     predictions: pa.Table = field(init=False)
     targets: list[Any] = field(init=False)  # by example
     counts: list[identify_heads.Count] = field(init=False)  # that heads are found by
+    counted: Counted | None = None
+    head_texts: OtherTexts | None = None  # that importance is found on, where it is
+    judged: Judged = field(default_factory=Judged)
     mixed: Mixed = field(default_factory=Mixed)
-    layer_texts: LayerTexts | None = None  # that the layer to decode is chosen on, where it is
+    layer_texts: OtherTexts | None = None  # that the layer to decode is chosen on, where it is
     layer_choice: LayerChoice | None = None
     attributions: pa.Table = field(init=False)
     curves: pa.Table = field(init=False)
@@ -82,6 +87,7 @@ class Experiment:
         for note in ask_nodes(self.config, self.prepared, self.site):
             self.say(note)
         self.layer_texts = layer_texts(self.config, self.prepared, self.site.cluster.device)
+        self.head_texts = head_texts(self.config, self.prepared, self.site.cluster.device)
         self.counts = identify_heads.counts_of(self.config.heads, partial(self.setting.key, identify_heads.STAGE))
         self.facts.timings["prepare"] = time.perf_counter() - started
         for note in self.prepared.notes:
@@ -90,11 +96,18 @@ class Experiment:
     def before_explaining(self) -> Iterator[StagePlan]:
         """Predictions, heads and a layer, without which nothing can be explained. Each plan is done before the next."""
         self._take_predictions((yield from self.whole(self.predicting)))
-        self._take_heads((yield from self.whole(self.finding)))
+        self._take_heads((yield from self.whole(self.finding)), (yield from self._judging()))
         if self.layer_texts is not None:
             self.layer_choice = yield from choosing(self, self.layer_texts)
             self.methods = self.layer_choice.applied(self.methods)
             self.say(f"layer {self.layer_choice.layer} is decoded where layer={AUTO}")
+
+    def _judging(self) -> Generator[StagePlan, None, Judged]:
+        """Importances, and what their rankings are worth, where they are asked for."""
+        if self.head_texts is None:
+            return Judged()
+        importances = yield from weighing(self, self.head_texts)
+        return Judged(importances, (yield from pruning(self, importances)))
 
     def explaining(self, finish: Callable[[], None]) -> Iterator[StagePlan | Aside]:
         """Attributions and curves, then `finish`, when their tables are there.
@@ -170,8 +183,13 @@ class Experiment:
         """The plan of the curves of these attributions."""
         return plan_evaluation(self.config, self.setting, self.ledger, self.batches, self.targets, scores.keys)
 
-    def whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, dict[str, pa.Table]]:
-        """Do a stage that must not fail; returns {key: table}, computed again where they are damaged on being read."""
+    def whole(
+        self, make: Callable[[], StagePlan], *, every: bool = False
+    ) -> Generator[StagePlan, None, dict[str, pa.Table]]:
+        """Do a stage that must not fail; returns {key: table}, computed again where they are damaged on being read.
+
+        Read are the results of a stage whose tasks have one each; those of others where `every` one is wanted.
+        """
         repairs = 0
         while repairs < REPAIRS:
             plan = make()
@@ -179,8 +197,9 @@ class Experiment:
             self._stop_on_failure()
             if self._leave_out_poison():
                 continue
-            results = self.results
-            tables = results.tables(plan.keys.get(plan.stage, []), plan.stage)
+            results, own = self.results, [plan.stage] if plan.stage in plan.keys else []
+            named = [key for label in (plan.keys if every else own) for key in plan.keys[label]]
+            tables = results.tables(list(dict.fromkeys(named)), plan.stage)
             if not results.absent:
                 return tables
             repairs += 1
@@ -274,13 +293,17 @@ class Experiment:
         """The same, once they are predicted."""
         return self._texts(self.predictions)
 
-    def _take_heads(self, tables: dict[str, pa.Table]) -> None:
+    def _take_heads(self, tables: dict[str, pa.Table], judged: Judged) -> None:
         """Add up what was counted, and give every method its heads."""
+        self.judged = judged
         if self.counts:
             shape = self.prepared.model.n_layers, self.prepared.model.n_heads
-            self.heads = found_heads(self.config.heads, self.counts, tables, shape)
+            self.counted = Counted(self.config.heads, self.counts, tables, shape)
+            self.heads = self.counted.scores()
             for line in self.heads.describe():
                 self.say(line)
+        if judged.scores is not None:
+            self.heads = judged.scores if self.heads is None else merge(self.heads, judged.scores)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)
 
     def _end(self, scores: StagePlan, curves: StagePlan, absent: list[str], finish: Callable[[], None]) -> None:

@@ -36,7 +36,7 @@ def check_masks(config: Config, heads: HeadScores | None, model: ResolvedModel) 
             f"conf error: heads.run={config.heads.run} has heads of a model with {list(heads.shape)} (layers, heads); "
             f"model {model.name} has [{model.n_layers}, {model.n_heads}]. Name a run of it, or use heads=grammar."
         )
-    to_be_found = heads is None and config.heads.source != "all"
+    to_be_found = bool(config.heads.importance) or (heads is None and config.heads.source != "all")
     for label, entry in config.attribution.items():
         if not (to_be_found and isinstance(entry.get("head_mask"), str)):
             _resolved(label, entry, heads, model)
@@ -65,7 +65,7 @@ def _mask(label: str, spec: str, heads: HeadScores | None, model: ResolvedModel)
             return torch.full((model.n_layers, model.n_heads), int(spec == "all")).tolist()
         raise InputError(
             f"conf error: attribution.{label}.head_mask={spec} needs heads, but heads.source=all finds none; "
-            "choose heads=grammar, heads=treebank or heads=run."
+            "choose heads=grammar, heads=treebank, heads=run or an importance, heads=gate_grad."
         )
     mask: list[list[int]] = head_mask(spec, heads).int().tolist()
     return mask

@@ -193,6 +193,7 @@ class RecordedRun:
         if (conserved := conservation_table(attributions)).num_rows:
             tables["conservation"] = conserved
         tables |= done.mixed.tables(done.prepared.examples, scoring)
+        tables |= done.judged.tables() | ({} if done.counted is None else done.counted.tables_of_run())
         if done.layer_choice is not None:
             tables["layers"] = done.layer_choice.table
         if whole is not None:

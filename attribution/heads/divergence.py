@@ -47,7 +47,8 @@ class HeadDistances:
         values, vectors = torch.linalg.eigh(-centred / 2)
         axes = vectors[:, -2:].flip(1) * values[-2:].flip(0).clamp(min=0).sqrt()
         signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # either sign is as good: make it one
-        return (axes * signs).view(*self.shape, 2)
+        plane: Tensor = (axes * signs).view(*self.shape, 2)
+        return plane
 
     def clusters(self, number: int) -> Tensor:
         """[L, H] which of at most `number` clusters each head is in, from 1 (average linkage)."""
@@ -89,4 +90,5 @@ def _smoothed(attentions: Sequence[Tensor], visible: Tensor, causal: bool) -> Te
 
 def _entropies(rows: Tensor, weight: Tensor) -> Tensor:
     """[B, G] mean entropy of rows [B, G, N, N], weighted [B, N]."""
-    return (-torch.xlogy(rows, rows).sum(-1) * weight[:, None]).sum(-1)
+    entropies: Tensor = (-torch.xlogy(rows, rows).sum(-1) * weight[:, None]).sum(-1)
+    return entropies

@@ -24,7 +24,9 @@ from attribution.heads.attention_importance import (
 from attribution.heads.gradient_importance import gate_gradient, taylor_of_parameters, token_gradient
 from attribution.heads.head_pass import HeadPass, head_pass
 from attribution.heads.relevance import RULES, head_relevance
+from attribution.heads.roles import IMPORTANCE
 from attribution.heads.rows import Rows, rows_of
+from attribution.heads.scores import HeadScores
 from attribution.heads.totals import Finish, Units, mean, per_token, per_token_to_one, share_of_layer
 from attribution.model.adapter import ModelAdapter
 from attribution.model.families import ReadOut
@@ -142,8 +144,29 @@ def head_importances(
     The loss is of `labels` [B], or `start_positions` and `end_positions`, where batches have them, else of what the
     model itself predicts. Results do not depend on how examples are batched, except those of `gate_grad_batch`.
     """
-    asked = methods if isinstance(methods, Mapping) else {method: method for method in methods}
-    requests = {label: _Request.of(spec) for label, spec in asked.items()}
+    asked = requested(methods)
+    found = head_values(explainer, batches, methods=methods)
+    return {label: importance_of(spec, found[label]) for label, spec in asked.items()}
+
+
+@dataclass(frozen=True)
+class HeadValues:
+    """What a method gives for every example, before anything is summed; values of more examples can be added."""
+
+    values: Tensor  # [B, L, H] float64, signed
+    tokens: Tensor  # [B]
+    batch: Tensor  # [B] the number of the batch that each was in
+    reads_first: bool  # what is explained reads the first token of the last layer alone
+
+
+def head_values(
+    explainer: Explainer,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    methods: Iterable[str] | Mapping[str, str | Mapping[str, Any]],
+) -> dict[str, HeadValues]:
+    """What `head_importances` sums up, by label; `importance_of` makes the importance of it, wherever it was kept."""
+    requests = {label: _Request.of(spec) for label, spec in requested(methods).items()}
     rows = list(rows_of(explainer, batches))
     if not rows:
         raise InputError("conf error: heads: there is no text to find important heads on; give at least one batch.")
@@ -154,7 +177,51 @@ def head_importances(
         one = head_pass(each, parameters=parameters)
         for label, read in readers.items():
             found[label].append(read(one).detach().double().cpu())
-    return {label: each.result(rows, found[label]) for label, each in requests.items()}
+    tokens = torch.cat([each.visible.sum(1).cpu() for each in rows])
+    batch = torch.cat([torch.full((len(each.visible),), each.batch) for each in rows])
+    first = _reads_first(explainer.adapter)
+    return {label: HeadValues(torch.cat(values), tokens, batch, first) for label, values in found.items()}
+
+
+def importance_of(spec: str | Mapping[str, Any], found: HeadValues) -> Importance:
+    """The importance that a method, by id or as {method, **parameters}, makes of its values."""
+    request = _Request.of(spec)
+    tokens = found.tokens.double()
+    units = Units(found.values, torch.ones_like(tokens), tokens, found.reads_first)
+    if request.method.by_batch:
+        units = units.by_batch(found.batch)
+    if request.method.magnitude:
+        units = Units(units.values.abs(), units.examples, units.tokens, units.reads_first)
+    return Importance(request.method, request.params, units)
+
+
+def as_scores(found: Mapping[str, Importance]) -> HeadScores:
+    """Importances as roles `importance:LABEL` of every head, none of which is selected: head masks take the top."""
+    named = {f"{IMPORTANCE}:{label}": each for label, each in found.items()}
+    return HeadScores(
+        scores={role: each.scores for role, each in named.items()},
+        baseline=dict.fromkeys(named, float("nan")),
+        count={role: len(each.per_example) for role, each in named.items()},
+        selected={role: torch.zeros(each.scores.shape, dtype=torch.bool) for role, each in named.items()},
+        report=dict.fromkeys(named),
+        intervals={role: each.interval for role, each in named.items()},
+    )
+
+
+def needs_all_texts(spec: str | Mapping[str, Any]) -> bool:
+    """Whether the values of one example depend on the others: what replaces a head is the mean of all, say."""
+    request = _Request.of(spec)
+    return request.params.get("ablation", "zero") != "zero"
+
+
+def check_importance(spec: str | Mapping[str, Any]) -> None:
+    """Raise `InputError` for a method or parameters that do not exist."""
+    _Request.of(spec)
+
+
+def requested(methods: Iterable[str] | Mapping[str, str | Mapping[str, Any]]) -> Mapping[str, str | Mapping[str, Any]]:
+    """Methods by label; an id is its own."""
+    return methods if isinstance(methods, Mapping) else {method: method for method in methods}
 
 
 @dataclass(frozen=True)
@@ -172,15 +239,6 @@ class _Request:
         for key, value in params.items():
             _check(method, key, value)
         return cls(method, params)
-
-    def result(self, rows: Sequence[Rows], values: Sequence[Tensor]) -> Importance:
-        tokens = torch.cat([each.visible.sum(1).cpu() for each in rows]).double()
-        units = Units(torch.cat(list(values)), torch.ones_like(tokens), tokens, _reads_first(rows[0].adapter))
-        if self.method.by_batch:
-            units = units.by_batch(torch.cat([torch.full((len(each.visible),), each.batch) for each in rows]))
-        if self.method.magnitude:
-            units = Units(units.values.abs(), units.examples, units.tokens, units.reads_first)
-        return Importance(self.method, self.params, units)
 
 
 def _check(method: ImportanceMethod, key: str, value: Any) -> None:

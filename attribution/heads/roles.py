@@ -12,6 +12,7 @@ from attribution.errors import InputError
 
 POSITIONAL = "positional"
 SYNTACTIC = "syntactic"
+IMPORTANCE = "importance"
 DIRECTIONS = ("dep->head", "head->dep")
 
 

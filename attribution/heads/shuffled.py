@@ -18,7 +18,7 @@ def shuffled_trees(treebank: Sequence[Sentence], seed: int = 0) -> list[Sentence
     lengths = torch.tensor([len(sentence[1]) for sentence in treebank])
     order = torch.randperm(len(treebank), generator=torch.Generator().manual_seed(seed))
     giver: dict[int, int] = {}
-    for length in lengths.unique().tolist():
+    for length in sorted(set(lengths.tolist())):
         alike = order[lengths[order] == length].tolist()
         if len(alike) > 1:
             giver |= dict(zip(alike, [*alike[1:], alike[0]], strict=True))

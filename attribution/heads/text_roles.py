@@ -131,14 +131,14 @@ def count_induction(
 
 
 def _repeated(adapter: ModelAdapter, sequences: int, length: int, seed: int) -> Iterator[Tensor]:
-    """[8, 2 * length (+ 1)] ids: the opening token, if there is one, and `length` different tokens twice."""
+    """[1, 2 * length (+ 1)] ids: the opening token, if there is one, and `length` different tokens twice."""
     special = set(getattr(adapter.tokenizer, "all_special_ids", [])) | {adapter.pad_id, adapter.start_id}
     words = torch.tensor([i for i in range(adapter.model.config.vocab_size) if i not in special])
     generator = torch.Generator().manual_seed(seed)
-    drawn = [words[torch.randperm(len(words), generator=generator)[:length]] for _ in range(sequences)]
     opening = torch.tensor([] if adapter.start_id is None else [adapter.start_id], dtype=torch.long)
-    rows = torch.stack([torch.cat((opening, each, each)) for each in drawn])
-    yield from rows.split(8)
+    for _ in range(sequences):
+        drawn = words[torch.randperm(len(words), generator=generator)[:length]]
+        yield torch.cat((opening, drawn, drawn))[None]
 
 
 def role_scores(sums: RoleSums, report: RoleSums | None = None, random: Sequence[RoleSums] = ()) -> HeadScores:

@@ -63,8 +63,8 @@ def test_planted_heads_play_their_role_completely_and_no_other():
         assert found.scores[role][0, number] == pytest.approx(1, abs=1e-12), role
         others = {names.index("match")} if role == "broad" else set()  # looks everywhere where nothing matches
         assert set(found.selected[role][0].nonzero().flatten().tolist()) - others == {number}, role
-    # A sink for [SEP] is one for every row; the two ways to split it are not independent of it.
-    assert found.mask("sink:sep")[0].nonzero().flatten().tolist() == [names.index("sink:sep")]
+    # What separators themselves look at is another question: a head that looks at itself does so there, too.
+    assert found.mask("sep:from_sep")[0].nonzero().flatten().tolist() == [names.index("self"), names.index("sink:sep")]
     assert "rare" not in found.scores  # without frequencies
     assert "sink:bos" not in found.scores  # of decoders
 
@@ -98,8 +98,8 @@ def test_values_by_hand():
         "self": (1 + 2 + 3 + 4 + 5) / 5 / 15,
         "sink:cls": 1 / 15,
         "sink:sep": 5 / 15,
-        "sink:sep:from_sep": 5 / 15,
-        "sink:sep:from_others": 5 / 15,
+        "sep:from_sep": 5 / 15,
+        "sep:from_others": 5 / 15,
         "sink:punct": 3 / 15,
         "match": (4 + 2) / 2 / 15,  # from one a to the other, and back
     }
@@ -162,8 +162,8 @@ RULES = {
     "self": lambda t, i, j: i == j,
     "sink:cls": lambda t, i, j: t[j] == CLS,
     "sink:sep": lambda t, i, j: t[j] == SEP,
-    "sink:sep:from_sep": lambda t, i, j: t[j] == SEP == t[i],
-    "sink:sep:from_others": lambda t, i, j: t[j] == SEP != t[i],
+    "sep:from_sep": lambda t, i, j: t[j] == SEP == t[i],
+    "sep:from_others": lambda t, i, j: t[j] == SEP != t[i],
     "sink:punct": lambda t, i, j: t[j] in (COMMA, FULL_STOP),
     "match": lambda t, i, j: i != j and t[i] == t[j] > FULL_STOP,
 }

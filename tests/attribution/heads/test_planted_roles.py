@@ -148,7 +148,7 @@ def test_column_reading_equals_a_loop(tiny):
     from test_syntactic import generated
 
     tokenizer = tiny.adapter.tokenizer
-    treebank = [s for s in generated(60, seed=6) if len(tokenizer(s[0])["input_ids"]) == len(s[1]) + 2]
+    treebank = [s for s in generated(400, seed=6) if len(tokenizer(s[0])["input_ids"]) == len(s[1]) + 2]
     found = syntactic_heads(tiny, treebank, relations=["obj"], reading="column")
     for direction in ("dep->head", "head->dep"):
         hits, arcs = torch.zeros(2, 3, dtype=torch.float64), 0
