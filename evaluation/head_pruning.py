@@ -91,7 +91,9 @@ def pruning_curves(
     for name, scores in rankings.items():
         if tuple(scores.shape) != shape or not bool(scores.isfinite().all()):
             raise InputError(f"ranking {name}: finite scores {list(shape)} are needed, not {list(scores.shape)}")
-    orders = {(name, way): order for name, each in rankings.items() for way, order in both_ways(each).items()}
+    orders: dict[tuple[str, str | int], list[int]] = {
+        (name, way): order for name, each in rankings.items() for way, order in both_ways(each).items()
+    }
     orders |= {("random", seed): random_order(shape, seed) for seed in seeds}
     kept = {key: _keeping_one(order, shape) if keep_one else order for key, order in orders.items()}
     found = curves_of_orders(explainer, batches, kept, fractions=fractions)

@@ -261,7 +261,7 @@ GROUPS: dict[str, type] = {
 
 
 # Key -> the value of another key under which it is read. Experiments may leave others behind, which then mean nothing.
-ONLY_WITH: dict[str, tuple[str, str]] = {
+ONLY_WITH: dict[str, tuple[str, str | bool]] = {
     "model.path": ("model.source", "local"),
     "model.id": ("model.source", "hub"),
     "model.revision": ("model.source", "hub"),

@@ -219,11 +219,19 @@ def _heads_seconds(experiment: Experiment, executor: Executor) -> float:
     """The search on a few sentences, extended to all of them."""
     heads = experiment.config.heads
     fewer = replace(
-        heads, sentences=min(PROBED_SENTENCES, heads.sentences), limit=min(PROBED_SENTENCES, heads.limit or sys.maxsize)
+        _with_relations(heads),
+        sentences=min(PROBED_SENTENCES, heads.sentences),
+        limit=min(PROBED_SENTENCES, heads.limit or sys.maxsize),
     )
     whole, probed = (_searching(experiment.setting, config) for config in (heads, fewer))
     seconds = sum(outcome.seconds for _, outcome in _done(probed, executor))
     return seconds * whole.weight / max(1.0, probed.weight)
+
+
+def _with_relations(heads: HeadsConfig) -> HeadsConfig:
+    """The same with all relations by name: a few sentences do not tell which are frequent."""
+    named = heads.source in identify_heads.CORPORA and "syntactic" in heads.roles
+    return replace(heads, relations=list(identify_heads.searched_relations(heads))) if named else heads
 
 
 def _choice(experiment: Experiment, texts: OtherTexts, store: Store, executor: Executor) -> dict[str, float]:

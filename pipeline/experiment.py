@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.driver import Aside
 from pipeline.execution import Site
+from pipeline.head_domain import head_domain
 from pipeline.head_importance import Judged, head_texts, pruning, weighing
 from pipeline.head_search import Counted
 from pipeline.heads import given_heads, resolved_methods
@@ -43,6 +44,7 @@ from pipeline.stages.setting import Setting
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
 from pipeline.windows import WholeTexts
 
+SAID = 24  # lines about heads
 REPAIRS = 3  # times that results are computed again which were found damaged
 
 
@@ -300,11 +302,17 @@ class Experiment:
             shape = self.prepared.model.n_layers, self.prepared.model.n_heads
             self.counted = Counted(self.config.heads, self.counts, tables, shape)
             self.heads = self.counted.scores()
-            for line in self.heads.describe():
-                self.say(line)
+            self._tell(self.heads.describe())
+            self._note(head_domain(self.config.heads, self.prepared))
         if judged.scores is not None:
             self.heads = judged.scores if self.heads is None else merge(self.heads, judged.scores)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)
+
+    def _tell(self, roles: Sequence[str]) -> None:
+        for line in roles[:SAID]:
+            self.say(line)
+        if len(roles) > SAID:
+            self.say(f"and {len(roles) - SAID} more, in the report")
 
     def _end(self, scores: StagePlan, curves: StagePlan, absent: list[str], finish: Callable[[], None]) -> None:
         """Read the tables, finish and let go of them; what is missing is noted in `absent` instead."""

@@ -160,6 +160,7 @@ def default_heads(explainer: Explainer, root: Path) -> HeadScores:
     for count in counts:
         table = store.get(count.key, STAGE)
         if table is None:
+            assert count.corpus is not None, "the default search has sentences"
             table = count_table(explainer, count, sentences.get(count.corpus, count.corpus.read))
             store.put(count.key, table, STAGE)
         tables[count.key] = table

@@ -21,7 +21,7 @@ BY_HEAD, BY_ROLE = ("total", "squares"), ("even", "texts")
 def role_table(sums: RoleSums) -> pa.Table:
     """Sums of roles as HEAD_SUMS."""
     roles, layers, heads = sums.total.shape
-    flat = {
+    flat: dict[str, list[Any]] = {
         "role": [role for role in sums.roles for _ in range(layers * heads)],
         "layer": [layer for _ in range(roles) for layer in range(layers) for _ in range(heads)],
         "head": list(range(heads)) * (roles * layers),
@@ -41,7 +41,7 @@ def role_sums(table: pa.Table, shape: Shape) -> RoleSums:
 
 def distance_table(found: HeadDistances) -> pa.Table:
     """Distances as HEAD_SUMS, each pair once."""
-    first, second = torch.tril_indices(*found.total.shape, -1)
+    first, second = torch.tril_indices(len(found.total), len(found.total), -1)
     heads = found.shape[1]
     columns = {"layer": (first // heads).tolist(), "head": (first % heads).tolist(), "other": second.tolist()}
     return pa.concat_tables(

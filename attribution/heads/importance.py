@@ -210,8 +210,7 @@ def as_scores(found: Mapping[str, Importance]) -> HeadScores:
 
 def needs_all_texts(spec: str | Mapping[str, Any]) -> bool:
     """Whether the values of one example depend on the others: what replaces a head is the mean of all, say."""
-    request = _Request.of(spec)
-    return request.params.get("ablation", "zero") != "zero"
+    return bool(_Request.of(spec).params.get("ablation", "zero") != "zero")
 
 
 def check_importance(spec: str | Mapping[str, Any]) -> None:

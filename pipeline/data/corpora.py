@@ -79,14 +79,16 @@ class Shuffled:
 
     def read(self) -> list[Sentence]:
         """The sentences."""
-        return [Sentence(*sentence) for sentence in shuffled_trees(self.of.read(), self.seed)]
+        shuffled = shuffled_trees(self.of.read(), self.seed)
+        return [Sentence(text, list(words), list(heads), list(names)) for text, words, heads, names in shuffled]
 
     def chunks(self, size: int) -> list[Chunk]:
         """Chunks of `size` sentences; the last may be smaller."""
         return list(_chunks(self, size))
 
 
-Corpus = Grammar | Treebank | Shuffled
+Source = Grammar | Treebank
+Corpus = Source | Shuffled
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pipeline.report.curves import mean_curves
 from pipeline.report.decoded import COLUMNS as DECODED
 from pipeline.report.decoded import decoded
 from pipeline.report.finding import finding, title
+from pipeline.report.head_table import alike, every_head, found_by_chance, rankings
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
 from pipeline.report.layers import layers
@@ -180,7 +181,13 @@ def _heads(run: Run) -> Child:
         return None
     layers = model.get("n_layers") or 1 + max(row["layer"] for row in rows)
     heads = model.get("n_heads") or 1 + max(row["head"] for row in rows)
-    return head_map(rows, layers, heads)
+    return [
+        head_map(rows, layers, heads),
+        every_head(rows),
+        rankings(run.table("rankings"), run.table("pruning")),
+        found_by_chance(run.table("head_controls")),
+        alike(run.table("head_clusters")),
+    ]
 
 
 def _shares(data: Texts, board: Board) -> Child:

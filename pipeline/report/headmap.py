@@ -36,10 +36,12 @@ def head_map(rows: list[Row], n_layers: int, n_heads: int) -> Safe:
 
 
 def role_name(role: str) -> str:
-    """`syntactic:nsubj:dep->head` as nsubj: dep → head, `positional:-1` as position −1."""
+    """`syntactic:nsubj:dep->head` as nsubj: dep → head, `positional:-1` as position −1, `sink:cls` as sink cls."""
     kind, _, rest = role.partition(":")
     if kind == "positional":
         return f"position {rest.replace('-', '−')}"
+    if kind != "syntactic":
+        return role.replace(":", " ").replace("_", " ")
     return rest.replace(":", ": ").replace("->", " → ")
 
 
@@ -70,7 +72,9 @@ def _cell(rows: list[Row]) -> Safe:
 def _label(role: str) -> str:
     """Short enough for a cell: −1, nsubj."""
     kind, _, rest = role.partition(":")
-    return rest.replace("-", "−") if kind == "positional" else rest.split(":")[0]
+    if kind == "syntactic":
+        return rest.split(":")[0]
+    return rest.replace("-", "−") if kind == "positional" else rest or kind
 
 
 def _sentence(row: Row) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from attribution.heads.syntactic import every_relation
 from attribution.heads.text_roles import SEQUENCES, count_induction, count_roles
 from evaluation.randomised import random_model
 from pipeline.counts import arc_table, offset_table
-from pipeline.data.corpora import Chunk, Corpus, Grammar, Shuffled, TextFile, Treebank
+from pipeline.data.corpora import Chunk, Corpus, Grammar, Shuffled, Source, TextFile, Treebank
 from pipeline.data.treebanks import Sentence
 from pipeline.execution.task import Task
 from pipeline.head_sums import distance_table, role_table
@@ -75,7 +75,7 @@ def counts_of(config: HeadsConfig, key_of: Callable[..., str]) -> list[Count]:
 
 
 def _splits(
-    kind: str, corpora: Mapping[str, Corpus | None], config: HeadsConfig
+    kind: str, corpora: Mapping[str, Source | None], config: HeadsConfig
 ) -> Iterator[tuple[str, Corpus, int | None]]:
     """What a kind is counted on: splits, then controls."""
     for split in SPLITS[kind]:
@@ -116,20 +116,30 @@ def searched_relations(config: HeadsConfig) -> tuple[str, ...]:
         return tuple(sorted(config.relations))
     select = CORPORA[config.source](config)[SELECT]
     assert select is not None, "validated: there is something to select on"
-    return tuple(sorted(every_relation(select.read(), min_count=config.min_cases)))
+    return _every_relation(select, config.min_cases)
 
 
-def _of_grammar(config: HeadsConfig) -> dict[str, Corpus | None]:
+@lru_cache(maxsize=8)  # every split and every plan asks again
+def _every_relation(corpus: Corpus, min_cases: int) -> tuple[str, ...]:
+    found = every_relation(corpus.read(), min_count=min_cases)
+    if not found:
+        raise InputError(
+            f"conf error: heads.relations=[{ALL}]: no relation has heads.min_cases={min_cases} arcs; name relations."
+        )
+    return tuple(sorted(found))
+
+
+def _of_grammar(config: HeadsConfig) -> dict[str, Source | None]:
     n, seed = config.sentences, config.seed
     return {SELECT: Grammar(n, seed), REPORT: Grammar(n, seed + REPORT_SEED)}
 
 
-def _of_files(config: HeadsConfig) -> dict[str, Corpus | None]:
+def _of_files(config: HeadsConfig) -> dict[str, Source | None]:
     paths = {SELECT: config.select, REPORT: config.report}
     return {split: Treebank.of(path, config.limit, f"heads.{split}") if path else None for split, path in paths.items()}
 
 
-CORPORA: dict[str, Callable[[HeadsConfig], dict[str, Corpus | None]]] = {"grammar": _of_grammar, "treebank": _of_files}
+CORPORA: dict[str, Callable[[HeadsConfig], dict[str, Source | None]]] = {"grammar": _of_grammar, "treebank": _of_files}
 
 
 def tasks_of(counts: Sequence[Count], setting: Setting) -> list[Task]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from attribution.errors import InputError
+from attribution.heads import IMPORTANCES
 from attribution.methods.mixing import MIXING
 from pipeline.compose import compose_all, compose_config, config_dict, config_yaml
 from pipeline.config import Config
@@ -61,6 +62,7 @@ def experiment(name: str) -> Config:
 
 def test_options_are_the_documented_ones() -> None:
     ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "methods_sst2", "methods_squad", "cue_alignment"}
+    ours |= {"heads_sst2", "mask_choice_sst2"}
     paper = {
         *(f"mask_lrp_{n}" for n in PAPER),
         "conservative_lrp",
@@ -69,7 +71,8 @@ def test_options_are_the_documented_ones() -> None:
         "decoded_layer",
     }
     assert set(EXPERIMENTS) == ours | {f"paper/{name}" for name in paper}
-    assert set(OPTIONS["heads"]) == {"grammar", "treebank", "ud_ewt", "run", "all"}
+    searched = {"grammar", "treebank", "ud_ewt", "run", "all", "roles", "importance", "every"}
+    assert set(OPTIONS["heads"]) == searched | set(IMPORTANCES)
 
 
 @pytest.mark.parametrize("choices", ROUNDS)

@@ -20,7 +20,7 @@ from pipeline.counts import arc_counts, arc_table, offset_counts, offset_table
 from pipeline.data.corpora import Grammar, Treebank
 from pipeline.data.grammar import grammar_treebank
 from pipeline.execution import make_progress
-from pipeline.head_search import default_heads, found_heads
+from pipeline.head_search import Counted, default_heads
 from pipeline.keys import digest
 from pipeline.plan import describe_plan
 from pipeline.run import run
@@ -71,7 +71,7 @@ def searched(explainer, config):
     counts = counts_of(config, key_of)
     tables = {count.key: count_table(explainer, count, count.corpus.read()) for count in counts}
     assert all(table.schema == HEAD_COUNTS for table in tables.values())
-    return found_heads(config, counts, tables, (explainer.adapter.n_layers, explainer.adapter.n_heads))
+    return Counted(config, counts, tables, (explainer.adapter.n_layers, explainer.adapter.n_heads)).scores()
 
 
 @pytest.mark.parametrize("size", [1, 7, 256])
