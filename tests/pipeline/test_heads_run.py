@@ -63,7 +63,8 @@ def base(model, tmp_path_factory):
         "+attribution.top_random_1={method: mask_lrp, head_mask: 'random(1, top(importance:gate, 0.25))'}",
         "+attribution.next={method: mask_lrp, head_mask: 'top(next, 3)'}",
         "evaluation.metrics=[aopc]", "evaluation.controls=['*_random_*']", "evaluation.own_controls=true",
-        *(f"+heads.importance.{label}={json.dumps(spec).replace('"', '')}" for label, spec in IMPORTANCE.items()),
+        *(f"+heads.importance.{label}={{{', '.join(f'{k}: {v}' for k, v in spec.items())}}}"
+          for label, spec in IMPORTANCE.items()),
     ]  # fmt: skip
 
 
@@ -215,7 +216,7 @@ def test_what_cannot_be_looked_for_is_named(base, override, message):
 
 
 def test_curves_need_an_importance(model, tmp_path):
-    with pytest.raises(InputError, match="heads.curves=true judges rankings, but there are none"):
+    with pytest.raises(InputError, match=r"heads\.curves=true judges rankings, but there are none"):
         load_config([*tiny_overrides(model, tmp_path), "+attribution.m.method=gradcam", "heads.curves=true"])
 
 
