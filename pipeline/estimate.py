@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluation.head_pruning import random_order
 from evaluation.layer_choice import FAITHFUL
 from pipeline.compose import run_key
 from pipeline.config import Config, HeadsConfig
 from pipeline.execution import Executor, Outcome, Task, create_executor, in_order
 from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
+from pipeline.head_importance import plan_joint, plan_pruning, plan_weighing
 from pipeline.heads import resolved_methods
 from pipeline.layer_choice import bodies
 from pipeline.layer_texts import AUTO
@@ -37,6 +39,8 @@ from pipeline.stages import (
     load_model,
     measure_coherence,
     measure_memory,
+    prune_heads,
+    weigh_heads,
 )
 from pipeline.stages.setting import Setting
 from pipeline.store import Store
@@ -86,7 +90,8 @@ def estimate(experiment: Experiment) -> Estimate:
         create_executor(WorkerSettings(store.location), experiment.site) as executor,
     ):
         outcomes = list(_probe(experiment, batches, store, executor))
-        heads = _heads_seconds(experiment, executor)
+        heads = {identify_heads.STAGE: _heads_seconds(experiment, executor)}
+        heads |= {} if experiment.head_texts is None else _judging(experiment, experiment.head_texts, store, executor)
         choice = {} if experiment.layer_texts is None else _choice(experiment, experiment.layer_texts, store, executor)
         samples = _samples(outcomes, batches)
         seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
@@ -94,9 +99,7 @@ def estimate(experiment: Experiment) -> Estimate:
         seconds |= {measure_memory.STAGE: sum(measuring)} if measuring else {}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)
         memory = _memory(store, [task for task, _ in outcomes])
-        return Estimate(
-            {**seconds, identify_heads.STAGE: heads, **choice}, peak, executor.workers, executor.gpus, memory
-        )
+        return Estimate({**seconds, **heads, **choice}, peak, executor.workers, executor.gpus, memory)
 
 
 def _memory(store: Store, tasks: Sequence[Task]) -> dict[str, Any] | None:
@@ -253,6 +256,30 @@ def _choice(experiment: Experiment, texts: OtherTexts, store: Store, executor: E
         compare = partial(compare_layers.task_of, texts.setting, layers=layers)
         found[compare_layers.STAGE] = seconds(compare_layers.STAGE, compare)
     return found
+
+
+def _judging(experiment: Experiment, texts: OtherTexts, store: Store, executor: Executor) -> dict[str, float]:
+    """Seconds of importances and of their curves; what an order is does not change what it costs."""
+    config, setting, ledger = experiment.config, experiment.setting, Ledger(store)
+    asked, model = config.heads, experiment.prepared.model
+    fewer = replace(texts, batches=_chosen(texts.batches))
+    store.put(texts.prepared.examples_key, texts.prepared.examples, "examples")
+    outcomes = _done(plan_weighing(config, ledger, fewer), executor)
+    samples = _samples(outcomes, fewer.batches, (weigh_heads.STAGE,)) if outcomes else []
+    seconds = _extended(samples, weigh_heads.STAGE, texts.batches) if samples else 0.0
+    joint, ratio = _done(plan_joint(config, ledger, fewer), executor), _rows(texts.batches) / _rows(fewer.batches)
+    found = {weigh_heads.STAGE: seconds + ratio * sum(outcome.seconds for _, outcome in joint)}
+    if not asked.curves:
+        return found
+    number, batches = 2 * len(asked.importance) + asked.random_orders, _chosen(experiment.batches)
+    orders = {("", str(seed)): random_order((model.n_layers, model.n_heads), seed) for seed in range(number)}
+    plan = plan_pruning(ledger, setting, batches, experiment.prepared.examples, orders, asked.curve_steps)
+    samples = _samples(_done(plan, executor), batches, (prune_heads.STAGE,))
+    return {**found, prune_heads.STAGE: _extended(samples, prune_heads.STAGE, experiment.batches)}
+
+
+def _rows(batches: Sequence[MicroBatch]) -> int:
+    return sum(len(batch.rows) for batch in batches)
 
 
 def _searching(setting: Setting, config: HeadsConfig) -> StagePlan:

@@ -20,9 +20,10 @@ from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
 from pipeline.other_texts import OtherTexts, Wanted, other_texts
 from pipeline.prepare import Prepared
-from pipeline.schedule import StagePlan
+from pipeline.schedule import Ledger, StagePlan
 from pipeline.schemas import PRUNING, RANKINGS
 from pipeline.stages import prune_heads, weigh_heads
+from pipeline.stages.setting import Setting
 from pipeline.stages.weigh_heads import Gold
 
 if TYPE_CHECKING:
@@ -69,9 +70,10 @@ def weighing(experiment: Experiment, texts: OtherTexts) -> Generator[StagePlan, 
     """Weigh all heads on these texts. Each plan is to be done before the next."""
     experiment.store_texts(texts.prepared)
     found: dict[str, list[pa.Table]] = {}
+    config, ledger = experiment.config, experiment.ledger
     for make in (plan_weighing, plan_joint):
-        tables = yield from experiment.whole(lambda make=make: make(experiment, texts), every=True)  # type: ignore[misc]
-        found |= {label: [tables[key] for key in keys] for label, keys in make(experiment, texts).keys.items()}
+        tables = yield from experiment.whole(lambda make=make: make(config, ledger, texts), every=True)  # type: ignore[misc]
+        found |= {label: [tables[key] for key in keys] for label, keys in make(config, ledger, texts).keys.items()}
     shape = texts.prepared.model.n_layers, texts.prepared.model.n_heads
     methods = experiment.config.heads.importance
     return {label: importance_of(spec, _values(found[label], shape)) for label, spec in methods.items()}
@@ -83,9 +85,15 @@ def pruning(
     """The curves of all rankings, on the run's own examples."""
     if not experiment.config.heads.curves:
         return {}
+    experiment.store_texts(experiment.prepared)  # predictions that are at hand leave them where an earlier run had them
     orders = orders_of(experiment.config, importances)
-    tables = yield from experiment.whole(lambda: plan_pruning(experiment, orders), every=True)
-    keys = plan_pruning(experiment, orders).keys
+
+    def plan() -> StagePlan:
+        steps, examples = experiment.config.heads.curve_steps, experiment.prepared.examples
+        return plan_pruning(experiment.ledger, experiment.setting, experiment.batches, examples, orders, steps)
+
+    tables = yield from experiment.whole(plan, every=True)
+    keys = plan().keys
     return {order: _curve([tables[key] for key in keys[order]]) for order in orders}
 
 
@@ -100,9 +108,9 @@ def orders_of(config: Config, importances: Mapping[str, Importance]) -> dict[Ord
     return orders
 
 
-def plan_weighing(experiment: Experiment, texts: OtherTexts) -> StagePlan:
+def plan_weighing(config: Config, ledger: Ledger, texts: OtherTexts) -> StagePlan:
     """A task for each microbatch, of the importances that each text has by itself."""
-    methods, setting, batches = _divided(experiment.config)[0], texts.setting, texts.batches
+    methods, setting, batches = _divided(config)[0], texts.setting, texts.batches
     gold = [_gold(texts.prepared.examples, batch) for batch in batches]
     wanted = [
         {label: weigh_heads.key_of(setting, batch, method, own) for label, method in methods.items()}
@@ -113,12 +121,12 @@ def plan_weighing(experiment: Experiment, texts: OtherTexts) -> StagePlan:
         by_key = {key: methods[label] for label, key in wanted[index].items()}
         return weigh_heads.task_of(setting, [batches[index]], {key: by_key[key] for key in absent}, [gold[index]])
 
-    return experiment.ledger.plan(weigh_heads.STAGE, wanted, task_of)
+    return ledger.plan(weigh_heads.STAGE, wanted, task_of)
 
 
-def plan_joint(experiment: Experiment, texts: OtherTexts) -> StagePlan:
+def plan_joint(config: Config, ledger: Ledger, texts: OtherTexts) -> StagePlan:
     """One task, of the importances that depend on all texts together."""
-    methods, setting, batches = _divided(experiment.config)[1], texts.setting, texts.batches
+    methods, setting, batches = _divided(config)[1], texts.setting, texts.batches
     gold = [_gold(texts.prepared.examples, batch) for batch in batches]
     wanted = [{label: weigh_heads.joint_key(setting, batches, method, gold) for label, method in methods.items()}]
 
@@ -126,13 +134,19 @@ def plan_joint(experiment: Experiment, texts: OtherTexts) -> StagePlan:
         by_key = {key: methods[label] for label, key in wanted[index].items()}
         return weigh_heads.task_of(setting, batches, {key: by_key[key] for key in absent}, gold)
 
-    return experiment.ledger.plan(weigh_heads.STAGE, wanted, task_of)
+    return ledger.plan(weigh_heads.STAGE, wanted, task_of)
 
 
-def plan_pruning(experiment: Experiment, orders: Mapping[Order, Sequence[int]]) -> StagePlan:
+def plan_pruning(
+    ledger: Ledger,
+    setting: Setting,
+    batches: Sequence[MicroBatch],
+    examples: pa.Table,
+    orders: Mapping[Order, Sequence[int]],
+    steps: int,
+) -> StagePlan:
     """A task for each microbatch of the run, for the orders whose curves are not there."""
-    setting, batches, steps = experiment.setting, experiment.batches, experiment.config.heads.curve_steps
-    gold = [_gold(experiment.prepared.examples, batch) for batch in batches]
+    gold = [_gold(examples, batch) for batch in batches]
     wanted = [
         {name: prune_heads.key_of(setting, batch, order, steps, own) for name, order in orders.items()}
         for batch, own in zip(batches, gold, strict=True)
@@ -143,7 +157,7 @@ def plan_pruning(experiment: Experiment, orders: Mapping[Order, Sequence[int]]) 
         kept = {key: by_key[key] for key in absent}
         return prune_heads.task_of(setting, batches[index], kept, steps, gold[index])
 
-    return experiment.ledger.plan(prune_heads.STAGE, wanted, task_of)
+    return ledger.plan(prune_heads.STAGE, wanted, task_of)
 
 
 def _divided(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
