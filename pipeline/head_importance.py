@@ -76,7 +76,8 @@ def weighing(experiment: Experiment, texts: OtherTexts) -> Generator[StagePlan, 
         found |= {label: [tables[key] for key in keys] for label, keys in make(config, ledger, texts).keys.items()}
     shape = texts.prepared.model.n_layers, texts.prepared.model.n_heads
     methods = experiment.config.heads.importance
-    return {label: importance_of(spec, _values(found[label], shape)) for label, spec in methods.items()}
+    items = texts.prepared.examples["item_id"].to_pylist()
+    return {label: importance_of(spec, _values(found[label], items, shape)) for label, spec in methods.items()}
 
 
 def pruning(
@@ -94,7 +95,8 @@ def pruning(
 
     tables = yield from experiment.whole(plan, every=True)
     keys = plan().keys
-    return {order: _curve([tables[key] for key in keys[order]]) for order in orders}
+    items = experiment.prepared.examples["item_id"].to_pylist()
+    return {order: _curve([tables[key] for key in keys[order]], items) for order in orders}
 
 
 def orders_of(config: Config, importances: Mapping[str, Importance]) -> dict[Order, list[int]]:
@@ -176,18 +178,33 @@ def _gold(examples: pa.Table, batch: MicroBatch) -> Gold:
     return None
 
 
-def _values(tables: Sequence[pa.Table], shape: tuple[int, int]) -> HeadValues:
+def _joined(tables: Sequence[pa.Table], items: Sequence[str]) -> pa.Table:
+    """What several microbatches gave in the order of the items, so that resamples do not depend on microbatches.
+
+    With the number of its microbatch in each row; items that could not be computed are left out.
+    """
+    numbered = [
+        table.append_column("batch", pa.array([number] * table.num_rows, pa.int64()))
+        for number, table in enumerate(tables)
+    ]
+    whole = pa.concat_tables(numbered)
+    row = {item: place for place, item in enumerate(whole["item_id"].to_pylist())}
+    return whole.take([row[item] for item in items if item in row]).combine_chunks()
+
+
+def _values(tables: Sequence[pa.Table], items: Sequence[str], shape: tuple[int, int]) -> HeadValues:
     """What several microbatches gave, as of one batch each."""
-    whole = pa.concat_tables(tables)
-    batch = [number for number, table in enumerate(tables) for _ in range(table.num_rows)]
+    whole = _joined(tables, items)
     values = np.array(whole["values"].to_pylist(), dtype=np.float64).reshape(-1, *shape)
     tokens = torch.tensor(whole["tokens"].to_pylist())
-    return HeadValues(torch.from_numpy(values), tokens, torch.tensor(batch), whole["reads_first"][0].as_py())
+    return HeadValues(
+        torch.from_numpy(values), tokens, torch.tensor(whole["batch"].to_pylist()), whole["reads_first"][0].as_py()
+    )
 
 
-def _curve(tables: Sequence[pa.Table]) -> PruningCurve:
+def _curve(tables: Sequence[pa.Table], items: Sequence[str]) -> PruningCurve:
     """What several microbatches gave, as one curve."""
-    whole = pa.concat_tables(tables)
+    whole = _joined(tables, items)
     loss, decided = (
         torch.tensor(np.array(whole[name].to_pylist(), dtype=np.float64).T) for name in ("loss", "decided")
     )
