@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,19 +15,20 @@ from tiny_models import save_tiny
 
 from attribution.errors import InputError
 from attribution.explainer import Explainer
-from attribution.heads import positional_heads, syntactic_heads
+from attribution.heads import count_roles, head_distances, positional_heads, syntactic_heads
 from pipeline.config import HeadsConfig
 from pipeline.counts import arc_counts, arc_table, offset_counts, offset_table
 from pipeline.data.corpora import Grammar, Treebank
 from pipeline.data.grammar import grammar_treebank
 from pipeline.execution import make_progress
 from pipeline.head_search import Counted, default_heads
+from pipeline.head_sums import distance_table, distances, role_sums, role_table
 from pipeline.keys import digest
 from pipeline.plan import describe_plan
 from pipeline.run import run
 from pipeline.schemas import HEAD_COUNTS
 from pipeline.stages import identify_heads
-from pipeline.stages.identify_heads import REPORT_SEED, batches, count_table, counts_of
+from pipeline.stages.identify_heads import REPORT_SEED, batches, count_table, counts_of, searched_relations
 from pipeline.validate import load_config
 
 PLAIN = ["attribution.m.method=gradcam", "evaluation.controls=[]", "dataset.limit=2", "heads.sentences=40"]
@@ -109,6 +111,44 @@ def test_tables_hold_all_that_was_counted(explainer):
         table = count_table(explainer, counts[kind], sentences)
         assert write(read(table, shape)).equals(table)
         assert table["quantity"].to_pylist().count("hits") > 20
+
+
+def test_tables_hold_all_sums(explainer):
+    shape = explainer.adapter.n_layers, explainer.adapter.n_heads
+    texts = [sentence.text for sentence in grammar_treebank(12, 0)]
+    sums = count_roles(explainer.adapter, batches(explainer, texts))
+    back = role_sums(role_table(sums), shape)
+    assert back.roles == sums.roles
+    assert all(torch.equal(getattr(back, name), getattr(sums, name)) for name in ("total", "squares", "even", "texts"))
+    found = head_distances(explainer, batches(explainer, texts))
+    again = distances(distance_table(found), shape)
+    assert torch.equal(again.total, found.total)
+    assert again.texts == found.texts == 12
+    assert distance_table(found).num_rows == 12 * 11 / 2 + 1
+
+
+def test_controls_are_counted_beside_the_model():
+    config = HeadsConfig(sentences=8, roles=["positional", "syntactic", "attention", "distance"])
+    plain = counts_of(config, key_of)
+    assert [(c.kind, c.split) for c in plain] == [
+        ("positional", "select"), ("syntactic", "select"), ("syntactic", "report"),
+        ("attention", "select"), ("attention", "report"), ("distance", "select"),
+    ]  # fmt: skip
+    both = counts_of(replace(config, controls=["random_model", "shuffled_trees"], random_seeds=[3, 4]), key_of)
+    added = [count for count in both if count not in plain]
+    assert [(c.kind, c.split, c.seed) for c in added] == [
+        ("syntactic", "shuffled_trees", None), ("syntactic", "random_model:3", 3), ("syntactic", "random_model:4", 4),
+        ("attention", "random_model:3", 3), ("attention", "random_model:4", 4),
+    ]  # fmt: skip
+    assert len({count.key for count in both}) == len(both)
+
+
+def test_all_relations_are_those_with_enough_cases(treebank):
+    named = set(searched_relations(treebank(40, relations=["all"], min_cases=30)))
+    fewer = set(searched_relations(treebank(40, relations=["all"], min_cases=60)))
+    assert {"nsubj", "det"} <= named > fewer
+    with pytest.raises(InputError, match=r"no relation has heads.min_cases=9999 arcs"):
+        searched_relations(treebank(40, relations=["all"], min_cases=9999))
 
 
 def test_what_only_scores_depend_on_counts_nothing_anew(treebank):

@@ -11,9 +11,10 @@ from importance_inputs import batch, split
 from tiny_models import tiny_model
 
 from attribution import Explainer, InputError
-from attribution.heads import IMPORTANCES, head_importance, head_importances
+from attribution.heads import IMPORTANCES, HeadScores, head_importance, head_importances
 from attribution.heads.gradient_importance import gate_gradient
 from attribution.heads.head_pass import head_pass
+from attribution.heads.importance import HeadValues, as_scores, head_values, importance_of, needs_all_texts
 from attribution.heads.outputs import gated, head_outputs
 from attribution.heads.rows import rows_of
 
@@ -239,3 +240,39 @@ def test_heads_that_do_nothing_have_no_importance(bert):
         zero = importance.scores.abs() < 1e-12
         assert zero[1].tolist() == [False, True, False, False]
         assert zero.sum() == 1
+
+
+def test_values_of_parts_make_the_importance_of_the_whole(bert):
+    explainer, given = Explainer(bert), batch()
+    methods = {"g": "gate_grad", "t": "gate_grad_token", "b": "gate_grad_batch", "l": {"method": "leave_one_out"}}
+    whole = head_importances(explainer, split(given, 2, 3), methods=methods)
+    parts = [head_values(explainer, [part], methods=methods) for part in split(given, 2, 3)]
+    for label, spec in methods.items():
+        first, second = (part[label] for part in parts)
+        joined = HeadValues(
+            torch.cat([first.values, second.values]),
+            torch.cat([first.tokens, second.tokens]),
+            torch.cat([first.batch, second.batch + 1]),
+            first.reads_first,
+        )
+        found = importance_of(spec, joined)
+        torch.testing.assert_close(found.scores, whole[label].scores, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(found.interval, whole[label].interval, rtol=1e-12, atol=1e-14)
+
+
+def test_importances_are_roles_of_every_head(bert, tmp_path):
+    found = head_importances(Explainer(bert), [batch()], methods={"mine": "gate_grad", "loo": "leave_one_out"})
+    scores = as_scores(found)
+    scores.save(tmp_path / "heads.parquet")
+    back = HeadScores.load(tmp_path / "heads.parquet")
+    assert back.kinds() == ["importance", "importance:mine", "importance:loo"]
+    assert not back.mask().any()
+    for label, each in found.items():
+        torch.testing.assert_close(back.scores[f"importance:{label}"], each.scores, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(back.interval[f"importance:{label}"], each.interval, rtol=1e-6, atol=1e-9)
+
+
+def test_ablations_by_other_texts_need_all_of_them():
+    specs = [{"method": "leave_one_out", "ablation": kind} for kind in ("zero", "mean", "resample")]
+    assert [needs_all_texts(spec) for spec in specs] == [False, True, True]
+    assert not needs_all_texts("gate_grad")
