@@ -23,10 +23,8 @@ def check_heads(config: Config) -> Iterator[Problem]:
     for key, values, known in (("roles", heads.roles, SPLITS), ("controls", heads.controls, CONTROLS)):
         for value in values:
             if value not in known:
-                text = (
-                    f"heads.{key}: {value} is not a choice.{did_you_mean(value, known)} Choose from {', '.join(known)}."
-                )
-                yield Problem(f"heads.{key}", text)
+                hint = f"{did_you_mean(value, known)} Choose from {', '.join(known)}."
+                yield Problem(f"heads.{key}", f"heads.{key}: {value} is not a choice.{hint}")
     if not heads.roles and heads.source in ("grammar", "treebank"):
         yield Problem("heads.roles", f"heads.roles is empty; choose from {', '.join(SPLITS)}, or heads=all.")
     yield from _thresholds(heads)
@@ -55,9 +53,7 @@ def _importance(config: Config) -> Iterator[Problem]:
     if asked and config.dataset.form == "agreement":
         yield Problem("heads.importance", "heads.importance is for texts, not dataset.form=agreement.")
     if config.heads.curves and not asked:
-        text = (
-            "heads.curves=true judges rankings, but heads.importance has none: heads.importance.mine.method=gate_grad"
-        )
+        text = "heads.curves=true judges rankings, but heads.importance has none. Take heads=importance, or add one."
         yield Problem("heads.curves", text)
 
 
@@ -86,9 +82,8 @@ def _not_looked_for(heads: HeadsConfig, role: str) -> str | None:
     first, _, rest = role.partition(":")
     if first == IMPORTANCE:
         known = ", ".join(heads.importance) or "none"
-        return (
-            None if rest in heads.importance else f"names an importance that heads.importance does not have: {known}."
-        )
+        problem = f"names an importance that heads.importance does not have: {known}."
+        return None if rest in heads.importance else problem
     kind = _KINDS.get(first)
     if kind is None:
         known = ", ".join([*_KINDS, IMPORTANCE])
