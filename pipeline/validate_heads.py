@@ -11,8 +11,9 @@ from attribution.heads.importance import check_importance
 from attribution.heads.role_readings import MASSES, PROBES, ROWS
 from attribution.heads.roles import IMPORTANCE, POSITIONAL, SYNTACTIC
 from pipeline.config import Config, HeadsConfig
+from pipeline.head_search import SCORES
 from pipeline.overrides import Problem, did_you_mean
-from pipeline.stages.identify_heads import ALL, CONTROLS, SPLITS
+from pipeline.stages.identify_heads import ALL, CONTROLS, CORPORA, SPLITS
 
 _NAMED = re.compile(r"(relation|role|top|bottom)\(\s*([^\s(),]+)")
 
@@ -25,8 +26,9 @@ def check_heads(config: Config) -> Iterator[Problem]:
             if value not in known:
                 hint = f"{did_you_mean(value, known)} Choose from {', '.join(known)}."
                 yield Problem(f"heads.{key}", f"heads.{key}: {value} is not a choice.{hint}")
-    if not heads.roles and heads.source in ("grammar", "treebank"):
-        yield Problem("heads.roles", f"heads.roles is empty; choose from {', '.join(SPLITS)}, or heads=all.")
+    if heads.source in CORPORA and SCORES.keys().isdisjoint(heads.roles):
+        text = f"heads.roles={heads.roles} has no role. Add one of {', '.join(SCORES)}, or take heads=all."
+        yield Problem("heads.roles", text)
     yield from _thresholds(heads)
     yield from _importance(config)
 
@@ -88,7 +90,7 @@ def _not_looked_for(heads: HeadsConfig, role: str) -> str | None:
     if kind is None:
         known = ", ".join([*_KINDS, IMPORTANCE])
         return f"names a role that does not exist.{did_you_mean(first, _KINDS)} Roles begin with {known}."
-    searched = heads.source in ("grammar", "treebank") and kind in heads.roles
+    searched = heads.source in CORPORA and kind in heads.roles
     return None if searched else f"names a role of the kind {kind}, which heads.roles={heads.roles} does not look for."
 
 
