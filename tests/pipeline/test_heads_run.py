@@ -201,7 +201,7 @@ WRONG = {
     "heads.controls=[random]": "heads.controls: random is not a choice.",
     "+heads.importance.x.method=gradient": "heads.importance.x: importance=gradient is not a method",
     "+heads.importance.x={method: leave_one_out, ablation: none}": "importance.ablation=none is not known",
-    "+attribution.x={method: mask_lrp, head_mask: 'top(importance:no, 3)'}": "names an importance that heads.importance",
+    "+attribution.x={method: mask_lrp, head_mask: 'top(importance:no, 3)'}": "names an importance that heads.",
     "+attribution.x={method: mask_lrp, head_mask: 'role(nxt)'}": "names a role that does not exist. Did you mean next",
     "+attribution.x={method: mask_lrp, head_mask: 'top(induction, 3)'}": "names a role of the kind induction",
     "heads.roles=[distance]": "heads.roles=['distance'] has no role. Add one of positional, syntactic",
