@@ -20,8 +20,6 @@ from evaluation.head_pruning import pruning_curves
 from evaluation.randomised import random_model
 from pipeline.data.grammar import grammar_treebank
 from pipeline.execution import make_progress
-from pipeline.heads import resolved_methods
-from pipeline.models import resolve_model
 from pipeline.plan import describe_plan
 from pipeline.run import run
 from pipeline.stages.identify_heads import COMPARED, REPORT_SEED, batches
@@ -219,13 +217,3 @@ def test_what_cannot_be_looked_for_is_named(base, override, message):
 def test_curves_need_an_importance(model, tmp_path):
     with pytest.raises(InputError, match=r"heads\.curves=true judges rankings, but heads.importance has none"):
         load_config([*tiny_overrides(model, tmp_path), "+attribution.m.method=gradcam", "heads.curves=true"])
-
-
-def test_a_share_of_heads_is_resolved_for_a_model(model, done):
-    heads = HeadScores.load(done / "heads.parquet")
-    asked = {"x": {"method": "mask_lrp", "head_mask": "bottom(importance:loo, 5)"}}
-    config = load_config([*tiny_overrides(model, done), "heads=all", "+attribution.m.method=gradcam"])
-    found = resolved_methods(asked, heads, resolve_model(config.model, done))["x"]["head_mask"]
-    chosen = torch.tensor(found).bool()
-    assert chosen.sum() == 5
-    assert heads.scores["importance:loo"][chosen].max() <= heads.scores["importance:loo"][~chosen].min()
