@@ -74,7 +74,9 @@ def _scores(found: Counted, kind: str, split: str) -> HeadScores:
 
 def _positional(found: Counted, total: Any, report: Any) -> HeadScores:
     config = found.config
-    return positional_scores(total, threshold=config.positional_threshold, denominator=config.positional_denominator)
+    return positional_scores(
+        total, report, threshold=config.positional_threshold, denominator=config.positional_denominator
+    )
 
 
 def _syntactic(found: Counted, total: Any, report: Any) -> HeadScores:

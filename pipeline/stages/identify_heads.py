@@ -39,7 +39,7 @@ SELECT, REPORT, SHUFFLED, RANDOM = "select", "report", "shuffled_trees", "random
 CONTROLS = (SHUFFLED, RANDOM)
 # What is counted on, by kind of head, and which controls it has.
 SPLITS = {
-    "positional": (SELECT,),
+    "positional": (SELECT, REPORT),
     "syntactic": (SELECT, REPORT),
     "attention": (SELECT, REPORT),
     "induction": (SELECT,),

@@ -84,7 +84,8 @@ def test_chunks_find_what_the_whole_search_finds(explainer, monkeypatch, size):
     found = searched(explainer, config)
     select, report = grammar_treebank(40, 0), grammar_treebank(40, REPORT_SEED)
     texts = batches(explainer, [sentence.text for sentence in select])
-    positional = positional_heads(explainer, texts, threshold=0.03)
+    told = batches(explainer, [sentence.text for sentence in report])
+    positional = positional_heads(explainer, texts, report=told, threshold=0.03)
     syntactic = syntactic_heads(explainer, select, report=report, relations=relations, thresholds=thresholds)
     assert list(found.scores) == [*positional.scores, *syntactic.scores]
     assert found.mask("positional").any()
@@ -96,7 +97,7 @@ def test_chunks_find_what_the_whole_search_finds(explainer, monkeypatch, size):
             assert torch.equal(found.selected[role], whole.selected[role])
             assert found.count[role] == whole.count[role]
             assert found.baseline[role] == pytest.approx(whole.baseline[role], nan_ok=True, abs=1e-12)
-    for role, reported in syntactic.report.items():
+    for role, reported in {**positional.report, **syntactic.report}.items():
         torch.testing.assert_close(found.report[role], reported, rtol=0, atol=1e-12)
 
 
@@ -131,7 +132,7 @@ def test_controls_are_counted_beside_the_model():
     config = HeadsConfig(sentences=8, roles=["positional", "syntactic", "attention", "distance"])
     plain = counts_of(config, key_of)
     assert [(c.kind, c.split) for c in plain] == [
-        ("positional", "select"), ("syntactic", "select"), ("syntactic", "report"),
+        ("positional", "select"), ("positional", "report"), ("syntactic", "select"), ("syntactic", "report"),
         ("attention", "select"), ("attention", "report"), ("distance", "select"),
     ]  # fmt: skip
     both = counts_of(replace(config, controls=["random_model", "shuffled_trees"], random_seeds=[3, 4]), key_of)
@@ -167,7 +168,7 @@ def test_more_sentences_keep_the_chunks_that_are_whole(treebank, monkeypatch):
     assert len(more) == 2 * 5
     assert len(fewer & more) == 2 * 2  # the third chunk was not full
     assert set(keys(treebank(20, limit=8))) == set(keys(treebank(10, limit=8))) == fewer & more
-    assert len(set(keys(HeadsConfig(sentences=8))) & set(keys(HeadsConfig(sentences=12)))) == 3 * 2
+    assert len(set(keys(HeadsConfig(sentences=8))) & set(keys(HeadsConfig(sentences=12)))) == 4 * 2
 
 
 def test_another_tree_changes_what_is_counted_of_it(tmp_path, monkeypatch):
@@ -188,7 +189,7 @@ def test_equal_chunks_are_counted_once_and_added_as_often_as_they_occur(explaine
     monkeypatch.setattr(identify_heads, "CHUNK", 6)
     config = HeadsConfig(source="treebank", select=str(twice), report=str(once))
     counts = counts_of(config, key_of)
-    assert [len(counts), len({count.key for count in counts})] == [5, 2]
+    assert [len(counts), len({count.key for count in counts})] == [6, 2]
     found = searched(explainer, config)
     whole = searched(explainer, HeadsConfig(source="treebank", select=str(once)))
     assert found.count == {role: 2 * count for role, count in whole.count.items()}
@@ -225,13 +226,13 @@ def test_a_run_counts_sentences_and_only_new_ones(model, tmp_path, monkeypatch, 
     monkeypatch.setattr(identify_heads, "CHUNK", 16)
     base = [*tiny_overrides(model, tmp_path), *PLAIN]
     plan = describe_plan(load_config(base)).splitlines()
-    assert "identify_heads: 9 results to compute in 9 tasks, 0 at hand" in plan  # 16 + 16 + 8 sentences, three times
+    assert "identify_heads: 12 results to compute in 12 tasks, 0 at hand" in plan  # 16 + 16 + 8 sentences, four times
     first = go(base)
-    assert "identify_heads: 120/120 sentences" in capsys.readouterr().err
+    assert "identify_heads: 160/160 sentences" in capsys.readouterr().err
     stricter = go([*base, "heads.margin=0.9", "heads.relations=[amod,obj,advmod,nsubj]", "name=stricter"])
-    assert reuse(stricter) == {"computed": 0, "reused": 9}
+    assert reuse(stricter) == {"computed": 0, "reused": 12}
     more = go([*base, "heads.sentences=64", "name=more"])
-    assert reuse(more) == {"computed": 6, "reused": 6}
+    assert reuse(more) == {"computed": 8, "reused": 8}
     few, many = (pq.read_table(result.folder / "heads.parquet") for result in (first, more))
     assert max(few["count"].to_pylist()) < max(many["count"].to_pylist())
 
