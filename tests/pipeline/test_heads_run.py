@@ -186,6 +186,13 @@ def test_what_is_there_is_not_computed_again(base, done):
     assert "weigh_heads: 0 results to compute" in plan
 
 
+def test_a_plan_tells_what_importance_and_curves_take(base, tmp_path):
+    plan = describe_plan(load_config([*base, f"paths.root={tmp_path}"]), probe=True)
+    (time,) = (line for line in plan.splitlines() if line.startswith("time:"))
+    assert "weigh_heads" in time
+    assert "prune_heads" in time
+
+
 def test_texts_that_are_all_explained_are_refused(base, tmp_path):
     texts = tmp_path / "same.tsv"
     texts.write_text("sentence\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in TEXTS))
