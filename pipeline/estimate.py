@@ -24,7 +24,7 @@ from pipeline.config import Config, HeadsConfig
 from pipeline.execution import Executor, Outcome, Task, create_executor, in_order
 from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
-from pipeline.head_importance import plan_joint, plan_pruning, plan_weighing
+from pipeline.head_importance import plan_joint, plan_pruning, plan_single
 from pipeline.heads import resolved_methods
 from pipeline.layer_choice import bodies
 from pipeline.layer_texts import AUTO
@@ -264,7 +264,7 @@ def _judging(experiment: Experiment, texts: OtherTexts, store: Store, executor: 
     asked, model = config.heads, experiment.prepared.model
     fewer = replace(texts, batches=_chosen(texts.batches))
     store.put(texts.prepared.examples_key, texts.prepared.examples, "examples")
-    outcomes = _done(plan_weighing(config, ledger, fewer), executor)
+    outcomes = _done(plan_single(config, ledger, fewer), executor)
     samples = _samples(outcomes, fewer.batches, (weigh_heads.STAGE,)) if outcomes else []
     seconds = _extended(samples, weigh_heads.STAGE, texts.batches) if samples else 0.0
     joint, ratio = _done(plan_joint(config, ledger, fewer), executor), _rows(texts.batches) / _rows(fewer.batches)

@@ -20,7 +20,7 @@ from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
 from pipeline.other_texts import OtherTexts, Wanted, other_texts
 from pipeline.prepare import Prepared
-from pipeline.schedule import Ledger, StagePlan
+from pipeline.schedule import Ledger, StagePlan, plan_whole
 from pipeline.schemas import PRUNING, RANKINGS
 from pipeline.stages import prune_heads, weigh_heads
 from pipeline.stages.setting import Setting
@@ -69,11 +69,9 @@ def head_texts(config: Config, prepared: Prepared, device: str) -> OtherTexts | 
 def weighing(experiment: Experiment, texts: OtherTexts) -> Generator[StagePlan, None, dict[str, Importance]]:
     """Weigh all heads on these texts. Each plan is to be done before the next."""
     experiment.store_texts(texts.prepared)
-    found: dict[str, list[pa.Table]] = {}
     config, ledger = experiment.config, experiment.ledger
-    for make in (plan_weighing, plan_joint):
-        tables = yield from experiment.whole(lambda make=make: make(config, ledger, texts), every=True)  # type: ignore[misc]
-        found |= {label: [tables[key] for key in keys] for label, keys in make(config, ledger, texts).keys.items()}
+    tables = yield from experiment.whole(lambda: plan_weighing(config, ledger, texts), every=True)
+    found = {label: [tables[key] for key in keys] for label, keys in plan_weighing(config, ledger, texts).keys.items()}
     shape = texts.prepared.model.n_layers, texts.prepared.model.n_heads
     methods = experiment.config.heads.importance
     items = texts.prepared.examples["item_id"].to_pylist()
@@ -111,6 +109,19 @@ def orders_of(config: Config, importances: Mapping[str, Importance]) -> dict[Ord
 
 
 def plan_weighing(config: Config, ledger: Ledger, texts: OtherTexts) -> StagePlan:
+    """The plan of all importances."""
+    single, joint = plan_single(config, ledger, texts), plan_joint(config, ledger, texts)
+    return StagePlan(
+        single.stage,
+        [*single.tasks, *joint.tasks],
+        [*single.awaited, *joint.awaited],
+        {**single.keys, **{label: [task.id] for label, task in _joint_tasks(config, texts).items()}},
+        single.computed + joint.computed,
+        single.reused + joint.reused,
+    )
+
+
+def plan_single(config: Config, ledger: Ledger, texts: OtherTexts) -> StagePlan:
     """A task for each microbatch, of the importances that each text has by itself."""
     methods, setting, batches = _divided(config)[0], texts.setting, texts.batches
     gold = [_gold(texts.prepared.examples, batch) for batch in batches]
@@ -121,22 +132,23 @@ def plan_weighing(config: Config, ledger: Ledger, texts: OtherTexts) -> StagePla
 
     def task_of(index: int, absent: list[str]) -> Task:
         by_key = {key: methods[label] for label, key in wanted[index].items()}
-        return weigh_heads.task_of(setting, [batches[index]], {key: by_key[key] for key in absent}, [gold[index]])
+        return weigh_heads.task_of(setting, batches[index], {key: by_key[key] for key in absent}, gold[index])
 
     return ledger.plan(weigh_heads.STAGE, wanted, task_of)
 
 
 def plan_joint(config: Config, ledger: Ledger, texts: OtherTexts) -> StagePlan:
-    """One task, of the importances that depend on all texts together."""
-    methods, setting, batches = _divided(config)[1], texts.setting, texts.batches
-    gold = [_gold(texts.prepared.examples, batch) for batch in batches]
-    wanted = [{label: weigh_heads.joint_key(setting, batches, method, gold) for label, method in methods.items()}]
+    """A task for each importance that depends on all texts together."""
+    tasks = {task.id: task for task in _joint_tasks(config, texts).values()}
+    return plan_whole(ledger, weigh_heads.STAGE, tasks.values())
 
-    def task_of(index: int, absent: list[str]) -> Task:
-        by_key = {key: methods[label] for label, key in wanted[index].items()}
-        return weigh_heads.task_of(setting, batches, {key: by_key[key] for key in absent}, gold)
 
-    return ledger.plan(weigh_heads.STAGE, wanted, task_of)
+def _joint_tasks(config: Config, texts: OtherTexts) -> dict[str, Task]:
+    gold = [_gold(texts.prepared.examples, batch) for batch in texts.batches]
+    return {
+        label: weigh_heads.joint_task(texts.setting, texts.batches, method, gold)
+        for label, method in _divided(config)[1].items()
+    }
 
 
 def plan_pruning(

@@ -15,7 +15,7 @@ from pipeline.execution import make_progress
 from pipeline.execution.memory import Fits
 from pipeline.execution.progress import clock_time
 from pipeline.experiment import Experiment
-from pipeline.head_importance import plan_joint, plan_weighing
+from pipeline.head_importance import plan_weighing
 from pipeline.layer_choice import plan_coherence
 from pipeline.microbatch import MicroBatch
 from pipeline.mixing_steps import mixing_plans
@@ -68,8 +68,7 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
     texts = experiment.layer_texts
     first = [experiment.predicting(), experiment.finding()]
     if experiment.head_texts is not None:
-        asked = experiment.config, experiment.ledger, experiment.head_texts
-        first += [plan_weighing(*asked), plan_joint(*asked)]
+        first.append(plan_weighing(experiment.config, experiment.ledger, experiment.head_texts))
     first += [] if texts is None else [plan_coherence(experiment, texts)]
     if any(plan.tasks for plan in first):
         return first

@@ -29,18 +29,24 @@ def key_of(setting: Setting, batch: MicroBatch, method: Method, gold: Gold) -> s
     return setting.key(STAGE, method=dict(method), gold=gold, **content_of(batch))
 
 
-def joint_key(setting: Setting, batches: Sequence[MicroBatch], method: Method, gold: Sequence[Gold]) -> str:
-    """Key of an importance whose values depend on all texts."""
-    return setting.key(STAGE, method=dict(method), gold=gold, batches=[content_of(batch) for batch in batches])
+def task_of(setting: Setting, batch: MicroBatch, methods: Mapping[str, Method], gold: Gold) -> Task:
+    """The task that weighs heads by several methods {key: method} on a microbatch; it is not divided."""
+    return _task(digest(sorted(methods)), setting, [batch], methods, [gold])
 
 
-def task_of(
-    setting: Setting, batches: Sequence[MicroBatch], methods: Mapping[str, Method], gold: Sequence[Gold]
+def joint_task(setting: Setting, batches: Sequence[MicroBatch], method: Method, gold: Sequence[Gold]) -> Task:
+    """The task of an importance whose values depend on all texts."""
+    content = [content_of(batch) for batch in batches]
+    key = setting.key(STAGE, method=dict(method), gold=gold, batches=content)
+    return _task(key, setting, batches, {key: method}, gold)
+
+
+def _task(
+    name: str, setting: Setting, batches: Sequence[MicroBatch], methods: Mapping[str, Method], gold: Sequence[Gold]
 ) -> Task:
-    """The task that weighs heads by several methods {key: method} on microbatches; it is not divided."""
     payload = {"methods": dict(methods), "gold": list(gold), "shards": [setting.shard(batch) for batch in batches]}
     weight = sum(len(batch.rows) for batch in batches) * len(methods)
-    return Task(digest(sorted(methods)), STAGE, payload, setting.model.fingerprint, weight, tuple(methods))
+    return Task(name, STAGE, payload, setting.model.fingerprint, weight, tuple(methods))
 
 
 def process(
