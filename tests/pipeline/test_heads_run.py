@@ -54,7 +54,7 @@ def base(model, tmp_path_factory):
     return [
         *tiny_overrides(model, folder), f"paths.root={folder / 'outputs'}", f"heads.texts={texts}",
         "heads.roles=[positional,syntactic,attention,distance]", "heads.relations=[all]", "heads.min_cases=20",
-        "heads.sentences=60", "heads.controls=[shuffled_trees,random_model]", "heads.random_seeds=[0,1]",
+        "heads.sentences=40", "heads.controls=[shuffled_trees,random_model]", "heads.random_seeds=[0,1]",
         "heads.clusters=3", f"heads.frequencies={texts}", "heads.curves=true", "heads.curve_steps=4",
         "+attribution.top={method: mask_lrp, head_mask: 'top(importance:gate, 0.25)'}",
         "+attribution.top_random_0={method: mask_lrp, head_mask: 'random(0, top(importance:gate, 0.25))'}",
@@ -117,7 +117,7 @@ def test_curves_are_those_of_the_explained_examples(done, explainer, importances
 
 
 def test_roles_are_the_librarys(done, explainer):
-    select, report = grammar_treebank(60, 0), grammar_treebank(60, REPORT_SEED)
+    select, report = grammar_treebank(40, 0), grammar_treebank(40, REPORT_SEED)
     texts, told = ([sentence.text for sentence in each] for each in (select, report))
     often = torch.bincount(
         torch.tensor([i for text, _ in [*OTHERS, TEXTS[0]] for i in explainer.tokenizer(text)["input_ids"][1:-1]]),
@@ -148,7 +148,7 @@ def test_roles_are_the_librarys(done, explainer):
 
 
 def test_clusters_are_the_librarys(done, explainer):
-    texts = [sentence.text for sentence in grammar_treebank(60, 0)][:COMPARED]
+    texts = [sentence.text for sentence in grammar_treebank(40, 0)][:COMPARED]
     expected = head_distances(explainer, batches(explainer, texts))
     rows = table(done, "head_clusters")
     assert [row["cluster"] for row in rows] == expected.clusters(3).flatten().tolist()
