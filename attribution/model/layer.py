@@ -85,7 +85,7 @@ class Layer:
     def total(self, residual: Tensor, inner: Tensor) -> Tensor:
         """Both branches together [.., D], before the last normalisation; overwrites `inner`."""
         weight, bias = self.outward
-        hidden, *gate = inner.split(weight.shape[1], dim=-1)
+        hidden, *gate = torch.split(inner, weight.shape[1], dim=-1)
         self._activate(hidden)
         return F.linear(hidden.mul_(*gate) if gate else hidden, weight, bias).add_(residual)
 
@@ -93,7 +93,7 @@ class Layer:
         """Activate in place, some rows at a time: large fresh memory takes longer than the activation."""
         rows = hidden.view(-1, hidden.shape[-1])
         at_once = PIECES.get(hidden.device.type, PIECES["cuda"]) // rows.shape[1]
-        for part in rows.split(max(1, at_once)):
+        for part in torch.split(rows, max(1, at_once)):
             part.copy_(self.activation(part))
 
     def leaves(self, residual: Tensor, inner: Tensor) -> Tensor:
