@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in workers
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[1:1] = [str(TESTS.parent), str(TESTS)]  # in this order: folders of the tests have the packages' names
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # before the tests, whose folders have the packages' names
 
 import attribution_cost
 import executor_cost

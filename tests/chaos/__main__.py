@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[1:1] = [str(TESTS.parent), str(TESTS)]  # in this order: folders of the tests have the packages' names
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # before the tests, whose folders have the packages' names
 
 from driver import DriverProcess
 from faults import FAULTS, LONGEST_GAP_S, Disturber
