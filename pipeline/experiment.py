@@ -219,7 +219,7 @@ class Experiment:
         return plan
 
     def _timed(self, plan: StagePlan) -> Iterator[StagePlan]:
-        if plan.stage != measure_memory.STAGE:  # nothing is made of it, and what is at hand decides whether it is needed
+        if plan.stage != measure_memory.STAGE:  # whether it is needed depends on what is at hand
             self.facts.refers_to(plan.stage, (key for keys in plan.keys.values() for key in keys))
         counts = self.facts.reuse.setdefault(plan.stage, {"computed": 0, "reused": plan.reused})
         counts["computed"] += plan.computed
