@@ -303,7 +303,7 @@ class Experiment:
             shape = self.prepared.model.n_layers, self.prepared.model.n_heads
             self.counted = Counted(self.config.heads, self.counts, tables, shape)
             self.heads = self.counted.scores()
-            self._tell(self.heads.describe())
+            self._tell(self.heads.describe(selected=len(self.heads.scores) > SAID))
             self._note(head_domain(self.config.heads, self.prepared))
         if judged.scores is not None:
             self.heads = judged.scores if self.heads is None else merge(self.heads, judged.scores)

@@ -10,7 +10,7 @@ from pipeline.config import HeadsConfig
 from pipeline.prepare import Prepared
 from pipeline.stages.identify_heads import CORPORA, SELECT
 
-KNOWN_ENOUGH = 0.5  # share of the words of the texts, below which language or domain are called another one
+KNOWN_ENOUGH = 0.5  # share of the words of the texts, below which the report warns
 
 
 def head_domain(config: HeadsConfig, prepared: Prepared) -> str:
@@ -21,7 +21,7 @@ def head_domain(config: HeadsConfig, prepared: Prepared) -> str:
     explained = _words(text or "" for column in columns for text in column)
     share = len(explained & _words(sentence.text for sentence in corpus.read())) / max(1, len(explained))
     where = "the built-in grammar" if config.select is None else Path(config.select).name
-    other = "" if share >= KNOWN_ENOUGH else "; they are of another language or domain: roles may differ on these texts"
+    other = "" if share >= KNOWN_ENOUGH else "; if language or domain differ, so may what heads do on these texts"
     return f"heads were selected on {where}, which has {share:.0%} of the words of the explained texts{other}"
 
 

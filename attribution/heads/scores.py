@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,14 +81,17 @@ class HeadScores:
             mask |= self.selected[role]
         return mask
 
-    def describe(self) -> list[str]:
-        """A line for each role with a selected head or a baseline, and one for what was left out."""
-        lines = [self._line(role) for role in self.scores if self.count[role] and self._told(role)]
+    def describe(self, *, selected: bool = False) -> list[str]:
+        """A line for each role with a selected head or, unless only these are asked for, a baseline.
+
+        And one for what was left out.
+        """
+        lines = [self._line(role) for role in self.scores if self.count[role] and self._told(role, selected)]
         left_out = ", ".join(f"{number} {what}" for what, number in self.skipped.items() if number)
         return [*lines, f"left out: {left_out}"] if left_out else lines
 
-    def _told(self, role: str) -> bool:
-        return bool(self.selected[role].any()) or self.baseline[role] == self.baseline[role]
+    def _told(self, role: str, selected: bool) -> bool:
+        return bool(self.selected[role].any()) or not (selected or isnan(self.baseline[role]))
 
     def _line(self, role: str) -> str:
         layer, head, score = self.best[role]

@@ -80,7 +80,8 @@ def _figure(
         aria_label=about,
     )
     legend = tag("ul", [_key(label, looks[label]) for label in shown], class_="legend", aria_label="Methods shown")
-    caption = tag("figcaption", tag("b", name), f" · {operator} · {_CAPTIONS.get(name, '')}")
+    about_it = " · ".join(part for part in (operator, _CAPTIONS.get(name)) if part)
+    caption = tag("figcaption", tag("b", name), f" · {about_it}")
     plot = tag("div", svg, tag("div", class_="readout", aria_hidden="true"), class_="plot")
     numbers = _numbers(shown, members)
     chart = tag("div", plot, legend, class_="chart")

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from attribution.heads.roles import SYNTACTIC
 from evaluation.head_pruning import LEAST_FIRST, MOST_FIRST
 from pipeline.head_importance import RANDOM
 from pipeline.head_search import MODEL
 from pipeline.report.chart import Wording, charts
 from pipeline.report.curves import Z_95, MeanCurve
-from pipeline.report.headmap import role_name
+from pipeline.report.headmap import role_name, short_name
 from pipeline.report.html import Child, Safe, interval, number, signed, tag
 
 Row = Mapping[str, Any]
@@ -37,13 +38,13 @@ def every_head(rows: Sequence[Row]) -> Child:
     roles: dict[tuple[int, int], list[str]] = {head: [] for head in heads}
     for row in rows:
         if row["selected"]:
-            roles[row["layer"], row["head"]].append(role_name(row["role"]))
+            roles[row["layer"], row["head"]].append(row["role"])
     names = [tag("th", label.removeprefix(PREFIX), scope="col", class_="number") for label in labels]
     body = [
         tag(
             "tr",
             tag("th", f"{layer}.{head}", scope="row"),
-            tag("td", ", ".join(roles[layer, head]) or "–"),
+            _roles(roles[layer, head]),
             [_weighed(cells[label, layer, head], ranks[label][layer, head]) for label in labels],
         )
         for layer, head in heads
@@ -52,6 +53,12 @@ def every_head(rows: Sequence[Row]) -> Child:
     table = tag("table", tag("thead", tag("tr", first, names)), tag("tbody", body), class_="plain")
     hint = "Layer and head, the roles it was selected for, and each importance with its rank; larger matters more."
     return [tag("h3", "Every head"), tag("p", hint, class_="hint"), tag("div", table, class_="scroll")]
+
+
+def _roles(roles: Sequence[str]) -> Safe:
+    """Short names, the long ones where one points at them."""
+    words = ", ".join(dict.fromkeys(map(short_name, roles)))
+    return tag("td", words or "–", title=", ".join(map(role_name, roles)) or None)
 
 
 def _ranks(label: str, heads: Iterable[tuple[int, int]], cells: Mapping[Any, Row]) -> dict[tuple[int, int], int]:
@@ -142,14 +149,18 @@ def found_by_chance(controls: pa.Table) -> Child:
     shown = {role: found for role, found in roles.items() if any(_any_selected(rows) for rows in found.values())}
     kinds = list(dict.fromkeys(control for found in roles.values() for control in found))
     heads = [tag("th", _TITLES[kind], scope="col", class_="number") for kind in kinds]
-    totals = tag("tr", tag("th", f"all {len(roles)} roles", scope="row"), list(_totals(roles, kinds)))
+    syntactic = {role: found for role, found in roles.items() if role.startswith(SYNTACTIC)}
+    totals = tag("tr", tag("th", f"all {len(syntactic)} syntactic", scope="row"), list(_totals(syntactic, kinds)))
     body = [
         tag("tr", tag("th", role_name(role), scope="row"), [_chance(found.get(kind)) for kind in kinds])
         for role, found in shown.items()
     ]
     head = tag("thead", tag("tr", tag("th", "Role", scope="col"), heads))
     table = tag("table", head, tag("tbody", totals, body), class_="plain")
-    hint = "Heads selected and the best score: in the model, on sentences with the trees of others, in random models."
+    hint = (
+        "Heads selected and the best score: in the model, on sentences with the trees of others, and in random models, "
+        "whose heads attend evenly and therefore are broad."
+    )
     return [tag("h3", "Found by chance"), tag("p", hint, class_="hint"), tag("div", table, class_="scroll")]
 
 

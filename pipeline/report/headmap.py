@@ -61,7 +61,7 @@ def _legend() -> Safe:
 def _cell(rows: list[Row]) -> Safe:
     chosen = [row for row in rows if row["selected"]]
     kinds = sorted({_SHORT.get(row["role"].split(":")[0], "other") for row in chosen})
-    words = " ".join(dict.fromkeys(_label(row["role"]) for row in chosen))
+    words = " ".join(dict.fromkeys(short_name(row["role"]) for row in chosen))
     played = [row for row in rows if not row["role"].startswith(IMPORTANCE)]
     details = [_sentence(row) for row in sorted(played, key=lambda row: (not row["selected"], -row["score"]))[:6]]
     place = f"layer {rows[0]['layer']}, head {rows[0]['head']}: " if rows else ""
@@ -71,7 +71,7 @@ def _cell(rows: list[Row]) -> Safe:
     )
 
 
-def _label(role: str) -> str:
+def short_name(role: str) -> str:
     """Short enough for a cell: −1, nsubj."""
     kind, _, rest = role.partition(":")
     if kind == "syntactic":
