@@ -221,6 +221,12 @@ def test_what_cannot_be_looked_for_is_named(base, override, message):
     assert message in str(error.value)
 
 
+def test_masks_of_roles_that_are_not_looked_for_are_refused_before_any_work(model, tmp_path):
+    asked = ["heads=gate_grad", "evaluation.controls=[]", "+attribution.m={method: mask_lrp, head_mask: both}"]
+    with pytest.raises(InputError, match=r"heads=positional is not a kind of head .* They have: importance"):
+        describe_plan(load_config([*tiny_overrides(model, tmp_path), *asked]))
+
+
 def test_curves_need_an_importance(model, tmp_path):
     with pytest.raises(InputError, match=r"heads\.curves=true judges rankings, but heads.importance has none"):
         load_config([*tiny_overrides(model, tmp_path), "+attribution.m.method=gradcam", "heads.curves=true"])
