@@ -90,7 +90,9 @@ class EvaluationConfig:
     """How explanations are scored."""
 
     metrics: list[str] = field(default_factory=lambda: ["aopc", "log_odds", "comprehensiveness", "sufficiency"])
-    operator: str | None = None  # mask, pad, unk, delete; None: the family's default
+    where_marked: list[str] = field(default_factory=list)  # plausibility, where the data has rationales
+    operator: str | None = None  # mask, pad, unk, delete, ..., mlm_resample (by model.lm_head); None: the family's own
+    unit: str = "token"  # token, word, sentence: what is taken away together
     levels: str = "paper"  # paper: 9 steps of 1/9 of all tokens (Mask-LRP); tenths: 10 %..100 % of perturbable tokens
     recall_at: int = 20
     recall_special: bool = False  # rank special tokens too, as the Mask-LRP paper does

@@ -33,7 +33,9 @@ from pipeline.schedule import (
     plan_evaluation,
     plan_memory,
     plan_whole,
+    removed_sets,
 )
+from pipeline.schemas import REMOVALS
 from pipeline.stages import attribute, evaluate, identify_heads, load_model
 from pipeline.stages.setting import Setting
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
@@ -63,6 +65,7 @@ class Experiment:
     mixed: Mixed = field(default_factory=Mixed)
     attributions: pa.Table = field(init=False)
     curves: pa.Table = field(init=False)
+    removals: pa.Table = field(init=False)
 
     @property
     def results(self) -> Results:
@@ -274,7 +277,7 @@ class Experiment:
         absent += self._collect(scores, curves)
         if not absent:
             finish()
-        del self.attributions, self.curves
+        del self.attributions, self.curves, self.removals
 
     def _collect(self, scores: StagePlan, curves: StagePlan) -> list[str]:
         """Read the tables of the run; returns the keys of results that should be there and are not."""
@@ -284,6 +287,12 @@ class Experiment:
             (label, curves.keys[label, family]) for label in self.methods for family in curve_families(self.config)
         ]
         self.curves = results.by_method("curves", drawn, evaluate.STAGE, items)
+        removed = [
+            table
+            for sets in removed_sets(self.config)
+            for table in results.joined(curves.keys[None, sets], evaluate.STAGE, items)
+        ]
+        self.removals = pa.concat_tables(removed) if removed else REMOVALS.empty_table()
         return [key for key in results.absent if key not in self.facts.lost]
 
     def _note(self, note: str) -> None:

@@ -32,6 +32,7 @@ from pipeline.execution.progress import Bar, clock_time
 from pipeline.experiment import Experiment
 from pipeline.folder import RunFolder, claim_folder
 from pipeline.manifest import manifest_of
+from pipeline.perturbed import Perturbed
 from pipeline.report import build_report
 from pipeline.runs import Run
 from pipeline.schedule import Ledger, StagePlan
@@ -146,6 +147,8 @@ class RecordedRun:
     def announced(self, say: Callable[[str], None]) -> RunResult:
         """The result, once failures, report and address have been said."""
         assert self.result is not None, "the driver ended before the run"
+        if saved := self.experiment.facts.saved:
+            say(f"evaluate: {saved}")
         for failure in self.experiment.facts.failures[:5]:
             say(f"failed: {failure['stage']}: {failure['error']}")
         if planned := saved_estimate(self.experiment.config):
@@ -177,7 +180,9 @@ class RecordedRun:
         whole = done.texts
         examples = done.prepared.examples if whole is None else whole.examples
         attributions = done.attributions if whole is None else whole.attributions(done.attributions)
-        values = values_table(list(done.methods), examples, attributions, done.curves, scoring, config.mixing.blank_out)
+        perturbed = Perturbed(done.curves, done.removals, done.attributions)
+        labels = list(done.methods)
+        values = values_table(labels, examples, attributions, perturbed, scoring, config.mixing.blank_out)
         values = without_failed(values, attributions, done.attributions)
         values = values if whole is None else whole.values(values)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}
@@ -190,6 +195,8 @@ class RecordedRun:
             "values": values,
             "metrics": metrics_table(values, masked, scoring),
         }
+        if done.removals.num_rows:
+            tables["removals"] = done.removals
         if (conserved := conservation_table(attributions)).num_rows:
             tables["conservation"] = conserved
         tables |= done.mixed.tables(done.prepared.examples, scoring)
@@ -199,6 +206,7 @@ class RecordedRun:
         folder.write_results(done.facts.keys)
         folder.write_shards(done.facts.shards)
         done.facts.not_finite(attributions)
+        done.facts.forwards_alone = perturbed.forwards_alone(labels, scoring.metrics)
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()
         where = (done.site.cluster.device, self.pool.workers, examples.num_rows)

@@ -143,20 +143,26 @@ def plan_evaluation(
     targets: Sequence[Any],
     scores: Mapping[str, Sequence[str]],
 ) -> StagePlan:
-    """One task per microbatch, for the curves that are not there; `scores` are the attribution keys by label."""
-    options = {"operator": config.evaluation.operator, "levels": config.evaluation.levels}
+    """One task per microbatch, for what is not there; `scores` are the attribution keys by label.
+
+    Its keys are by label and curve family; removed sets, which serve all methods, have None for a label.
+    """
+    scoring = config.evaluation
+    options = {"operator": scoring.operator, "levels": scoring.levels, "unit": scoring.unit}
     names = [(label, family) for label in scores for family in curve_families(config)]
     goals = [tuple(targets[row] for row in batch.rows) for batch in batches]
-    curves = [
-        {name: evaluate.Wanted(name[1], scores[name[0]][index]) for name in names} for index in range(len(batches))
+    removed = {(None, sets): evaluate.Wanted(sets, seed=scoring.seed) for sets in removed_sets(config)}
+    results: list[dict[tuple[str | None, str], evaluate.Wanted]] = [
+        {**{name: evaluate.Wanted(name[1], scores[name[0]][index]) for name in names}, **removed}
+        for index in range(len(batches))
     ]
     wanted = [
         {name: evaluate.key_of(setting, batch, each, goal, options) for name, each in drawn.items()}
-        for batch, goal, drawn in zip(batches, goals, curves, strict=True)
+        for batch, goal, drawn in zip(batches, goals, results, strict=True)
     ]
 
     def task_of(index: int, absent: list[str]) -> Task:
-        by_key = {key: curves[index][name] for name, key in wanted[index].items()}
+        by_key = {key: results[index][name] for name, key in wanted[index].items()}
         return evaluate.task_of(setting, batches[index], {key: by_key[key] for key in absent}, goals[index], options)
 
     return ledger.plan(evaluate.STAGE, wanted, task_of)
@@ -164,5 +170,14 @@ def plan_evaluation(
 
 def curve_families(config: Config) -> list[str]:
     """The curve families that the metrics of a run are read from."""
-    families = [family for metric in config.evaluation.metrics for family in METRICS[metric].prepared.values()]
-    return list(dict.fromkeys(family for family in families if family in CURVES))
+    return [source for source in _prepared(config) if source in CURVES]
+
+
+def removed_sets(config: Config) -> list[str]:
+    """The removed sets that the metrics of a run are read from."""
+    return [source for source in _prepared(config) if source not in CURVES]
+
+
+def _prepared(config: Config) -> list[str]:
+    sources = [source for metric in config.evaluation.metrics for source in METRICS[metric].prepared.values()]
+    return list(dict.fromkeys(sources))

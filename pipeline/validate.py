@@ -17,6 +17,10 @@ from pipeline.naming import dataset_name
 from pipeline.overrides import Problem
 from pipeline.validate_methods import check_attribution, check_evaluation, check_mixing
 
+OPERATORS = (
+    *("mask", "pad", "unk", "delete"),
+    *("attention_mask_out", "zero_embedding", "mean_embedding", "mlm_resample"),
+)
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.source": ("local", "hub", "minilm_reviews", "minilm_masked"),
     "model.dtype": ("float32", "float64", "bfloat16", "float16"),
@@ -26,7 +30,8 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "dataset.long_texts": ("truncate", "windows"),
     "heads.source": ("grammar", "treebank", "run", "all"),
     "heads.positional_denominator": ("applicable", "reference"),
-    "evaluation.operator": (None, "mask", "pad", "unk", "delete"),
+    "evaluation.operator": (None, *OPERATORS),
+    "evaluation.unit": ("token", "word", "sentence"),
     "evaluation.levels": ("paper", "tenths"),
     "explain.target": ("predicted", "gold", "runner_up", "span"),
     "explain.output": ("logit", "probability"),
