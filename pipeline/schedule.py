@@ -149,9 +149,11 @@ def plan_evaluation(
     """
     scoring = config.evaluation
     options = {"operator": scoring.operator, "levels": scoring.levels, "unit": scoring.unit}
-    names = [(label, family) for label in scores for family in curve_families(config)]
+    names: list[tuple[str | None, str]] = [(label, family) for label in scores for family in curve_families(config)]
     goals = [tuple(targets[row] for row in batch.rows) for batch in batches]
-    removed = {(None, sets): evaluate.Wanted(sets, seed=scoring.seed) for sets in removed_sets(config)}
+    removed: dict[tuple[str | None, str], evaluate.Wanted] = {
+        (None, sets): evaluate.Wanted(sets, seed=scoring.seed) for sets in removed_sets(config)
+    }
     results: list[dict[tuple[str | None, str], evaluate.Wanted]] = [
         {**{name: evaluate.Wanted(name[1], scores[name[0]][index]) for name in names}, **removed}
         for index in range(len(batches))

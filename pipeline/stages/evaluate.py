@@ -76,7 +76,10 @@ def process(
     scores = {key: read_scores(worker, key, shard.length)[rows] for key in keys}
     requests = {key: request_of(each, scores, steps, operator, unit) for key, each in wanted.items()}
     tokens = default_batch_tokens(explainer.adapter) * len(examples) // len(shard.rows)
-    options = {"resampler": worker.resampler(shard.model) if operator == RESAMPLE else None, "batch_tokens": tokens}
+    options: dict[str, Any] = {
+        "resampler": worker.resampler(shard.model) if operator == RESAMPLE else None,
+        "batch_tokens": tokens,
+    }
     found = run_requests(explainer, inputs, requests, target=target_of(examples, targets[rows]), **options)
     worker.passes += next(iter(found.values())).passes
     return {key: table_of(examples, wanted[key].source, result) for key, result in found.items()}

@@ -1,4 +1,4 @@
-"""Runs compute what the library computes of removed sets, of scores alone and of rationales, and say what sharing saved."""
+"""Runs compute what the library does of removed sets, of scores alone and of rationales, and say what sharing saved."""
 
 from __future__ import annotations
 
