@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.recommendation import recommendation
 from pipeline.report.alignment import alignment
 from pipeline.report.chart import charts
 from pipeline.report.completeness import COLUMNS, completeness
@@ -25,6 +26,7 @@ from pipeline.report.page import asset, document
 from pipeline.report.provenance import provenance
 from pipeline.report.shares import kind_shares, share_table
 from pipeline.report.texts import Texts
+from pipeline.report.verdict import verdict_section
 from pipeline.runs import REPORT, Run
 from pipeline.standing import standings
 
@@ -55,6 +57,7 @@ def render(run: Run, texts: str, examples: int) -> str:
 def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tuple[str, str, Child]]:
     data = Texts.of(run, board.metrics[0] if board.metrics else None)
     controls = frozenset(label for label in board.labels if board.control(label))
+    yield "Verdict", "verdict", verdict_section(recommendation(run))
     yield "Methods", "methods", _methods(board)
     curves = [curve for curve in mean_curves(run.table("curves")) if np.isfinite(curve.mean).all()]
     yield "Perturbation curves", "curves", charts(curves, board.labels, controls)
