@@ -149,13 +149,13 @@ def plan_evaluation(
     """
     scoring = config.evaluation
     options = {"operator": scoring.operator, "levels": scoring.levels, "unit": scoring.unit}
-    names: list[tuple[str | None, str]] = [(label, family) for label in scores for family in curve_families(config)]
+    names = [(label, family) for label in scores for family in curve_families(config)]
     goals = [tuple(targets[row] for row in batch.rows) for batch in batches]
     removed: dict[tuple[str | None, str], evaluate.Wanted] = {
         (None, sets): evaluate.Wanted(sets, seed=scoring.seed) for sets in removed_sets(config)
     }
     results: list[dict[tuple[str | None, str], evaluate.Wanted]] = [
-        {**{name: evaluate.Wanted(name[1], scores[name[0]][index]) for name in names}, **removed}
+        {**removed, **{(label, family): evaluate.Wanted(family, scores[label][index]) for label, family in names}}
         for index in range(len(batches))
     ]
     wanted = [
