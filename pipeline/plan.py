@@ -8,6 +8,7 @@ from pathlib import Path
 from attribution.methods.registry import METHODS
 from evaluation import CURVES
 from evaluation.levels import TENTHS
+from evaluation.removals import REMOVALS, RemovalRequest, each_unit
 from pipeline.config import Config
 from pipeline.data import load_dataset
 from pipeline.estimate import Estimate, estimate, machine_bytes, remaining, save_estimate
@@ -20,7 +21,7 @@ from pipeline.mixing_steps import mixing_plans
 from pipeline.models.minilm import minilm_folder
 from pipeline.prepare import Prepared
 from pipeline.run import require_cluster
-from pipeline.schedule import Ledger, StagePlan, curve_families
+from pipeline.schedule import Ledger, StagePlan, curve_families, removed_sets
 from pipeline.stages import STAGES
 from pipeline.store import Store
 
@@ -142,7 +143,18 @@ def _cost(config: Config, prepared: Prepared, batches: Sequence[MicroBatch]) -> 
         f"{masks} of them with a head mask)"
     )
     yield from _asks(config)
-    yield f"perturbed inputs: at most {n * per_example * len(needs)}, equal ones run once"
+    removed = sum(_copies(REMOVALS[sets], length) for sets in removed_sets(config) for length in _lengths(prepared))
+    yield f"perturbed inputs: at most {n * per_example * len(needs) + removed}, equal ones run once"
+
+
+def _lengths(prepared: Prepared) -> list[int]:
+    """Tokens of each example that may be taken away."""
+    return [row.count(False) for row in prepared.examples["special_tokens"].to_pylist()]
+
+
+def _copies(request: RemovalRequest, length: int) -> int:
+    """Sets of a text of this many tokens, which serve all methods."""
+    return length if request.sets is each_unit else request.number * len(request.sizes)
 
 
 def _asks(config: Config) -> Iterator[str]:

@@ -66,6 +66,8 @@ class Recommendation:
 def recommendation(run: Run, metric: str | None = None) -> Recommendation | None:
     """What a run recommends by `metric`, its leading one by default; None of fewer than two methods or examples."""
     values = run.table("values")
+    if not values.num_rows:
+        return None
     names = values["metric"].unique().to_pylist()
     table = ValueTable.from_arrow(values, {name: bool(higher_is_better(name)) for name in names})
     deciding = metric or leading_metric(names)
@@ -85,7 +87,7 @@ def costs(run: Run) -> dict[str, float]:
 def _costs(run: Run) -> Iterator[tuple[str, float]]:
     spent = run.table("attributions", COSTS).group_by("method").aggregate([("forwards", "mean"), ("backwards", "mean")])
     for row in spent.to_pylist():
-        entry = run.manifest["methods"].get(row["method"]) or {}
+        entry = (run.manifest.get("methods") or {}).get(row["method"]) or {}
         known = METHODS.get(entry.get("method", row["method"]))
         if known is not None:
             backwards = known.backwards if row["backwards_mean"] is None else row["backwards_mean"]

@@ -63,6 +63,10 @@ def test_one_method_alone_is_not_compared(make_run):
     assert 'id="verdict"' not in render(run, "none", 3)
 
 
+def test_a_run_without_values_has_no_verdict(make_run):
+    assert recommendation(Run(with_values(make_run("bare"), {}))) is None
+
+
 def test_costs_count_a_backward_as_two_forwards_and_what_a_method_asked_for(decided):
     path = decided / "attributions.parquet"
     rows = pq.read_table(path).to_pylist()

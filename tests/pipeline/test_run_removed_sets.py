@@ -21,6 +21,7 @@ from evaluation import METRICS, evaluate_all
 from evaluation.levels import paper_counts
 from pipeline.execution import make_progress
 from pipeline.microbatch import inputs_of, units_of
+from pipeline.plan import describe_plan
 from pipeline.run import run
 from pipeline.validate import load_config
 
@@ -156,3 +157,15 @@ def test_tokens_are_drawn_from_a_language_model(base, tmp_path):
     assert np.isfinite(values(result.folder, "m", "aopc").to_numpy()).all()
     masked = ran([*base, "evaluation.operator=mask", "evaluation.metrics=[aopc]", "name=masked"])
     assert values(result.folder, "m", "aopc") != values(masked.folder, "m", "aopc")
+
+
+def test_a_plan_counts_removed_sets_once_for_all_methods(base):
+    def counted(metrics):
+        plan = describe_plan(load_config([*base, "heads=all", metrics]))
+        (line,) = [line for line in plan.splitlines() if "perturbed inputs" in line]
+        return int(line.split("at most ")[1].split(",")[0])
+
+    tokens = sum(len(text.split()) for text, _ in TEXTS)
+    assert counted("evaluation.metrics=[tau_loo]") == tokens
+    assert counted("evaluation.metrics=[faithfulness_correlation,infidelity]") == 100 * len(TEXTS)
+    assert counted("evaluation.metrics=[aopc,tau_loo]") == 2 * 9 * len(TEXTS) + tokens
