@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_experiment import TEXTS, tiny_overrides
 from tiny_models import save_tiny
-from transformers import AutoModelForMaskedLM, BertConfig
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
 from attribution import Explainer
 from attribution.errors import InputError
@@ -159,13 +159,14 @@ def test_tokens_are_drawn_from_a_language_model(base, tmp_path):
     assert values(result.folder, "m", "aopc") != values(masked.folder, "m", "aopc")
 
 
-def test_a_plan_counts_removed_sets_once_for_all_methods(base):
+def test_a_plan_counts_removed_sets_once_for_all_methods(base, tmp_path):
     def counted(metrics):
         plan = describe_plan(load_config([*base, "heads=all", metrics]))
         (line,) = [line for line in plan.splitlines() if "perturbed inputs" in line]
         return int(line.split("at most ")[1].split(",")[0])
 
-    tokens = sum(len(text.split()) for text, _ in TEXTS)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tiny")
+    tokens = sum(len(tokenizer.tokenize(text)) for text, _ in TEXTS)
     assert counted("evaluation.metrics=[tau_loo]") == tokens
     assert counted("evaluation.metrics=[faithfulness_correlation,infidelity]") == 100 * len(TEXTS)
     assert counted("evaluation.metrics=[aopc,tau_loo]") == 2 * 9 * len(TEXTS) + tokens
