@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,48 +32,58 @@ def choose_layer(
     """
     if mode not in MODES:
         raise InputError(f"mode={mode} is unknown; choices: {', '.join(MODES)}")
-    return MODES[mode](explainer, batches, coherence, parameters)
+    return (
+        BY_COHERENCE[mode](coherence) if mode in BY_COHERENCE else _faithful(explainer, batches, coherence, parameters)
+    )
 
 
 def comprehensiveness_of_layers(
     explainer: Explainer, batches: Sequence[Inputs], layers: Sequence[int], parameters: dict[str, Any]
 ) -> Tensor:
     """[layers] mean comprehensiveness of their decoded maps over all texts; undefined ones are left out."""
+    return torch.cat(
+        [comprehensiveness_of_texts(explainer, inputs, layers, parameters) for inputs in batches], 1
+    ).nanmean(1)
+
+
+def comprehensiveness_of_texts(
+    explainer: Explainer, inputs: Inputs, layers: Sequence[int], parameters: Mapping[str, Any]
+) -> Tensor:
+    """[layers, B] comprehensiveness of the maps that `decoded_layer` with these parameters gives of each layer."""
     methods = {str(layer): {"method": "decoded_layer", **parameters, "layer": layer} for layer in layers}
-    found: list[Tensor] = []
-    for inputs in batches:
-        present: dict[str, Any] = dict(inputs.present())
-        maps = explainer.scores_many(**present, methods=methods)
-        requests = {label: CURVES["comprehensiveness"].request(scores, ()) for label, scores in maps.items()}
-        curves = run_curves(explainer, inputs, requests)
-        found.append(torch.stack([mean_drop(curves[label]) for label in methods]))
-    return torch.cat(found, 1).nanmean(1)
+    present: dict[str, Any] = dict(inputs.present())
+    maps = explainer.scores_many(**present, methods=methods)
+    requests = {label: CURVES["comprehensiveness"].request(scores, ()) for label, scores in maps.items()}
+    curves = run_curves(explainer, inputs, requests)
+    return torch.stack([mean_drop(curves[label]) for label in methods])
 
 
-def _faithful(explainer: Explainer, batches: Sequence[Inputs], coherence: Coherence, parameters: dict[str, Any]) -> int:
+def readable_layers(coherence: Coherence) -> list[int]:
+    """The layers of which one is chosen for its faithfulness. Raises `InputError` where there are none."""
     readable = coherence.values["in_text@10"]
-    layers = (readable >= READABLE).nonzero()[:, 0].tolist()
+    layers: list[int] = (readable >= READABLE).nonzero()[:, 0].tolist()
     if not layers:
         raise InputError(
             f"no layer decodes to words of the texts: in_text@10 is {float(readable.max()):.2f} at most, {READABLE} is "
             "needed; give the head of the pre-trained model, or choose a layer yourself"
         )
-    return int(layers[int(comprehensiveness_of_layers(explainer, batches, layers, parameters).argmax())])
+    return layers
 
 
-def _coherent(explainer: Explainer, batches: Sequence[Inputs], coherence: Coherence, parameters: dict[str, Any]) -> int:
+def _faithful(explainer: Explainer, batches: Sequence[Inputs], coherence: Coherence, parameters: dict[str, Any]) -> int:
+    layers = readable_layers(coherence)
+    return layers[int(comprehensiveness_of_layers(explainer, batches, layers, parameters).argmax())]
+
+
+def _latest_coherent(coherence: Coherence) -> int:
     recovery = coherence.values["recovery@10"]
     return int((recovery >= SHARE * recovery.max()).nonzero()[-1])
 
 
-def _most_coherent(
-    explainer: Explainer, batches: Sequence[Inputs], coherence: Coherence, parameters: dict[str, Any]
-) -> int:
+def _most_coherent(coherence: Coherence) -> int:
     return int(coherence.values["recovery@10"].argmax())
 
 
-MODES: dict[str, Callable[..., int]] = {
-    "faithful": _faithful,
-    "coherent": _coherent,
-    "most_coherent": _most_coherent,
-}
+FAITHFUL = "faithful"
+BY_COHERENCE: dict[str, Callable[[Coherence], int]] = {"coherent": _latest_coherent, "most_coherent": _most_coherent}
+MODES = (FAITHFUL, *BY_COHERENCE)

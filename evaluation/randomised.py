@@ -141,7 +141,7 @@ def _scores_of(
 ) -> Tensor:
     """One text at a time, so that its noise follows from the text alone."""
     words = explainer.model.get_input_embeddings()
-    reach = size * float(words.weight.max() - words.weight.min())
+    reach = size * float((words.weight.max() - words.weight.min()).detach())
     keys = example_keys(row.input_ids, row.attention_mask.bool(), seed)
     with _added(words, reach * draw(keys, row.shape[1], words.weight.shape[1])):
         return _scores(explainer, row, method, target[b : b + 1] if isinstance(target, Tensor) else target)

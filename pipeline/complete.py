@@ -36,6 +36,7 @@ def signature(experiment: Experiment, tracker: Tracker) -> str:
             "run": run_key(config),
             "data": prepared.dataset.fingerprint,
             "predictions": setting.key(load_model.STAGE, batches=batches),
+            "layer texts": experiment.layer_texts and experiment.layer_texts.prepared.examples_key,
             "heads": [count.key for count in experiment.counts],
             "given heads": given and hashlib.sha256(given).hexdigest(),
             "code": [code_digest(RESULT_CODE), code_digest(WRITING_CODE)],

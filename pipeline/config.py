@@ -113,6 +113,15 @@ class MixingConfig:
 
 
 @dataclass
+class DecodingConfig:
+    """How the layer is chosen where `decoded_layer` has `layer: auto`: once, on texts that are not explained."""
+
+    choose: str = "faithful"  # faithful; coherent: the latest coherent layer; most_coherent
+    texts: str | None = None  # file of unlabelled texts; None: those of the data set that the run does not explain
+    n_texts: int = 200  # at most so many of them
+
+
+@dataclass
 class ExplainConfig:
     """What is explained, the same for all methods."""
 
@@ -219,6 +228,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
     cluster: ClusterConfig = MISSING
     tracking: TrackingConfig = MISSING
     report: ReportConfig = field(default_factory=ReportConfig)

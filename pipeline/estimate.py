@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,15 +17,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluation.layer_choice import FAITHFUL
 from pipeline.compose import run_key
 from pipeline.config import Config, HeadsConfig
 from pipeline.execution import Executor, Outcome, Task, create_executor, in_order
 from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
 from pipeline.heads import resolved_methods
+from pipeline.layer_choice import bodies
+from pipeline.layer_texts import AUTO, LayerTexts
 from pipeline.microbatch import MicroBatch
 from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_memory, plan_whole
-from pipeline.stages import attribute, evaluate, identify_heads, load_model, measure_memory
+from pipeline.stages import (
+    attribute,
+    compare_layers,
+    evaluate,
+    identify_heads,
+    load_model,
+    measure_coherence,
+    measure_memory,
+)
 from pipeline.stages.setting import Setting
 from pipeline.store import Store
 from pipeline.targets import targets_of
@@ -75,13 +86,16 @@ def estimate(experiment: Experiment) -> Estimate:
     ):
         outcomes = list(_probe(experiment, batches, store, executor))
         heads = _heads_seconds(experiment, executor)
+        choice = {} if experiment.layer_texts is None else _choice(experiment, experiment.layer_texts, store, executor)
         samples = _samples(outcomes, batches)
         seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
         measuring = [outcome.seconds for task, outcome in outcomes if task.stage == measure_memory.STAGE]
         seconds |= {measure_memory.STAGE: sum(measuring)} if measuring else {}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)
         memory = _memory(store, [task for task, _ in outcomes])
-        return Estimate({**seconds, identify_heads.STAGE: heads}, peak, executor.workers, executor.gpus, memory)
+        return Estimate(
+            {**seconds, identify_heads.STAGE: heads, **choice}, peak, executor.workers, executor.gpus, memory
+        )
 
 
 def _memory(store: Store, tasks: Sequence[Task]) -> dict[str, Any] | None:
@@ -138,7 +152,7 @@ def _probe(
     yield from _done(predicting, executor)
     targets = _targets(config, experiment, batches, store, predicting)
     every = np.ones((prepared.model.n_layers, prepared.model.n_heads), dtype=int).tolist()
-    entries = {label: _with_mask(entry, every) for label, entry in config.attribution.items()}
+    entries = {label: _known(entry, every) for label, entry in config.attribution.items()}
     methods = resolved_methods(entries, None, prepared.model)
     yield from _done(plan_memory(config, setting, ledger, batches, targets, methods), executor)
     scores = plan_attribution(config, setting, ledger, batches, targets, methods)
@@ -146,8 +160,10 @@ def _probe(
     yield from _done(plan_evaluation(config, setting, ledger, batches, targets, scores.keys), executor)
 
 
-def _with_mask(entry: Mapping[str, Any], every: list[list[int]]) -> dict[str, Any]:
-    return {**entry, "head_mask": every} if isinstance(entry.get("head_mask"), str) else dict(entry)
+def _known(entry: Mapping[str, Any], every: list[list[int]]) -> dict[str, Any]:
+    """A method with any mask, and the first block's output where its layer is to be chosen: no other costs more."""
+    mask = {"head_mask": every} if isinstance(entry.get("head_mask"), str) else {}
+    return {**entry, **mask, **({"layer": 1} if entry.get("layer") == AUTO else {})}
 
 
 def _targets(
@@ -178,9 +194,11 @@ def _done(plan: StagePlan, executor: Executor) -> list[tuple[Task, Outcome]]:
     return outcomes
 
 
-def _samples(outcomes: Sequence[tuple[Task, Outcome]], batches: Sequence[MicroBatch]) -> list[Sample]:
+def _samples(
+    outcomes: Sequence[tuple[Task, Outcome]], batches: Sequence[MicroBatch], stages: Sequence[str] = _SHARDED
+) -> list[Sample]:
     samples = []
-    for stage in _SHARDED:
+    for stage in stages:
         taken = [outcome for task, outcome in outcomes if task.stage == stage]
         pairs = list(zip(batches, taken, strict=True))
         for batch, outcome in pairs[1:] or pairs:  # the first of each stage warms up
@@ -205,6 +223,27 @@ def _heads_seconds(experiment: Experiment, executor: Executor) -> float:
     whole, probed = (_searching(experiment.setting, config) for config in (heads, fewer))
     seconds = sum(outcome.seconds for _, outcome in _done(probed, executor))
     return seconds * whole.weight / max(1.0, probed.weight)
+
+
+def _choice(experiment: Experiment, texts: LayerTexts, store: Store, executor: Executor) -> dict[str, float]:
+    """Seconds of the choice of a layer, by stage; that of all layers where it is not known which can be read."""
+    batches, ledger = _chosen(texts.batches), Ledger(store)
+    store.put(texts.prepared.examples_key, texts.prepared.examples, "examples")
+
+    def seconds(stage: str, task_of: Callable[[MicroBatch], Task]) -> float:
+        outcomes = _done(plan_whole(ledger, stage, map(task_of, batches)), executor)
+        return _extended(_samples(outcomes, batches, (stage,)), stage, texts.batches)
+
+    measured = [
+        seconds(measure_coherence.STAGE, partial(measure_coherence.task_of, texts.setting, body=body))
+        for body in bodies(texts)
+    ]
+    found = {measure_coherence.STAGE: sum(measured)}
+    if experiment.config.decoding.choose == FAITHFUL:
+        layers = range(experiment.prepared.model.n_layers + 1)
+        compare = partial(compare_layers.task_of, texts.setting, layers=layers)
+        found[compare_layers.STAGE] = seconds(compare_layers.STAGE, compare)
+    return found
 
 
 def _searching(setting: Setting, config: HeadsConfig) -> StagePlan:

@@ -18,6 +18,8 @@ from pipeline.driver import Aside
 from pipeline.execution import Site
 from pipeline.head_search import found_heads
 from pipeline.heads import given_heads, resolved_methods
+from pipeline.layer_choice import LayerChoice, choosing
+from pipeline.layer_texts import AUTO, LayerTexts, layer_texts
 from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.mixing import Mixed
@@ -63,6 +65,8 @@ class Experiment:
     targets: list[Any] = field(init=False)  # by example
     counts: list[identify_heads.Count] = field(init=False)  # that heads are found by
     mixed: Mixed = field(default_factory=Mixed)
+    layer_texts: LayerTexts | None = None  # that the layer to decode is chosen on, where it is
+    layer_choice: LayerChoice | None = None
     attributions: pa.Table = field(init=False)
     curves: pa.Table = field(init=False)
     removals: pa.Table = field(init=False)
@@ -80,15 +84,20 @@ class Experiment:
         check_prepared(self.config, self.prepared, self.heads)
         for note in ask_nodes(self.config, self.prepared, self.site):
             self.say(note)
+        self.layer_texts = layer_texts(self.config, self.prepared, self.site.cluster.device)
         self.counts = identify_heads.counts_of(self.config.heads, partial(self.setting.key, identify_heads.STAGE))
         self.facts.timings["prepare"] = time.perf_counter() - started
         for note in self.prepared.notes:
             self._note(note)
 
     def before_explaining(self) -> Iterator[StagePlan]:
-        """Predictions and heads, without which nothing can be explained. Each plan is to be done before the next."""
+        """Predictions, heads and a layer, without which nothing can be explained. Each plan is done before the next."""
         self._take_predictions((yield from self.whole(self.predicting)))
         self._take_heads((yield from self.whole(self.finding)))
+        if self.layer_texts is not None:
+            self.layer_choice = yield from choosing(self, self.layer_texts)
+            self.methods = self.layer_choice.applied(self.methods)
+            self.say(f"layer {self.layer_choice.layer} is decoded where layer={AUTO}")
 
     def explaining(self, finish: Callable[[], None]) -> Iterator[StagePlan | Aside]:
         """Attributions and curves, then `finish`, when their tables are there.
@@ -229,8 +238,12 @@ class Experiment:
         self.setting = Setting.of(self.config, prepared, self.site.cluster.device)
 
     def _store_examples(self) -> None:
-        self.facts.refers_to("examples", [self.prepared.examples_key])
-        self.ledger.store.put(self.prepared.examples_key, self.prepared.examples, "examples")
+        self.store_texts(self.prepared)
+
+    def store_texts(self, prepared: Prepared) -> None:
+        """Put texts where workers find them."""
+        self.facts.refers_to("examples", [prepared.examples_key])
+        self.ledger.store.put(prepared.examples_key, prepared.examples, "examples")
 
     def _take_predictions(self, tables: dict[str, pa.Table]) -> None:
         """Check predictions against the labels, and keep the examples that pass the filter."""

@@ -214,7 +214,8 @@ def _method(config: Config, label: str, method: Mapping[str, Any]) -> dict[str, 
     entry = METHODS[method["method"]]
     mask = method.get("head_mask")
     described = {"method": entry.id, "params": asked, "source": entry.source, "class_blind": entry.class_blind}
-    return described | ({"head_mask": mask} if mask is not None else {})
+    chosen = {"layer": method["layer"]} if asked.get("layer") not in (None, method.get("layer")) else {}
+    return described | chosen | ({"head_mask": mask} if mask is not None else {})
 
 
 def _now() -> str:

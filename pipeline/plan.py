@@ -16,9 +16,11 @@ from pipeline.execution import make_progress
 from pipeline.execution.memory import Fits
 from pipeline.execution.progress import clock_time
 from pipeline.experiment import Experiment
+from pipeline.layer_choice import plan_coherence
 from pipeline.microbatch import MicroBatch
 from pipeline.mixing_steps import mixing_plans
 from pipeline.models.minilm import minilm_folder
+from pipeline.models.resolve import untrained_head
 from pipeline.prepare import Prepared
 from pipeline.run import require_cluster
 from pipeline.schedule import Ledger, StagePlan, curve_families, removed_sets
@@ -39,29 +41,42 @@ def describe_plan(config: Config, probe: bool = False) -> str:
             f"model minilm_reviews: fine-tuned first, in about a minute; the plan counts tokens and passes after that\n"
             f"examples: {len(dataset.examples)} of {dataset.name}, {len(config.attribution)} methods"
         )
+    if (texts := untrained_head(config.model, Path(config.paths.models))) is not None:
+        dataset = load_dataset(config.dataset)
+        return (
+            f"model.lm_head=train: a language-model head is trained first, once, on {texts} texts; the plan counts "
+            f"tokens and passes after that\n"
+            f"examples: {len(dataset.examples)} of {dataset.name}, {len(config.attribution)} methods"
+        )
     site = require_cluster([config], make_progress(silent=True))
     experiment = Experiment(config, Ledger(Store(config.paths.store).checked()), site, say=lambda text: None)
     experiment.check()
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)
     lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans)]
-    if len(plans) == len(STAGES):
+    if plans[-1].stage == STAGES[-1]:
         lines += map(_line, mixing_plans(experiment))
     else:
         results = len(batches) * len(config.attribution)
-        lines.append(f"attribute: up to {results} results; known once heads are found")
+        known = "heads are found" if experiment.layer_texts is None else "heads are found and a layer is chosen"
+        lines.append(f"attribute: up to {results} results; known once {known}")
     return "\n".join([*lines, *(_time(experiment, plans) if probe else ())])
 
 
 def stage_plans(experiment: Experiment) -> list[StagePlan]:
-    """The plan of each stage, as far as the keys are known: those of the last two need predictions and heads."""
+    """The plan of each stage, as far as the keys are known: those of the last two need what comes before."""
+    texts = experiment.layer_texts
     first = [experiment.predicting(), experiment.finding()]
+    first += [] if texts is None else [plan_coherence(experiment, texts)]
     if any(plan.tasks for plan in first):
         return first
-    for _ in experiment.before_explaining():
-        pass  # nothing to compute: predictions and heads are read
+    done = []
+    for plan in experiment.before_explaining():  # nothing to compute: what is at hand is read
+        done.append(plan)
+        if plan.tasks:  # the maps of layers, known once these are measured
+            return done
     scores = experiment.attributing()
-    return [*first, scores, experiment.evaluating(scores)]
+    return [*done, scores, experiment.evaluating(scores)]
 
 
 def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:

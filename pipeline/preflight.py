@@ -101,15 +101,19 @@ def _treebanks(config: Config, prepared: Prepared, heads: HeadScores | None) -> 
 
 
 def ask_nodes(config: Config, prepared: Prepared, site: Site) -> list[str]:
-    """Ask the nodes of a cluster for a model whose folder the configuration does not name.
+    """Ask the nodes of a cluster for folders that the configuration does not name: the model's, and its head's.
 
     Returns what the user is to be told of nodes that the site now leaves out. `InputError` if they are needed.
     """
-    if config.model.source == "local" or not joins_cluster(config.cluster):
+    model, folders = prepared.model, {}
+    if config.model.source != "local":
+        key = f"model.id={config.model.id}" if config.model.source == "hub" else f"model={config.model.source}"
+        folders[key] = str(model.folder.resolve())
+    if model.lm_head is not None:
+        folders[f"model.lm_head={config.model.lm_head}"] = str(model.lm_head.folder.resolve())
+    if not folders or not joins_cluster(config.cluster):
         return []
-    key = f"model.id={config.model.id}" if config.model.source == "hub" else f"model={config.model.source}"
-    needs = Needs({key: str(prepared.model.folder.resolve())})
-    found = check_cluster(site.cluster, needs, left_out=site.left_out).required()
+    found = check_cluster(site.cluster, Needs(folders), left_out=site.left_out).required()
     site.left_out |= found.left_out
     return found.notes
 

@@ -200,6 +200,8 @@ class RecordedRun:
         if (conserved := conservation_table(attributions)).num_rows:
             tables["conservation"] = conserved
         tables |= done.mixed.tables(done.prepared.examples, scoring)
+        if done.layer_choice is not None:
+            tables["layers"] = done.layer_choice.table
         if whole is not None:
             tables["windows"] = whole.table()
         folder.write(tables, config_yaml(config))
@@ -212,7 +214,8 @@ class RecordedRun:
         where = (done.site.cluster.device, self.pool.workers, examples.num_rows)
         manifest = manifest_of(config, self.overrides, done.prepared, done.methods, done.facts, *where)
         about = {"run_key": run_key(config), "estimate": saved_estimate(config), "tracking": self.tracker.record()}
-        folder.write_manifest({**manifest, **about})
+        chosen = {"layer_choice": dict(done.layer_choice.record)} if done.layer_choice is not None else {}
+        folder.write_manifest({**manifest, **about, **chosen})
 
 
 @dataclass

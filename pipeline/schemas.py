@@ -261,6 +261,20 @@ PROFILES = pa.schema(
     ]
 )
 
+# What the language-model head recovers of texts, layer by layer, and how comprehensive the maps of a layer are.
+LAYERS = pa.schema(
+    [
+        ("body", pa.string()),  # explained; pretrained: the one that the head was trained with
+        ("layer", pa.int32()),  # 0: the embeddings
+        ("metric", pa.string()),  # recovery@10, in_text@10, ..., comprehensiveness
+        ("value", pa.float64()),  # a mean
+        ("n", pa.int64()),  # of so many positions; of so many texts for comprehensiveness
+    ]
+)
+
+# Comprehensiveness of the map of each layer, of each text.
+LAYER_MAPS = pa.schema([("item_id", pa.string()), ("layer", pa.int32()), ("value", pa.float64())])
+
 # What each task of a run took. Times differ from run to run, so it is no part of the results and of their hashes.
 SHARDS = pa.schema(
     [
@@ -293,4 +307,5 @@ OPTIONAL_TABLES: dict[str, pa.Schema] = {
     "probes": PROBES,
     "profiles": PROFILES,
     "removals": REMOVALS,
+    "layers": LAYERS,
 }

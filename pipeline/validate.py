@@ -15,7 +15,7 @@ from pipeline.config import ONLY_WITH, Config
 from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
 from pipeline.overrides import Problem
-from pipeline.validate_methods import check_attribution, check_evaluation, check_mixing
+from pipeline.validate_methods import check_attribution, check_decoding, check_evaluation, check_mixing
 
 OPERATORS = (
     *("mask", "pad", "unk", "delete"),
@@ -33,6 +33,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "evaluation.operator": (None, *OPERATORS),
     "evaluation.unit": ("token", "word", "sentence"),
     "evaluation.levels": ("paper", "tenths"),
+    "decoding.choose": ("faithful", "coherent", "most_coherent"),
     "explain.target": ("predicted", "gold", "runner_up", "span"),
     "explain.output": ("logit", "probability"),
     "cluster.executor": ("local", "ray"),
@@ -92,6 +93,7 @@ RANGES: dict[str, _Range] = {
     "cluster.shard_deadline_s": (lambda value: value > 0, "more than 0"),
     "tracking.wait_s": _NOT_NEGATIVE,
     "report.examples": _POSITIVE,
+    "decoding.n_texts": _POSITIVE,
     "budget.gpu_hours": (lambda value: value > 0, "more than 0"),
     "budget.worker_hours": (lambda value: value > 0, "more than 0"),
     "budget.gpu_hour_price": (lambda value: value >= 0, "at least 0"),
@@ -283,4 +285,5 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     check_attribution,
     check_evaluation,
     check_mixing,
+    check_decoding,
 )

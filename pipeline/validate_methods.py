@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from attribution.capture import Need
@@ -14,6 +15,7 @@ from attribution.methods.lrp import VARIANTS
 from attribution.methods.registry import ALIASES
 from evaluation import METRICS, Metric
 from pipeline.config import Config
+from pipeline.layer_texts import AUTO, chosen_labels
 from pipeline.overrides import Problem, did_you_mean
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -73,6 +75,19 @@ def check_mixing(config: Config) -> Iterator[Problem]:
         yield Problem("mixing.blank_out", text)
 
 
+def check_decoding(config: Config) -> Iterator[Problem]:
+    """Texts to choose a layer on that are not there, and a choice among masked words."""
+    labels = chosen_labels(config.attribution)
+    if not labels:
+        return
+    if config.dataset.form == "agreement":
+        key = f"attribution.{labels[0]}.layer"
+        yield Problem(key, f"{key}={AUTO} is for texts, not dataset.form=agreement; give the number of a layer.")
+    path = config.decoding.texts
+    if path and not Path(path).expanduser().is_file():
+        yield Problem("decoding.texts", f"decoding.texts={path} does not exist; give a file.")
+
+
 def check_attribution(config: Config) -> Iterator[Problem]:
     """Methods and parameters that do not exist, and values that do not fit."""
     if not config.attribution:
@@ -111,12 +126,14 @@ def _parameters(config: Config, key: str, name: str, given: Mapping[str, Any]) -
 
 def _decoding(config: Config, key: str, name: str, given: Mapping[str, Any]) -> Iterator[Problem]:
     """Methods that read hidden states as words, without what reads them."""
-    if config.model.lm_head is None and given.get("aggregate") != "raw":
+    layer = given.get("layer")
+    if config.model.lm_head is None and (given.get("aggregate") != "raw" or layer == AUTO):
         text = f"model.lm_head is missing; {key}.method={name} needs a language-model head: {ADVICE}."
         yield Problem("model.lm_head", text)
-    layer = given.get("layer")
-    if layer is not None and (not isinstance(layer, int) or isinstance(layer, bool) or layer < 0):
-        yield Problem(f"{key}.layer", f"{key}.layer={layer} is not a layer: 0 (embeddings) to the model's last.")
+    if layer not in (None, AUTO) and (not isinstance(layer, int) or isinstance(layer, bool) or layer < 0):
+        yield Problem(
+            f"{key}.layer", f"{key}.layer={layer} is not a layer: 0 (embeddings) to the model's last, or auto."
+        )
 
 
 def _wrong(config: Config, parameter: str, value: Any, default: Any) -> str | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 from transformers.utils import logging as transformers_logging
 
+from attribution.decoding.coherence import with_body_of
 from attribution.errors import InputError
 from attribution.explainer import Explainer
 from attribution.loading import load_language_model
@@ -144,6 +145,12 @@ class StageWorker:
         if mask_id is None:
             raise InputError("operator=mlm_resample needs a mask token, and this tokenizer has none")
         return self._resamplers.get(ref, lambda: ref.load_resampler(mask_id))
+
+    def before_tuning(self, ref: ModelRef) -> Explainer:
+        """The same model with the body that the head's checkpoint has."""
+        assert ref.lm_head is not None
+        checkpoint = ref.lm_head
+        return self._explainers.get((ref, checkpoint), lambda: with_body_of(self.explainer(ref), checkpoint))
 
     def examples(self, key: str, rows: tuple[int, ...]) -> list[dict[str, Any]]:
         """Rows of the run's examples table."""

@@ -67,11 +67,11 @@ def _categories() -> Iterator[str]:
     from evaluation.plugins import ORIGINS
 
     for category in CATEGORIES:
-        own = [metric for metric in METRICS.values() if metric.category == category and metric.id not in ORIGINS]
-        if own:
+        ids = sorted(id for id, metric in METRICS.items() if metric.category == category and id not in ORIGINS)
+        if ids:
             rows = [("metric", "better", "range", "formula", "needs", "undefined", "source")]
             yield f"\n## {category.capitalize().replace('_', ' ')}\n"
-            yield _table([*rows, *(_row(metric) for metric in own)])
+            yield _table([*rows, *(_row(METRICS[id]) for id in ids)])
 
 
 def _row(metric) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def _curves() -> str:
     from evaluation import CURVES
 
     rows = [("family", "levels", "tokens", "order")]
-    for family in CURVES.values():
+    for family in sorted(CURVES.values(), key=lambda family: family.id):
         levels = "`evaluation.levels`" if family.levels is None else ", ".join(_level(level) for level in family.levels)
         order = getattr(family, "order", "most_relevant_first").replace("_", " ")
         rows.append((f"`{family.id}`", levels, "kept" if family.keep else "removed", order))
@@ -107,7 +107,7 @@ def _sets() -> str:
     from evaluation import REMOVALS
 
     rows = [("sets", "of each text")]
-    for name, request in REMOVALS.items():
+    for name, request in sorted(REMOVALS.items()):
         sizes = ", ".join(f"{size:.0%}" for size in request.sizes)
         told = (
             "every unit alone" if name == "leave_one_out" else f"{request.number} random sets of {sizes} of its units"

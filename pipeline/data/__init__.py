@@ -16,7 +16,7 @@ from pipeline.data.reviews import load_reviews
 from pipeline.keys import digest
 from pipeline.naming import dataset_name
 
-__all__ = ["LOADERS", "Dataset", "Example", "load_dataset"]
+__all__ = ["LOADERS", "Dataset", "Example", "load_dataset", "load_texts"]
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:
@@ -33,6 +33,14 @@ def load_dataset(config: DatasetConfig) -> Dataset:
         ),
         notes=[*content.notes, *notes],
     )
+
+
+def load_texts(path: str, key: str) -> Dataset:
+    """The texts of a file that is no data set to be explained, and is named by another key than `dataset.path`."""
+    try:
+        return load_dataset(DatasetConfig(source="local", path=path))
+    except InputError as error:
+        raise InputError(str(error).replace("dataset.path", key)) from error
 
 
 def _load_reviews(config: DatasetConfig) -> Content:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoModel, AutoTokenizer
 
@@ -27,9 +28,7 @@ def trained_language_model(
     It loads like any checkpoint (`AutoModelForMaskedLM`); `lm_head.json` in it says how good its head is.
     """
     recipe = recipe or RECIPE
-    fingerprint = body_fingerprint(Location(body, f"model.path={body}", body.name))
-    content = {"body": fingerprint, "texts": digest(list(texts)), "recipe": asdict(recipe)}
-    folder = models_dir / f"lm_head-{digest({**content, 'code': source_digest([TRAINING]), **versions()})[:16]}"
+    folder, content = head_folder(body, texts, models_dir, recipe)
     if not folder.is_dir():
         config = read_config(body, local_files_only=True)
         with quiet():
@@ -39,3 +38,12 @@ def trained_language_model(
         made, quality = train_language_model(model.float().eval(), tokenizer, texts, recipe, shown=bar)
         publish(folder, lambda where: save_language_model(made, tokenizer, where, quality, **content))
     return folder
+
+
+def head_folder(
+    body: Path, texts: Sequence[str], models_dir: Path, recipe: HeadRecipe | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Where such a head is once it is trained, and what decides that."""
+    fingerprint = body_fingerprint(Location(body, f"model.path={body}", body.name))
+    content = {"body": fingerprint, "texts": digest(list(texts)), "recipe": asdict(recipe or RECIPE)}
+    return models_dir / f"lm_head-{digest({**content, 'code': source_digest([TRAINING]), **versions()})[:16]}", content

@@ -13,8 +13,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from attribution.decoding.head import about_checkpoint, check_fit
 from attribution.errors import InputError
 from attribution.loading import read_config
-from pipeline.config import DatasetConfig, ModelConfig
-from pipeline.data import load_dataset
+from pipeline.config import ModelConfig
+from pipeline.data import load_texts
 from pipeline.models.folder import (
     TOKENIZER_FILES,
     Location,
@@ -23,7 +23,7 @@ from pipeline.models.folder import (
     body_fingerprint,
     describe,
 )
-from pipeline.models.lm_head import trained_language_model
+from pipeline.models.lm_head import head_folder, trained_language_model
 from pipeline.models.minilm import minilm_reviews
 
 TRAIN = "train"  # the value of model.lm_head that has a head trained
@@ -63,15 +63,22 @@ def resolve_head(config: ModelConfig, model: ResolvedModel, models_dir: Path, pr
     return ResolvedHead(folder, fingerprint, about_checkpoint(folder, config.lm_head))
 
 
+def untrained_head(config: ModelConfig, models_dir: Path) -> int | None:
+    """On how many texts a head is to be trained first; None where there is none to be trained."""
+    if config.lm_head != TRAIN:
+        return None
+    texts = _texts(config.lm_head_texts)
+    model = resolve_model(replace(config, lm_head=None), models_dir, progress=False)
+    folder, _ = head_folder(model.folder, texts, models_dir)
+    return None if folder.is_dir() else len(texts)
+
+
 def _texts(path: str | None) -> list[str]:
     """The texts of a file, each once, whatever else is in it."""
     if not path:
         raise InputError("conf error: model.lm_head=train needs model.lm_head_texts=FILE, texts to train a head on.")
-    try:
-        dataset = load_dataset(DatasetConfig(source="local", path=path))
-    except InputError as error:
-        raise InputError(str(error).replace("dataset.path", "model.lm_head_texts")) from error
-    return list(dict.fromkeys(text for example in dataset.examples for text in (example.text, example.text_b) if text))
+    examples = load_texts(path, "model.lm_head_texts").examples
+    return list(dict.fromkeys(text for example in examples for text in (example.text, example.text_b) if text))
 
 
 def load_tokenizer(model: ResolvedModel) -> PreTrainedTokenizerBase:

@@ -21,6 +21,7 @@ from pipeline.report.decoded import decoded
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
+from pipeline.report.layers import layers
 from pipeline.report.leaderboard import Board, comparisons, leaderboard
 from pipeline.report.page import asset, document
 from pipeline.report.provenance import provenance
@@ -68,7 +69,7 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
         "cues",
         alignment(*(run.table(name) for name in ("alignment_means", "probes", "profiles"))),
     )
-    yield "Decoded layers", "decoded", decoded(run.manifest, run.table("attributions", DECODED), data, texts)
+    yield "Decoded layers", "decoded", _decoded(run, data, texts)
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
     yield "Where the attribution goes", "shares", _shares(data, board)
@@ -169,6 +170,11 @@ def _key(data: Texts) -> list[Child]:
     if any(row["rationale"] is not None for row in data.examples):
         words += [tag("span", "Overlined", class_="token marked"), ": what a person marked. "]
     return words
+
+
+def _decoded(run: Run, data: Texts, texts: str) -> Child:
+    found = decoded(run.manifest, run.table("attributions", DECODED), data, texts)
+    return [found, layers(run.manifest, run.table("layers"))] if found else None
 
 
 def _heads(run: Run) -> Child:

@@ -52,7 +52,14 @@ def _entries(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
 
 
 def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {**METHODS[METHOD].parameters, **(entry.get("params") or {})}
+    chosen = {"chosen": entry["layer"]} if "layer" in entry else {}
+    return {**METHODS[METHOD].parameters, **(entry.get("params") or {}), **chosen}
+
+
+def _layer(given: Mapping[str, Any]) -> str:
+    if "chosen" in given:
+        return f"{given['chosen']}, chosen"
+    return "last" if given["layer"] is None else str(given["layer"])
 
 
 def _means(attributions: pa.Table, labels: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -80,7 +87,7 @@ def _table(methods: Mapping[str, Mapping[str, Any]], means: Mapping[str, Mapping
         tag(
             "tr",
             tag("th", label, scope="row"),
-            tag("td", "last" if given["layer"] is None else str(given["layer"])),
+            tag("td", _layer(given)),
             [tag("td", str(given[name])) for name in ("saliency", "aggregate")],
             [tag("td", number(means[label].get(name)), class_="number") for name in RECOVERIES],
         )

@@ -135,6 +135,7 @@ def test_the_papers_experiment_on_stand_ins(model, tmp_path, monkeypatch):
     rows = "sentence\tlabel\n" + "".join(f"{text}\t{int(label == 'positive')}\n" for text, label in TEXTS)
     for name in ("dev", "train_sentences"):
         (tmp_path / "data" / "sst2" / f"{name}.tsv").write_text(rows)
+    (tmp_path / "data" / "sst2" / "test.tsv").write_text("sentence\n" + "".join(f"not {text}\n" for text, _ in TEXTS))
     given = ["experiment=paper/decoded_layer", "tracking=none", f"paths.root={tmp_path / 'outputs'}"]
     folder = run(load_config(given), given, make_progress(silent=True)).folder
     metrics = pq.read_table(folder / "metrics.parquet").to_pylist()

@@ -32,16 +32,23 @@ class Said:
         self.lines.append(text)
 
 
+class Asked(list):
+    """Which nodes were asked, call by call, and the folders they were asked for last."""
+
+    folders: dict[str, str]
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     """`cluster(nodes, bad)`: a cluster with these nodes is there, and those named have something wrong with them."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def there(found, bad=()):
-        asked = []
+        asked = Asked()
 
         def answers(connection, questioned, needs, setting, device):
             asked.append((device, [node.name.split()[0] for node in questioned]))
+            asked.folders = dict(needs.folders)
             return {n: [f"{setting}: {n.name}: torch 1.0"] if n.name.split()[0] in bad else [] for n in questioned}
 
         connection = SimpleNamespace(nodes=lambda: list(found))
@@ -144,7 +151,7 @@ def test_a_bad_node_that_is_needed_is_refused_with_the_way_out(cluster, workers,
 
 def test_a_node_that_lacks_the_model_is_left_out_too(cluster, monkeypatch):
     config = load_config(["experiment=demo", "cluster=ray", "cluster.address=head:6379", "cluster.workers=1"])
-    prepared = SimpleNamespace(model=SimpleNamespace(folder=Path("model")))
+    prepared = SimpleNamespace(model=SimpleNamespace(folder=Path("model"), lm_head=None))
     cluster([GPU, OTHER])
     site = check_cluster(config.cluster, Needs()).required()
     asked = cluster([GPU, OTHER], bad=["other"])
@@ -153,3 +160,23 @@ def test_a_node_that_lacks_the_model_is_left_out_too(cluster, monkeypatch):
     assert site.left_out == {"id-other": "other (10.0.0.3)"}
     assert ask_nodes(config, prepared, site) == []
     assert asked == [("cuda", ["gpu", "other"]), ("cuda", ["gpu"])]
+
+
+@pytest.mark.parametrize("lm_head", ["train", "pretrained", "owner/name"])
+def test_nodes_are_asked_for_the_folder_of_the_head_too(cluster, lm_head):
+    texts = ["model.lm_head_texts=pyproject.toml"] if lm_head == "train" else []
+    given = ["experiment=demo", "cluster=ray", "cluster.address=head:6379", f"model.lm_head={lm_head}", *texts]
+    config = load_config(given)
+    head = SimpleNamespace(folder=Path("heads/it"))
+    prepared = SimpleNamespace(model=SimpleNamespace(folder=Path("model"), lm_head=head))
+    asked = cluster([GPU])
+    site = check_cluster(config.cluster, Needs()).required()
+    assert ask_nodes(config, prepared, site) == []
+    own = {f"model.lm_head={lm_head}": str(Path("heads/it").resolve())}
+    assert asked.folders == {"model=minilm_reviews": str(Path("model").resolve()), **own}
+    config.model.source = "local"  # the model's own folder was asked for already
+    ask_nodes(config, prepared, site)
+    assert asked.folders == own
+    asked = cluster([GPU], bad=["gpu"])
+    with pytest.raises(InputError, match=r"gpu \(10.0.0.2\): torch 1.0"):
+        ask_nodes(config, prepared, site)

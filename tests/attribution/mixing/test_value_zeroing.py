@@ -155,7 +155,7 @@ def test_definition_of_inseq(name):
     """1 - cosine similarity, lower values than 1e-5 set to 0, the last decoder layer behind the final norm."""
     explainer = Explainer(exact_model(name))
     loop = zeroing_loop(explainer, IDS, MASK, lambda one, other: 1 - F.cosine_similarity(one, other, dim=-1))
-    middle = 1.001 * float(loop[loop > 0].median())  # stands for 1e-5, below which none of these are
+    middle = 1.001 * float(loop[loop > 0].median().detach())  # stands for 1e-5, below which none of these are
     floored = normalised_rows(loop.masked_fill(loop < middle, 0))
     assert (floored - normalised_rows(loop)).abs().max() > 1e-3
     torch.testing.assert_close(zeroing(explainer, floor=middle), floored, rtol=0, atol=1e-12)
