@@ -107,9 +107,10 @@ class Experiment:
         repairs = 0
         while repairs < REPAIRS:
             self._store_examples()
-            measured = yield from self._measured()
-            scores = self.attributing()  # after the measurement, in whose time another run may have claimed results
-            yield from self._timed(fitted(self._possible(scores), self.config.cluster, measured))
+            scores = self.attributing()
+            if (yield from self._measured(scores)):
+                scores = self.attributing()  # another run may have claimed results meanwhile
+            yield from self._timed(fitted(self._possible(scores), self.config.cluster, self.bytes_per_token))
             if self._leave_out_poison():
                 continue
             curves = self.evaluating(scores)
@@ -133,13 +134,13 @@ class Experiment:
         """The plan of the measurement of what memory a pass takes."""
         return plan_memory(self.config, self.setting, self.ledger, self.batches, self.targets, self.methods)
 
-    def _measured(self) -> Generator[StagePlan, None, float | None]:
-        """Bytes that a token of a pass takes; None where nothing has to be computed, or nobody could tell."""
-        if self.facts.memory is not None:
-            return self.bytes_per_token
+    def _measured(self, scores: StagePlan) -> Generator[StagePlan, None, bool]:
+        """Measure what memory a pass takes, where something has to be computed; whether that had to be waited for."""
+        if not scores.tasks or self.facts.memory is not None:
+            return False
         plan = self.measuring()
-        if not plan.keys or not self.attributing().tasks:
-            return None
+        if not plan.keys:
+            return False
         yield from self._timed(plan)
         tables = self.results.tables(plan.keys[plan.stage], plan.stage)
         for table in tables.values():
@@ -147,7 +148,7 @@ class Experiment:
         if self.facts.memory is None or self.facts.memory["problem"]:
             reason = "its worker failed" if self.facts.memory is None else self.facts.memory["problem"]
             self._note(f"what memory a pass takes could not be measured ({reason}); microbatches are tried whole")
-        return self.bytes_per_token
+        return bool(plan.tasks or plan.awaited)
 
     @property
     def bytes_per_token(self) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from timing import Ratio, ratio
@@ -24,14 +25,26 @@ def bert_base() -> BertForSequenceClassification:
     return BertForSequenceClassification(BertConfig()).eval()
 
 
+def half_of_the_heads(explainer: Explainer) -> torch.Tensor:
+    """A mask [L, H] with every other head."""
+    mask = torch.zeros(explainer.adapter.n_layers, explainer.adapter.n_heads)
+    mask[:, ::2] = 1
+    return mask
+
+
+def bare_calls(explainer: Explainer, batches: Iterable[Inputs]) -> None:
+    """The stock model on these batches, one call each."""
+    with torch.inference_mode():
+        for batch in batches:
+            explainer.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+
+
 def costs() -> Iterator[Ratio]:
     """The ratios, one after another."""
     model = bert_base()
     explainer = Explainer(model)
     ids = torch.randint(1000, 20000, (1, N), generator=torch.Generator().manual_seed(1))
-    mask = torch.zeros(12, 12)
-    mask[:, ::2] = 1
-    masked = {"method": "mask_lrp", "head_mask": mask}
+    masked = {"method": "mask_lrp", "head_mask": half_of_the_heads(explainer)}
     unit = "forward+backward"
 
     def forward_backward() -> None:
@@ -78,11 +91,7 @@ def perturbation_cost(explainer: Explainer) -> Iterator[Ratio]:
     explainer.adapter.logits = original  # type: ignore[method-assign]
     passes = next(iter(curves.values())).passes
 
-    def bare() -> None:
-        with torch.inference_mode():
-            for batch in seen:
-                explainer.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-
+    bare = partial(bare_calls, explainer, seen)
     print(
         f"perturbation: {passes.requested} inputs asked for, {passes.distinct} distinct, {passes.padding:.1%} padding"
     )

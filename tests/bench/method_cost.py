@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from attribution_cost import bert_base
+from attribution_cost import bert_base, half_of_the_heads
 from timing import Ratio, ratio, verdict
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -110,15 +110,9 @@ def _ids(length: int) -> torch.Tensor:
 def _work(explainer: Explainer, case: Case) -> Callable[[], object]:
     """One text explained."""
     masked = METHODS[case.method].needs_heads
-    spec = {"method": case.method, **case.parameters, **({"head_mask": _half_of_the_heads()} if masked else {})}
+    spec = {"method": case.method, **case.parameters, **({"head_mask": half_of_the_heads(explainer)} if masked else {})}
     ids = _ids(case.length)
     return lambda: explainer.scores_many(ids, methods={"m": spec}, target=1)
-
-
-def _half_of_the_heads() -> torch.Tensor:
-    mask = torch.zeros(12, 12)
-    mask[:, ::2] = 1
-    return mask
 
 
 def _plain(explainer: Explainer, case: Case) -> dict[str, Callable[[], object]]:

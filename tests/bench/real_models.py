@@ -16,6 +16,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 
 import torch
+from attribution_cost import half_of_the_heads
 from timing import ratio
 
 from attribution import METHODS, Explainer
@@ -86,7 +87,7 @@ def _explainer(run: Run, root: Path) -> Explainer:
 
 def _cost(explainer: Explainer, run: Run, entry: Mapping[str, Any]) -> tuple[str, str]:
     """Time in plain forwards, and passes, of one entry of the configuration."""
-    mask = {"head_mask": _half_of_the_heads(explainer)} if METHODS[entry["method"]].needs_heads else {}
+    mask = {"head_mask": half_of_the_heads(explainer)} if METHODS[entry["method"]].needs_heads else {}
     texts = run.table("examples", ["input_ids", "token_type_ids", "special_tokens"])[:TIMED]
     batches = [_inputs(row) for row in texts.to_pylist()]
     work, plain = partial(_explained, explainer, batches, {**entry, **mask}), partial(_plain, explainer, batches)
@@ -112,12 +113,6 @@ def _plain(explainer: Explainer, batches: list[dict[str, torch.Tensor]]) -> None
     with torch.inference_mode():
         for batch in batches:
             explainer.model(**{name: value for name, value in batch.items() if name != "special_tokens_mask"})
-
-
-def _half_of_the_heads(explainer: Explainer) -> torch.Tensor:
-    mask = torch.zeros(explainer.adapter.n_layers, explainer.adapter.n_heads)
-    mask[:, ::2] = 1
-    return mask
 
 
 def _processor() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from attribution_cost import bert_base
+from attribution_cost import bare_calls, bert_base
 from timing import Ratio, ratio
 
 from attribution import Explainer, Inputs
@@ -22,7 +22,7 @@ def costs() -> Iterator[Ratio]:
     ids = torch.randint(1000, 20000, (1, N), generator=torch.Generator().manual_seed(1))
     for method in METHODS:
         work = partial(explainer.scores, ids, method=method, target=1)
-        bare = partial(_bare, explainer, distinct_inputs(explainer, work))
+        bare = partial(bare_calls, explainer, distinct_inputs(explainer, work))
         yield ratio(method, work, "bare calls on its distinct inputs", bare, limit=LIMIT, rounds=3)
 
 
@@ -46,9 +46,3 @@ def distinct_inputs(explainer: Explainer, work: Callable[[], object]) -> list[In
 def _unfilled(inputs: Inputs) -> Inputs:
     both = torch.cat((inputs.input_ids, inputs.attention_mask), 1)
     return inputs.rows(slice(0, int((both != both[-1]).any(1).sum()) + 1))
-
-
-def _bare(explainer: Explainer, batches: list[Inputs]) -> None:
-    with torch.inference_mode():
-        for batch in batches:
-            explainer.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
