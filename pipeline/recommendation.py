@@ -10,14 +10,17 @@ from evaluation.statistics import (
     Comparisons,
     CostPoint,
     Rank,
+    SliceFinding,
     ValueTable,
     compare_methods,
     cost_points,
     forward_equivalents,
     rank_intervals,
+    slice_findings,
 )
 from evaluation.verdict import Rule, Verdict, verdict
 from pipeline.runs import Run
+from pipeline.slices import run_slices
 from pipeline.standing import higher_is_better, is_control, leading_metric
 
 COSTS = ["method", "forwards", "backwards"]
@@ -39,6 +42,12 @@ class Recommendation:
     rule: Rule
     compared: Comparisons
     verdict: Verdict
+    slices: dict[tuple[str, str], list[SliceFinding]]  # of each (method, metric), worst first; none of equal examples
+
+    @property
+    def subject(self) -> str:
+        """The method that is recommended, or else the leader."""
+        return self.verdict.method or self.verdict.leader
 
     @property
     def sentence(self) -> str:
@@ -76,7 +85,9 @@ def recommendation(run: Run, metric: str | None = None) -> Recommendation | None
         return None
     rule = Rule(deciding, controls, costs(run))
     compared = compare_methods(table, samples=rule.samples, confidence=rule.confidence, seed=rule.seed)
-    return Recommendation(table, rule, compared, verdict(table, rule, compared=compared))
+    named = run_slices(run)
+    slices = slice_findings(table, named, confidence=rule.confidence) if named else {}
+    return Recommendation(table, rule, compared, verdict(table, rule, compared=compared, slices=slices), slices)
 
 
 def costs(run: Run) -> dict[str, float]:

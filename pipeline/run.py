@@ -32,12 +32,13 @@ from pipeline.execution.progress import Bar, clock_time
 from pipeline.experiment import Experiment
 from pipeline.folder import RunFolder, claim_folder
 from pipeline.manifest import manifest_of
+from pipeline.means import metrics_table
 from pipeline.perturbed import Perturbed
 from pipeline.report import build_report
 from pipeline.runs import Run
 from pipeline.schedule import Ledger, StagePlan
 from pipeline.schemas import RUN_TABLES
-from pipeline.score import metrics_table, values_table, without_failed
+from pipeline.score import values_table, without_failed
 from pipeline.stages import identify_heads
 from pipeline.store import Store
 from pipeline.tracking import Tracker

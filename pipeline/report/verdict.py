@@ -6,10 +6,17 @@ import math
 from collections.abc import Iterator
 
 from attribution.errors import InputError
-from evaluation.statistics import CostPoint, CriticalDifference, critical_difference_within, win_matrix
+from evaluation.statistics import (
+    CostPoint,
+    CriticalDifference,
+    SliceFinding,
+    critical_difference_within,
+    win_matrix,
+    worst_slice,
+)
 from pipeline.recommendation import Recommendation
 from pipeline.report.finding import title
-from pipeline.report.html import Child, Safe, interval, number, tag
+from pipeline.report.html import Child, Safe, interval, join, number, signed, tag
 
 _WIDTH, _ROW, _SIDE = 680, 18, 150
 
@@ -24,6 +31,7 @@ def verdict_section(found: Recommendation | None) -> Child:
         _wins(found),
         _ranks(found),
         _pareto(found),
+        _slices(found),
     ]
 
 
@@ -32,6 +40,32 @@ def _remarks(found: Recommendation) -> Iterator[Child]:
         if remarks:
             yield tag("h3", heading)
             yield tag("ul", [tag("li", remark.text) for remark in remarks])
+
+
+def _slices(found: Recommendation) -> Child:
+    """The method in question on parts of the examples, worst first; None where there are no parts."""
+    findings = found.slices.get((found.subject, found.rule.metric), [])
+    if not findings:
+        return None
+    hint = (
+        "Means on parts of the examples and on all others; differences have intervals that hold for all parts at once. "
+        "Parts of fewer than 10 examples are not judged."
+    )
+    names = ("slice", "there", "elsewhere", "difference", "n")
+    head = tag("tr", [tag("th", name, scope="col") for name in names])
+    worst = worst_slice(findings)
+    table = tag("table", tag("thead", head), tag("tbody", [_slice(each, each is worst) for each in findings]))
+    summary = tag(
+        "summary", f"Where {found.subject} does worse: ", worst.slice if worst else "nowhere, as far as shown"
+    )
+    return tag("details", summary, tag("p", hint, class_="hint"), tag("div", table, class_="scroll"))
+
+
+def _slice(finding: SliceFinding, worst: bool) -> Safe:
+    mark = [" ", tag("span", "worst", class_="tag")] if worst else None
+    difference = join(signed(finding.difference), tag("small", interval(finding.low, finding.high)))
+    cells = (number(finding.inside), number(finding.outside), difference, str(finding.n))
+    return tag("tr", tag("th", finding.slice, mark, scope="row"), [tag("td", cell) for cell in cells])
 
 
 def _wins(found: Recommendation) -> Safe:
