@@ -24,6 +24,7 @@ from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.mixing import Mixed
 from pipeline.mixing_steps import mixing_steps
+from pipeline.other_operators import OtherOperators, portions
 from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
 from pipeline.schedule import (
@@ -34,11 +35,12 @@ from pipeline.schedule import (
     plan_attribution,
     plan_evaluation,
     plan_memory,
+    plan_portions,
     plan_whole,
     removed_sets,
 )
 from pipeline.schemas import REMOVALS
-from pipeline.stages import attribute, evaluate, identify_heads, load_model
+from pipeline.stages import attribute, compare_operators, evaluate, identify_heads, load_model
 from pipeline.stages.setting import Setting
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
 from pipeline.windows import WholeTexts
@@ -70,6 +72,7 @@ class Experiment:
     attributions: pa.Table = field(init=False)
     curves: pa.Table = field(init=False)
     removals: pa.Table = field(init=False)
+    others: OtherOperators = field(init=False)  # what the first examples are worth under them
 
     @property
     def results(self) -> Results:
@@ -115,10 +118,13 @@ class Experiment:
                 continue
             curves = self.evaluating(scores)
             yield from self._timed(self._possible(curves))
+            others = self.comparing_operators(scores)
+            if others.keys:
+                yield from self._timed(self._possible(others))
             if self._leave_out_poison():
                 continue
             absent: list[str] = []
-            yield Aside(partial(self._end, scores, curves, absent, finish))
+            yield Aside(partial(self._end, scores, curves, others, absent, finish))
             if not absent:
                 return
             repairs += 1
@@ -172,6 +178,12 @@ class Experiment:
     def evaluating(self, scores: StagePlan) -> StagePlan:
         """The plan of the curves of these attributions."""
         return plan_evaluation(self.config, self.setting, self.ledger, self.batches, self.targets, scores.keys)
+
+    def comparing_operators(self, scores: StagePlan) -> StagePlan:
+        """The plan of the curves of the first examples under other operators."""
+        parts = portions(self.config, self.prepared.examples, self.batches)
+        stage = compare_operators.STAGE
+        return plan_portions(self.config, self.setting, self.ledger, stage, parts, self.targets, scores.keys)
 
     def whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, dict[str, pa.Table]]:
         """Do a stage that must not fail; returns {key: table}, computed again where they are damaged on being read."""
@@ -286,14 +298,21 @@ class Experiment:
                 self.say(line)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)
 
-    def _end(self, scores: StagePlan, curves: StagePlan, absent: list[str], finish: Callable[[], None]) -> None:
+    def _end(
+        self,
+        scores: StagePlan,
+        curves: StagePlan,
+        others: StagePlan,
+        absent: list[str],
+        finish: Callable[[], None],
+    ) -> None:
         """Read the tables, finish and let go of them; what is missing is noted in `absent` instead."""
-        absent += self._collect(scores, curves)
+        absent += self._collect(scores, curves, others)
         if not absent:
             finish()
-        del self.attributions, self.curves, self.removals
+        del self.attributions, self.curves, self.removals, self.others
 
-    def _collect(self, scores: StagePlan, curves: StagePlan) -> list[str]:
+    def _collect(self, scores: StagePlan, curves: StagePlan, others: StagePlan) -> list[str]:
         """Read the tables of the run; returns the keys of results that should be there and are not."""
         items, results = self.prepared.examples["item_id"].to_pylist(), self.results
         self.attributions = results.by_method("attributions", list(scores.keys.items()), attribute.STAGE, items)
@@ -307,6 +326,7 @@ class Experiment:
             for table in results.joined(curves.keys[None, sets], evaluate.STAGE, items)
         ]
         self.removals = pa.concat_tables(removed) if removed else REMOVALS.empty_table()
+        self.others = OtherOperators.read(self.config, others, results, items, self.attributions)
         return [key for key in results.absent if key not in self.facts.lost]
 
     def _note(self, note: str) -> None:

@@ -77,7 +77,7 @@ def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> N
     named = {f"attribution.{label}.": entry.get("operator") for label, entry in config.attribution.items()}
     asked = [(where, operator) for where, operator in named.items() if operator is not None]
     used = {config.evaluation.operator or CURVES[family].operator for family in curve_families(config)}
-    used |= {config.evaluation.operator for _ in removed_sets(config)}
+    used |= {config.evaluation.operator for _ in removed_sets(config)} | {*config.evaluation.other_operators}
     asked += [("evaluation.", operator) for operator in used]
     if not asked:
         return

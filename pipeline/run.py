@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from attribution.methods.registry import METHODS
 from pipeline.budget import Budget
 from pipeline.complete import as_reused, complete_folder, mark_complete, signature
@@ -184,6 +186,7 @@ class RecordedRun:
         perturbed = Perturbed(done.curves, done.removals, done.attributions)
         labels = list(done.methods)
         values = values_table(labels, examples, attributions, perturbed, scoring, config.mixing.blank_out)
+        values = pa.concat_tables([values, done.others.values(labels, examples, config)])
         values = without_failed(values, attributions, done.attributions)
         values = values if whole is None else whole.values(values)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}
@@ -209,7 +212,8 @@ class RecordedRun:
         folder.write_results(done.facts.keys)
         folder.write_shards(done.facts.shards)
         done.facts.not_finite(attributions)
-        done.facts.forwards_alone = perturbed.forwards_alone(labels, scoring.metrics)
+        alone = (perturbed.forwards_alone, done.others.forwards_alone)
+        done.facts.forwards_alone = sum(count(labels, scoring.metrics) for count in alone)
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()
         where = (done.site.cluster.device, self.pool.workers, examples.num_rows)
