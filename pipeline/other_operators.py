@@ -21,7 +21,7 @@ from pipeline.stages import compare_operators
 
 def portions(config: Config, examples: pa.Table, batches: Sequence[MicroBatch]) -> list[Portion]:
     """The first examples of each microbatch under each of the other operators."""
-    return list(_portions(config, _first(examples, config.evaluation.other_examples), batches))
+    return list(_portions(config, _first(examples, config.evaluation.first_examples), batches))
 
 
 def _portions(config: Config, first: set[str], batches: Sequence[MicroBatch]) -> Iterator[Portion]:

@@ -43,7 +43,7 @@ def base(tmp_path, monkeypatch):
 
 
 def test_values_under_another_operator_are_those_of_a_run_with_it(base):
-    both = ran([*base, "evaluation.other_operators=[delete,unk]", "evaluation.other_examples=3"])
+    both = ran([*base, "evaluation.other_operators=[delete,unk]", "evaluation.first_examples=3"])
     alone = ran([*base, "evaluation.operator=delete", "name=alone"])
     first = set(pq.read_table(both / "examples.parquet")["item_id"].to_pylist()[:3])
     measured = pq.read_table(both / "values.parquet")["metric"].unique().to_pylist()
@@ -60,10 +60,10 @@ def test_values_under_another_operator_are_those_of_a_run_with_it(base):
 
 def test_nothing_is_perturbed_twice_and_more_examples_only_add(base):
     asked = [*base, "evaluation.other_operators=[unk]"]
-    ran([*asked, "evaluation.other_examples=3"])
-    again = ran([*asked, "evaluation.other_examples=3", "name=again"])
+    ran([*asked, "evaluation.first_examples=3"])
+    again = ran([*asked, "evaluation.first_examples=3", "name=again"])
     assert json.loads((again / "manifest.json").read_text())["reuse"]["compare_operators"]["computed"] == 0
-    every = ran([*asked, "evaluation.other_examples=null", "name=every"])
+    every = ran([*asked, "evaluation.first_examples=null", "name=every"])
     assert len(values(every, "aopc@unk")) == len(values(every, "aopc"))
 
 
@@ -74,7 +74,7 @@ def test_the_plan_counts_them(base):
         return int(line.split("at most ")[1].split(",")[0])
 
     assert (
-        counted("evaluation.other_operators=[unk,delete]", "evaluation.other_examples=2") == counted() + 2 * 2 * 9 * 2
+        counted("evaluation.other_operators=[unk,delete]", "evaluation.first_examples=2") == counted() + 2 * 2 * 9 * 2
     )
 
 
