@@ -46,7 +46,7 @@ def disagreements(
         for item, ranked in tokens.items()
         if ranked.sum() >= shortest and (each := _disagreement(item, ranked, scores)) is not None
     ]
-    return sorted(found, key=lambda each: (each.agreement, each.item))
+    return sorted(found, key=lambda each: (round(each.agreement, 9), each.item))
 
 
 def _disagreement(

@@ -27,7 +27,8 @@ from pipeline.stages import measure_memory
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
-    *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe", "compare_operators")),
+    *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
+    *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again")),
     *(f"pipeline.{name}" for name in ("prepare", "targets", "head_search", "score", "means", "mixing")),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -10,7 +10,8 @@ import pyarrow as pa
 from evaluation import METRICS
 from pipeline.collect import Results
 from pipeline.config import Config
-from pipeline.microbatch import MicroBatch, without
+from pipeline.first_examples import first_parts
+from pipeline.microbatch import MicroBatch
 from pipeline.operators import under
 from pipeline.perturbed import Perturbed
 from pipeline.schedule import Portion, StagePlan, curve_families, perturbing, removed_sets
@@ -21,23 +22,14 @@ from pipeline.stages import compare_operators
 
 def portions(config: Config, examples: pa.Table, batches: Sequence[MicroBatch]) -> list[Portion]:
     """The first examples of each microbatch under each of the other operators."""
-    return list(_portions(config, _first(examples, config.evaluation.first_examples), batches))
-
-
-def _portions(config: Config, first: set[str], batches: Sequence[MicroBatch]) -> Iterator[Portion]:
-    for operator in config.evaluation.other_operators:
-        for index, batch in enumerate(batches):
-            places = tuple(place for place, item in enumerate(batch.items) if item in first)
-            if (part := without(batch, set(batch.items) - first)) is not None:
-                options = {**perturbing(config), "operator": operator, "places": places}
-                yield Portion(index, part, options, (operator,))
-
-
-def _first(examples: pa.Table, limit: int | None) -> set[str]:
-    """The rows of the first texts: a text that is cut up has all its windows among them."""
-    rows = examples.select(["item_id", "text_id"]).to_pylist()
-    texts = list(dict.fromkeys(row["text_id"] or row["item_id"] for row in rows))[:limit]
-    return {row["item_id"] for row in rows if (row["text_id"] or row["item_id"]) in set(texts)}
+    if not config.evaluation.other_operators:
+        return []
+    parts = list(first_parts(examples, batches, config.evaluation.first_examples))
+    return [
+        Portion(number, part, {**perturbing(config), "operator": operator, "places": places}, (operator,))
+        for operator in config.evaluation.other_operators
+        for number, part, places in parts
+    ]
 
 
 @dataclass

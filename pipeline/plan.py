@@ -77,8 +77,8 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
         if plan.tasks:  # the maps of layers, known once these are measured
             return done
     scores = experiment.attributing()
-    others = experiment.comparing_operators(scores)
-    return [*done, scores, experiment.evaluating(scores), *([others] if others.keys else [])]
+    dear = (experiment.comparing_operators(scores), experiment.explaining_again(scores))
+    return [*done, scores, experiment.evaluating(scores), *(plan for plan in dear if plan.keys)]
 
 
 def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from pipeline.models.folder import AUTO_CLASSES
 from pipeline.prepare import Prepared
 from pipeline.schedule import curve_families, removed_sets
 from pipeline.score import MARKS, has_marks
+from pipeline.stages.explain_again import AGAIN
 from pipeline.targets import check_gold, check_target
 
 GOLD = ["row_index", "label", "answer_start", "answer_end"]  # the rest of a large data set takes long to read
@@ -59,6 +60,20 @@ def _metrics(config: Config, prepared: Prepared, heads: HeadScores | None) -> No
             raise InputError(
                 f"conf error: evaluation.metrics: {metric} needs gold answers, and data set {prepared.dataset.name} "
                 "has none; take it out of the list."
+            )
+
+
+def _again(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Explaining again what only some of its forms are known for."""
+    for metric in config.evaluation.metrics:
+        wrong = metric in AGAIN and [
+            *(["explain.output=probability"] if config.explain.output != "logit" else []),
+            *(["masked words"] if config.dataset.form != "texts" else []),
+            *(["answers of questions"] if prepared.is_qa and metric == "random_logit" else []),
+        ]
+        if wrong:
+            raise InputError(
+                f"conf error: evaluation.metrics: {metric} is not for {wrong[0]}; take it out of the list."
             )
 
 
@@ -122,6 +137,7 @@ CHECKS: tuple[Callable[[Config, Prepared, HeadScores | None], None], ...] = (
     _target,
     _masks,
     _metrics,
+    _again,
     _cues,
     _operator,
     _treebanks,

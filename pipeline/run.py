@@ -186,7 +186,7 @@ class RecordedRun:
         perturbed = Perturbed(done.curves, done.removals, done.attributions)
         labels = list(done.methods)
         values = values_table(labels, examples, attributions, perturbed, scoring, config.mixing.blank_out)
-        values = pa.concat_tables([values, done.others.values(labels, examples, config)])
+        values = pa.concat_tables([values, done.again, done.others.values(labels, examples, config)])
         values = without_failed(values, attributions, done.attributions)
         values = values if whole is None else whole.values(values)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}

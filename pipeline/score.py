@@ -22,6 +22,7 @@ from pipeline.config import EvaluationConfig
 from pipeline.microbatch import padded
 from pipeline.perturbed import Perturbed, chunks_of, curves_of, removals_of
 from pipeline.schemas import VALUES
+from pipeline.stages.explain_again import AGAIN
 
 Floats = NDArray[np.float64]
 MARKS = frozenset({"cues", "rationale"})  # what metrics call the tokens that someone marked
@@ -51,9 +52,9 @@ def values_table(
 
 
 def measured(config: EvaluationConfig, examples: pa.Table) -> list[str]:
-    """The metrics of a run: those asked for, and those that marked texts have beside them."""
+    """The metrics of a run that its tables tell: those asked for, and those that marked texts have beside them."""
     marked = config.where_marked if has_marks(examples) else []
-    return list(dict.fromkeys([*config.metrics, *marked]))
+    return list(dict.fromkeys(metric for metric in [*config.metrics, *marked] if metric not in AGAIN))
 
 
 def has_marks(examples: pa.Table) -> bool:

@@ -18,6 +18,7 @@ from pipeline.config import Config
 from pipeline.layer_texts import AUTO, chosen_labels
 from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem, did_you_mean
+from pipeline.stages.explain_again import AGAIN
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 CHOICES = {"variant": tuple(VARIANTS)}
@@ -68,8 +69,9 @@ def _check_operators(config: Config) -> Iterator[Problem]:
 
 
 def _of_runs(metric: Metric) -> bool:
-    """Whether runs keep what a metric needs: curves, removed sets, or what data sets and methods tell."""
-    return not KEPT.isdisjoint(metric.needs) or all(need in {*metric.prepared, *TOLD} for need in metric.needs)
+    """Whether runs have what a metric needs: curves, removed sets, what data sets and methods tell, another go."""
+    told = all(need in {*metric.prepared, *TOLD} for need in metric.needs)
+    return told or metric.id in AGAIN or not KEPT.isdisjoint(metric.needs)
 
 
 def check_mixing(config: Config) -> Iterator[Problem]:
