@@ -27,12 +27,12 @@ def _in_characters(example: Example, source: Source) -> Example:
         return example
     words = word_spans(example.text if example.answers is None else example.text_b or "")
     for start, end in example.rationale:
-        if not 0 <= start < end <= len(words):
+        if not 0 <= start <= end <= len(words):
             raise InputError(
                 f"conf error: {source.where}: row {example.row_index + 1} marks the words {start} to {end} of "
                 f"{len(words)}."
             )
-    spans = tuple((words[start][0], words[end - 1][1]) for start, end in example.rationale)
+    spans = tuple((words[start][0], words[end - 1][1]) for start, end in example.rationale if start < end)
     return replace(example, rationale=spans)
 
 

@@ -24,7 +24,7 @@ def marked(example) -> list[str]:
 
 def test_spans_that_count_words_become_characters(tmp_path):
     rows = [
-        {"text": "a  gripping, tender film .", "label": 1, "spans": [[1, 3], [4, 5]]},
+        {"text": "a  gripping, tender film .", "label": 1, "spans": [[1, 3], [2, 2], [4, 5]]},
         {"text": "dull", "label": 0, "spans": None},
     ]
     columns = ColumnsConfig(rationale="spans")
@@ -33,7 +33,7 @@ def test_spans_that_count_words_become_characters(tmp_path):
     assert second.rationale is None
 
 
-@pytest.mark.parametrize("span", [[0, 3], [1, 1], [-1, 1]])
+@pytest.mark.parametrize("span", [[0, 3], [2, 1], [-1, 1]])
 def test_words_that_a_text_does_not_have_are_an_error(tmp_path, span):
     rows = [{"text": "so dull", "label": 0, "rationale": [span]}]
     with pytest.raises(InputError, match=rf"row 1 marks the words {span[0]} to {span[1]} of 2"):
