@@ -16,6 +16,7 @@ from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.driver import Aside
 from pipeline.execution import Site
+from pipeline.explained_again import again_values, plan_again
 from pipeline.head_domain import head_domain
 from pipeline.head_importance import Judged, head_texts, pruning, weighing
 from pipeline.head_search import Counted
@@ -26,6 +27,7 @@ from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.mixing import Mixed
 from pipeline.mixing_steps import mixing_steps
+from pipeline.other_operators import OtherOperators, portions
 from pipeline.other_texts import OtherTexts
 from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
@@ -37,9 +39,12 @@ from pipeline.schedule import (
     plan_attribution,
     plan_evaluation,
     plan_memory,
+    plan_portions,
     plan_whole,
+    removed_sets,
 )
-from pipeline.stages import attribute, evaluate, identify_heads, load_model, measure_memory
+from pipeline.schemas import REMOVALS
+from pipeline.stages import attribute, compare_operators, evaluate, identify_heads, load_model
 from pipeline.stages.setting import Setting
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
 from pipeline.windows import WholeTexts
@@ -74,6 +79,9 @@ class Experiment:
     layer_choice: LayerChoice | None = None
     attributions: pa.Table = field(init=False)
     curves: pa.Table = field(init=False)
+    removals: pa.Table = field(init=False)
+    others: OtherOperators = field(init=False)  # what the first examples are worth under them
+    again: pa.Table = field(init=False)  # values of the first examples that were explained again
 
     @property
     def results(self) -> Results:
@@ -127,10 +135,12 @@ class Experiment:
                 continue
             curves = self.evaluating(scores)
             yield from self._timed(self._possible(curves))
+            others = yield from self._where_asked(self.comparing_operators(scores))
+            again = yield from self._where_asked(self.explaining_again(scores))
             if self._leave_out_poison():
                 continue
             absent: list[str] = []
-            yield Aside(partial(self._end, scores, curves, absent, finish))
+            yield Aside(partial(self._end, (scores, curves, others, again), absent, finish))
             if not absent:
                 return
             repairs += 1
@@ -184,6 +194,25 @@ class Experiment:
     def evaluating(self, scores: StagePlan) -> StagePlan:
         """The plan of the curves of these attributions."""
         return plan_evaluation(self.config, self.setting, self.ledger, self.batches, self.targets, scores.keys)
+
+    def comparing_operators(self, scores: StagePlan) -> StagePlan:
+        """The plan of the curves of the first examples under other operators."""
+        parts = portions(self.config, self.prepared.examples, self.batches)
+        stage = compare_operators.STAGE
+        return plan_portions(self.config, self.setting, self.ledger, stage, parts, self.targets, scores.keys)
+
+    def explaining_again(self, scores: StagePlan) -> StagePlan:
+        """The plan of what the first examples tell when they are explained again."""
+        setting, examples = self.setting, self.prepared.examples
+        return plan_again(
+            self.config, setting, self.ledger, examples, self.batches, self.targets, self.methods, scores.keys
+        )
+
+    def _where_asked(self, plan: StagePlan) -> Generator[StagePlan, None, StagePlan]:
+        """Do a stage that only some runs have."""
+        if plan.keys:
+            yield from self._timed(self._possible(plan))
+        return plan
 
     def whole(
         self, make: Callable[[], StagePlan], *, every: bool = False
@@ -240,8 +269,7 @@ class Experiment:
         return plan
 
     def _timed(self, plan: StagePlan) -> Iterator[StagePlan]:
-        if plan.stage != measure_memory.STAGE:  # whether it is needed depends on what is at hand
-            self.facts.refers_to(plan.stage, (key for keys in plan.keys.values() for key in keys))
+        self.facts.refers_to(plan.stage, (key for keys in plan.keys.values() for key in keys))
         counts = self.facts.reuse.setdefault(plan.stage, {"computed": 0, "reused": plan.reused})
         counts["computed"] += plan.computed
         if plan.stage == load_model.STAGE and plan.tasks:
@@ -315,14 +343,14 @@ class Experiment:
         if len(roles) > SAID:
             self.say(f"and {len(roles) - SAID} more, in the report")
 
-    def _end(self, scores: StagePlan, curves: StagePlan, absent: list[str], finish: Callable[[], None]) -> None:
+    def _end(self, plans: Sequence[StagePlan], absent: list[str], finish: Callable[[], None]) -> None:
         """Read the tables, finish and let go of them; what is missing is noted in `absent` instead."""
-        absent += self._collect(scores, curves)
+        absent += self._collect(*plans)
         if not absent:
             finish()
-        del self.attributions, self.curves
+        del self.attributions, self.curves, self.removals, self.others, self.again
 
-    def _collect(self, scores: StagePlan, curves: StagePlan) -> list[str]:
+    def _collect(self, scores: StagePlan, curves: StagePlan, others: StagePlan, again: StagePlan) -> list[str]:
         """Read the tables of the run; returns the keys of results that should be there and are not."""
         items, results = self.prepared.examples["item_id"].to_pylist(), self.results
         self.attributions = results.by_method("attributions", list(scores.keys.items()), attribute.STAGE, items)
@@ -330,6 +358,14 @@ class Experiment:
             (label, curves.keys[label, family]) for label in self.methods for family in curve_families(self.config)
         ]
         self.curves = results.by_method("curves", drawn, evaluate.STAGE, items)
+        removed = [
+            table
+            for sets in removed_sets(self.config)
+            for table in results.joined(curves.keys[None, sets], evaluate.STAGE, items)
+        ]
+        self.removals = pa.concat_tables(removed) if removed else REMOVALS.empty_table()
+        self.others = OtherOperators.read(self.config, others, results, items, self.attributions)
+        self.again = again_values(again, results)
         return [key for key in results.absent if key not in self.facts.lost]
 
     def _note(self, note: str) -> None:
