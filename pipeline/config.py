@@ -112,7 +112,7 @@ class EvaluationConfig:
     recall_at: int = 20
     recall_special: bool = False  # rank special tokens too, as the Mask-LRP paper does
     controls: list[str] = field(default_factory=lambda: ["random"])  # labels every method is compared with
-    own_controls: bool = False  # `x_random_0`, `x_random_1`, ... are controls of `x` alone
+    own_controls: int = 0  # `x_random_0`, ...: so many controls of each `x` with heads by name, and of it alone
     bootstrap_samples: int = 2000
     confidence: float = 0.95
     seed: int = 0

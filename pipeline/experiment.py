@@ -18,8 +18,9 @@ from pipeline.driver import Aside
 from pipeline.execution import Site
 from pipeline.explained_again import again_values, plan_again
 from pipeline.head_domain import head_domain
-from pipeline.head_importance import Judged, head_texts, pruning, weighing
+from pipeline.head_importance import found_on, head_texts, pruning, weighing
 from pipeline.head_search import Counted
+from pipeline.head_worth import Judged
 from pipeline.heads import given_heads, resolved_methods
 from pipeline.layer_choice import LayerChoice, choosing
 from pipeline.layer_texts import AUTO, layer_texts
@@ -116,6 +117,7 @@ class Experiment:
         """Importances, and what their rankings are worth, where they are asked for."""
         if self.head_texts is None:
             return Judged()
+        self._note(found_on(self.head_texts))
         importances = yield from weighing(self, self.head_texts)
         return Judged(importances, (yield from pruning(self, importances)))
 

@@ -54,7 +54,7 @@ def _intervals(
         yield label, None, mean_interval(values, weights, **options)
         for family, controls in families.items():
             masked = all(labels.get(control, False) for control in controls)
-            foreign = config.own_controls and (own := _OWN.fullmatch(family)) is not None and own["of"] != label
+            foreign = config.own_controls > 0 and (own := _OWN.fullmatch(family)) is not None and own["of"] != label
             if label in members or foreign or (masked and not labels.get(label, False)):
                 continue
             against = np.mean([columns[control][0] for control in controls], axis=0)

@@ -86,6 +86,7 @@ RANGES: dict[str, _Range] = {
     "heads.margin": _SHARE,
     "heads.positional_threshold": _SHARE,
     "evaluation.recall_at": _POSITIVE,
+    "evaluation.own_controls": (lambda value: value >= 0, "at least 0"),
     "evaluation.bootstrap_samples": _POSITIVE,
     "evaluation.confidence": (lambda value: 0 < value < 1, "between 0 and 1, both excluded"),
     "cluster.workers": _POSITIVE,

@@ -12,7 +12,8 @@ from attribution.heads.syntactic import every_relation, syntactic_heads
 
 if TYPE_CHECKING:
     from attribution.heads.divergence import HeadDistances, head_distances
-    from attribution.heads.importance import IMPORTANCES, Importance, head_importance, head_importances
+    from attribution.heads.importance import Importance, head_importance, head_importances
+    from attribution.heads.importance_methods import IMPORTANCES
     from attribution.heads.text_roles import attention_roles, count_roles, induction_heads
 
 __all__ = [
@@ -35,7 +36,8 @@ __all__ = [
 
 # Loaded when asked for: they take transformers, which reading a table of heads does not.
 _LATER = {
-    **dict.fromkeys(("IMPORTANCES", "Importance", "head_importance", "head_importances"), "importance"),
+    **dict.fromkeys(("Importance", "head_importance", "head_importances"), "importance"),
+    "IMPORTANCES": "importance_methods",
     **dict.fromkeys(("attention_roles", "count_roles", "induction_heads"), "text_roles"),
     **dict.fromkeys(("HeadDistances", "head_distances"), "divergence"),
 }

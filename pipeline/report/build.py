@@ -21,7 +21,7 @@ from pipeline.report.decoded import COLUMNS as DECODED
 from pipeline.report.decoded import decoded
 from pipeline.report.disagreement import disagreement
 from pipeline.report.finding import finding, title
-from pipeline.report.head_table import alike, every_head, found_by_chance, rankings
+from pipeline.report.head_table import agreement, alike, every_head, found_by_chance, rankings
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
 from pipeline.report.layers import layers
@@ -193,6 +193,7 @@ def _heads(run: Run) -> Child:
         head_map(rows, layers, heads),
         every_head(rows),
         rankings(run.table("rankings"), run.table("pruning")),
+        agreement(rows),
         found_by_chance(run.table("head_controls")),
         alike(run.table("head_clusters")),
     ]

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from attribution.heads.roles import SYNTACTIC
+from evaluation.association import Floats, spearman
 from evaluation.head_pruning import LEAST_FIRST, MOST_FIRST
-from pipeline.head_importance import RANDOM
 from pipeline.head_search import MODEL
+from pipeline.head_worth import RANDOM
 from pipeline.report.chart import Wording, charts
 from pipeline.report.curves import Z_95, MeanCurve
 from pipeline.report.headmap import role_name, short_name
@@ -87,6 +88,31 @@ def rankings(worth: pa.Table, pruning: pa.Table) -> Child:
         _curves(pruning),
         tag("div", _worth_table(cells), class_="scroll"),
     ]
+
+
+def agreement(rows: Iterable[Row]) -> Child:
+    """Rank correlation of every two importances over all heads."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if row["role"].startswith(PREFIX):
+            scores.setdefault(row["role"].removeprefix(PREFIX), []).append(row["score"])
+    if len(scores) < 2:
+        return None
+    columns = {label: np.array(values) for label, values in scores.items()}
+    names = [tag("th", label, scope="col", class_="number") for label in columns]
+    body = [
+        tag("tr", tag("th", label, scope="row"), [_correlation(own, other) for other in columns.values()])
+        for label, own in columns.items()
+    ]
+    table = tag(
+        "table", tag("thead", tag("tr", tag("th", "Ranking", scope="col"), names)), tag("tbody", body), class_="plain"
+    )
+    hint = "Spearman correlation of each two over all heads: how far one says what the other does."
+    return [tag("h3", "Whether rankings agree"), tag("p", hint, class_="hint"), tag("div", table, class_="scroll")]
+
+
+def _correlation(own: Floats, other: Floats) -> Safe:
+    return tag("td", number(spearman(own, other), 2), class_="number")
 
 
 _WORTH = {
