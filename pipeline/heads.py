@@ -80,7 +80,7 @@ def _mask(label: str, spec: str, heads: HeadScores | None, model: ResolvedModel)
             return torch.full((model.n_layers, model.n_heads), int(spec == "all")).tolist()
         raise InputError(
             f"conf error: attribution.{label}.head_mask={spec} needs heads, but heads.source=all finds none; "
-            "choose heads=grammar, heads=treebank, heads=run or an importance, heads=gate_grad."
+            "choose heads=grammar, heads=treebank or heads=run."
         )
     mask: list[list[int]] = head_mask(spec, heads).int().tolist()
     return mask
