@@ -192,6 +192,14 @@ def test_what_is_there_is_not_computed_again(base, done):
     assert "weigh_heads: 0 results to compute" in plan
 
 
+@pytest.mark.slow
+def test_ray_workers_give_the_same_bytes(base, done, tmp_path):
+    given = [*base, f"paths.root={tmp_path}", "cluster=ray", "cluster.workers=2"]
+    found = run(load_config(given), given, make_progress(silent=True)).folder
+    ours, local = (json.loads((each / "manifest.json").read_text())["files"] for each in (found, done))
+    assert ours == local
+
+
 def test_a_plan_tells_what_importance_and_curves_take(base, tmp_path):
     plan = describe_plan(load_config([*base, f"paths.root={tmp_path}"]), probe=True)
     (time,) = (line for line in plan.splitlines() if line.startswith("time:"))
