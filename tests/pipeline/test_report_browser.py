@@ -122,6 +122,7 @@ def test_question_and_context_stand_apart_with_the_answer_marked(qa_page: Any) -
 @pytest.mark.parametrize("width", [380, 1200])
 def test_nothing_is_wider_than_the_window(browser: Any, run_folder: Path, width: int) -> None:
     for page in opened(browser, run_folder, viewport={"width": width, "height": 800}):
+        page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
