@@ -85,5 +85,7 @@ def apart(places: Sequence[Place], width: float, height: float) -> list[Place]:
 
 
 def _ticks(points: Sequence[CostPoint]) -> list[float]:
-    """Powers of ten from 1 to the dearest method."""
-    return [10.0**power for power in range(math.floor(math.log10(max(p.cost for p in points))) + 1)]
+    """1, 2, 5, 10, ... to the dearest method."""
+    dearest = max(p.cost for p in points)
+    decades = range(math.floor(math.log10(dearest)) + 1)
+    return [tick for decade in decades for step in (1, 2, 5) if (tick := step * 10.0**decade) <= dearest]
