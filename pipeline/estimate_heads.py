@@ -55,9 +55,9 @@ def weighing_seconds(experiment: Experiment, texts: OtherTexts, store: Store, ex
     fewer = replace(texts, batches=beginnings(texts.batches))
     store.put(texts.prepared.examples_key, texts.prepared.examples, "examples")
     single = done(plan_single(config, ledger, fewer), executor)
-    samples = samples_of(single, fewer.batches, (weigh_heads.STAGE,)) if single else []
+    samples = samples_of(single, fewer.batches, (weigh_heads.STAGE,))
     joint = sum(outcome.seconds for _, outcome in done(plan_joint(config, ledger, fewer), executor))
-    alone = extended(samples, weigh_heads.STAGE, texts.batches) if samples else 0.0
+    alone = extended(samples, weigh_heads.STAGE, texts.batches)
     return alone + joint * _rows(texts.batches) / _rows(fewer.batches)
 
 
