@@ -27,10 +27,10 @@ from pipeline.stages import measure_memory
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
-    *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe", "weigh_heads", "prune_heads")),
+    *(f"pipeline.{name}" for name in ("stages.weigh_heads", "stages.prune_heads", "head_importance")),
+    *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
     *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again")),
-    *(f"pipeline.{name}" for name in ("prepare", "targets", "score", "means", "mixing")),
-    *(f"pipeline.{name}" for name in ("head_search", "head_importance")),
+    *(f"pipeline.{name}" for name in ("prepare", "targets", "head_search", "score", "means", "mixing")),
 )
 
 NAMED = 5  # examples that a line lists; the attributions have all of them

@@ -204,9 +204,9 @@ class RecordedRun:
         if (conserved := conservation_table(attributions)).num_rows:
             tables["conservation"] = conserved
         tables |= done.mixed.tables(done.prepared.examples, scoring)
-        tables |= done.judged.tables() | ({} if done.counted is None else done.counted.tables_of_run())
         if done.layer_choice is not None:
             tables["layers"] = done.layer_choice.table
+        tables |= done.judged.tables() | ({} if done.counted is None else done.counted.tables_of_run())
         if whole is not None:
             tables["windows"] = whole.table()
         folder.write(tables, config_yaml(config))

@@ -388,14 +388,14 @@ RUN_TABLES: dict[str, pa.Schema] = {
 
 # What only some runs have.
 OPTIONAL_TABLES: dict[str, pa.Schema] = {
+    "head_controls": HEAD_CONTROLS,
+    "head_clusters": HEAD_CLUSTERS,
+    "pruning": PRUNING,
+    "rankings": RANKINGS,
     "alignments": ALIGNMENTS,
     "alignment_means": ALIGNMENT_MEANS,
     "probes": PROBES,
     "profiles": PROFILES,
     "removals": REMOVALS,
     "layers": LAYERS,
-    "head_controls": HEAD_CONTROLS,
-    "head_clusters": HEAD_CLUSTERS,
-    "pruning": PRUNING,
-    "rankings": RANKINGS,
 }
