@@ -122,6 +122,16 @@ class DecodingConfig:
 
 
 @dataclass
+class ErrorsConfig:
+    """Why a classifier errs, where the data has labels: which words are looked at and taken away."""
+
+    method: str | None = "auto"  # label in `attribution`; auto: the first that tells classes apart; null: none
+    limit: int = 200  # errors that are explained; of more, as many are drawn
+    words: int = 8  # of a pair of classes that are taken away together
+    draws: int = 10  # random sets of words beside each set that is taken away
+
+
+@dataclass
 class ExplainConfig:
     """What is explained, the same for all methods."""
 
@@ -229,6 +239,7 @@ class Config:
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     cluster: ClusterConfig = MISSING
     tracking: TrackingConfig = MISSING
     report: ReportConfig = field(default_factory=ReportConfig)

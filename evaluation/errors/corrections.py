@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attribution.draws import ranks as random_places
@@ -37,7 +38,7 @@ def top_words(scores: Tensor, units: Units, sizes: Sequence[int]) -> Tensor:
 class WordRemovals:
     """Copies without each of the sets of words `chosen` bool [B, S, U], and without `draws` random ones as large.
 
-    A text's random sets of different sizes hold one another, so that what they have in common is seen.
+    U may stop at the last word chosen. A text's random sets of different sizes hold one another, so that what they have in common is seen.
     """
 
     chosen: Tensor
@@ -53,7 +54,8 @@ class WordRemovals:
 
 def _with_random(removals: WordRemovals, units: Units, keys: Tensor, request: RemovalRequest) -> Sets:
     """The sets and the random ones, S * (1 + draws) of them; those of a set after it."""
-    chosen = removals.chosen.to(units.ids.device) & units.members[:, None]
+    chosen = removals.chosen.to(units.ids.device)
+    chosen = F.pad(chosen, (0, units.members.shape[1] - chosen.shape[2])) & units.members[:, None]
     sizes = chosen.sum(2)[..., None, None]
     drawn = random_places(keys, units.members, removals.draws)[:, None] < sizes
     every = torch.cat((chosen[:, :, None], drawn & units.members[:, None, None]), 2).flatten(1, 2)

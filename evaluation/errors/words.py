@@ -114,12 +114,12 @@ class _Flat(NamedTuple):
 
     def means(self, shares: Floats) -> Floats:
         """[W] of each word, over all errors."""
-        return np.bincount(self.word, shares, minlength=len(self.names)) / self.n
+        return np.bincount(self.word, shares, minlength=len(self.names)).astype(np.float64) / self.n
 
     def column(self, place: int) -> Floats:
         """[n] what one word has in each error."""
         own = self.word == place
-        return np.bincount(self.error[own], self.shares[own], minlength=self.n)
+        return np.bincount(self.error[own], self.shares[own], minlength=self.n).astype(np.float64)
 
     def count(self, place: int) -> int:
         """How many errors have the word."""

@@ -1,0 +1,142 @@
+"""Runs explain what a classifier gets wrong: its words, what becomes of the errors without them, and what is told."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tiny_experiment import tiny_overrides
+from tiny_models import save_tiny
+
+from attribution import Explainer, Target
+from attribution.errors import InputError
+from evaluation.errors import NOT_RUN, word_causes
+from pipeline.execution import make_progress
+from pipeline.run import run
+from pipeline.validate import load_config
+
+WORDS = ("the film was good", "never a dull book", "awful and slow", "the phone is great", "a bad , bad meal")
+
+
+def ran(overrides):
+    return run(load_config(overrides), overrides, make_progress(silent=True))
+
+
+def table(folder, name):
+    return pq.read_table(folder / f"{name}.parquet").to_pylist()
+
+
+def manifest(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    """Twenty-five texts of which every other one is positive: a model that knows nothing errs about a dozen times."""
+    monkeypatch.chdir(tmp_path)
+    overrides = tiny_overrides(save_tiny("bert", tmp_path / "tiny"), tmp_path)
+    texts = [f"{a} . {b} !" for a, b in itertools.product(WORDS, WORDS)]
+    rows = [f"{text}\t{('negative', 'positive')[number % 2]}\n" for number, text in enumerate(texts)]
+    (tmp_path / "reviews.tsv").write_text("sentence\tlabel\n" + "".join(rows))
+    methods = ["attribution.r.method=random", "attribution.m.method=input_x_gradient", "heads=all"]
+    return [*overrides, *methods, "evaluation.metrics=[gini]", "evaluation.controls=[]", "cluster.max_batch=5"]
+
+
+def test_errors_are_explained_for_both_classes_and_run_again_without_their_words(base, tmp_path):
+    result = ran([*base, "errors.method=auto", "errors.draws=4"])
+    assert result.exit_code == 0
+    examples = {row["item_id"]: row for row in table(result.folder, "examples")}
+    predictions = {row["item_id"]: row["predicted"] for row in table(result.folder, "predictions")}
+    errors = table(result.folder, "errors")
+    wrong = [item for item, row in examples.items() if row["label"] != predictions[item]]
+    assert [row["item_id"] for row in errors] == wrong
+    assert manifest(result.folder)["errors"] == {"method": "m", "explained": len(wrong), "errors": len(wrong)}
+    explainer = Explainer.from_pretrained(tmp_path / "tiny")
+    tokenizer = explainer.tokenizer
+    for row in errors[:3]:
+        ids = torch.tensor([examples[row["item_id"]]["input_ids"]])
+        gold, guess = row["gold"], row["predicted"]
+        targets = {"contrast": Target("class", guess, contrast=gold), "gold": gold, "predicted": guess}
+        for name, target in targets.items():
+            wanted = explainer.scores(ids, method="input_x_gradient", target=target)[0]
+            np.testing.assert_allclose(row[f"{name}_scores"], wanted, atol=1e-5)
+        np.testing.assert_allclose(
+            np.array(row["predicted_scores"]) - row["gold_scores"], row["contrast_scores"], atol=1e-5
+        )
+        for words, class_ in zip(row["sets"], row["classes"], strict=True):
+            masked = torch.tensor([[tokenizer.mask_token_id if _word(examples, row, at) in words else token
+                                    for at, token in enumerate(ids[0].tolist())]])  # fmt: skip
+            logits = explainer.model(masked).logits[0]
+            assert class_ == (int(logits.argmax()) if words else NOT_RUN)
+        assert len(row["random_classes"]) == 4 * len(row["sets"])
+        assert [len(words) for words in row["sets"][:3]] == [1, 2, 3]
+
+
+def _word(examples, row, token):
+    """The number of a token's word: with this tokenizer a word is what stands between spaces."""
+    return examples[row["item_id"]]["word_ids"][token]
+
+
+def test_words_of_a_pair_are_those_of_the_library(base):
+    result = ran([*base, "errors.method=m", "errors.words=4"])
+    examples = {row["item_id"]: row for row in table(result.folder, "examples")}
+    errors, listed = table(result.folder, "errors"), table(result.folder, "error_words")
+    pair = (errors[0]["gold"], errors[0]["predicted"])
+    words, scores = [], []
+    for row in errors:
+        if (row["gold"], row["predicted"]) == pair:
+            example, sums = examples[row["item_id"]], {}
+            for word, score in zip(example["word_ids"], row["contrast_scores"], strict=True):
+                if word >= 0:
+                    sums[word] = sums.get(word, 0.0) + score
+            words.append(example["text"].split())
+            scores.append(list(sums.values()))
+    found = word_causes(words, scores, number=4)
+    own = [row for row in listed if (row["gold"], row["predicted"]) == pair]
+    assert [row["word"] for row in own] == [cause.word for cause in found.causes]
+    np.testing.assert_allclose([row["value"] for row in own], [cause.value for cause in found.causes])
+    np.testing.assert_allclose([row["low"] for row in own], [cause.low for cause in found.causes])
+    assert {row["errors"] for row in own} == {len(words)}
+    caused = {cause.word for cause in found.causes}
+    for row in errors:
+        if (row["gold"], row["predicted"]) == pair:
+            text = examples[row["item_id"]]["text"].split()
+            assert {text[word] for word in row["sets"][-1]} == caused & set(text)
+
+
+def test_errors_at_hand_are_not_computed_again_and_a_limit_draws_among_them(base):
+    first = ran([*base, "errors.method=m"])
+    again = manifest(ran([*base, "errors.method=m", "name=again", "evaluation.metrics=[entropy]"]).folder)["reuse"]
+    for stage in ("explain_errors", "remove_words"):
+        assert again[stage]["computed"] == 0
+        assert again[stage]["reused"] > 0
+    few = ran([*base, "errors.method=m", "errors.limit=3", "name=few"])
+    items = [row["item_id"] for row in table(first.folder, "errors")]
+    assert sorted(row["item_id"] for row in table(few.folder, "errors")) == sorted(items)[:3]
+    assert manifest(few.folder)["errors"] == {"method": "m", "explained": 3, "errors": len(items)}
+
+
+def test_nothing_is_explained_where_no_method_tells_classes_apart_or_nobody_asks(base):
+    blind = [override for override in base if "attribution.m" not in override]
+    for overrides in (["errors.method=null", *base], [*blind, "errors.method=auto", "name=blind"]):
+        result = ran(overrides)
+        assert not (result.folder / "errors.parquet").exists()
+        assert "errors" not in manifest(result.folder)
+        assert "explain_errors" not in manifest(result.folder)["reuse"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("errors.method=x", r"errors.method=x is not a label of attribution. Choose one of m, auto, or null"),
+        ("errors.method=r", r"errors.method=r is a control. Choose one of m, auto, or null"),
+        ("errors.limit=0", "errors.limit=0 must be at least 1"),
+    ],
+)
+def test_what_cannot_be_asked_for(base, override, words):
+    with pytest.raises(InputError, match=words):
+        load_config([*base, override])
