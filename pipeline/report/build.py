@@ -18,6 +18,7 @@ from pipeline.report.conservation import conserved
 from pipeline.report.curves import mean_curves
 from pipeline.report.decoded import COLUMNS as DECODED
 from pipeline.report.decoded import decoded
+from pipeline.report.errors import errors_section
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
@@ -70,6 +71,7 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
         alignment(*(run.table(name) for name in ("alignment_means", "probes", "profiles"))),
     )
     yield "Decoded layers", "decoded", _decoded(run, data, texts)
+    yield "Errors", "errors", _errors(run, data, texts, examples)
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
     yield "Where the attribution goes", "shares", _shares(data, board)
@@ -175,6 +177,11 @@ def _key(data: Texts) -> list[Child]:
 def _decoded(run: Run, data: Texts, texts: str) -> Child:
     found = decoded(run.manifest, run.table("attributions", DECODED), data, texts)
     return [found, layers(run.manifest, run.table("layers"))] if found else None
+
+
+def _errors(run: Run, data: Texts, texts: str, examples: int) -> Child:
+    explained, words = (run.table(name).to_pylist() for name in ("errors", "error_words"))
+    return errors_section(run.manifest, data, explained, words, texts, examples)
 
 
 def _heads(run: Run) -> Child:

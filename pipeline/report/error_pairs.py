@@ -1,0 +1,194 @@
+"""One pair of classes that are confused: the words, what becomes of the errors without them, and some of the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attribution.rendering import html_fragment
+from evaluation.errors import FEWEST, NOT_RUN, Confusion, corrected
+from evaluation.statistics import Interval
+from pipeline.report.html import Child, Safe, interval, number, signed, tag
+from pipeline.report.texts import Row, Texts
+
+SHOWN = 5  # errors of a pair with their texts
+_SETS = ("its own first word", "its own first 2 words", "its own first 3 words", "the words listed, where it has any")
+
+
+@dataclass(frozen=True)
+class ExplainedPair:
+    """A pair of classes with the names of both, its explained errors (rows of ERRORS), and its words (ERROR_WORDS)."""
+
+    confused: Confusion
+    gold: str
+    predicted: str
+    rows: Sequence[Row]
+    words: Sequence[Row]
+
+
+def pair_block(pair: ExplainedPair, data: Texts, texts: str, examples: int, *, first: bool) -> Child:
+    """All about a pair; at most `examples` texts. That of the `first` pair is open."""
+    n, share = pair.confused.n, pair.confused.share
+    told = f"{_errors(n)}, {share.value:.1%} {interval(share.low, share.high)} of the texts labelled {pair.gold}."
+    return [
+        tag("h4", f"Labelled {pair.gold}, predicted {pair.predicted}"),
+        tag("p", told, _few(len(pair.rows))),
+        None if texts == "none" else _words(pair),
+        correction_table(pair.rows),
+        None if texts == "none" else _examples(pair, data, min(SHOWN, examples), first),
+    ]
+
+
+def _errors(n: int) -> str:
+    return f"{n:,} error" if n == 1 else f"{n:,} errors"
+
+
+def _few(n: int) -> Child:
+    return (
+        f" {_errors(n)}: too few for an interval (fewer than {FEWEST}); single cases, no pattern."
+        if n < FEWEST
+        else None
+    )
+
+
+def _words(pair: ExplainedPair) -> Child:
+    if not pair.words:
+        return tag("p", "No word speaks for the predicted class over these errors together.", class_="hint")
+    head = [
+        tag("th", "Word", scope="col"),
+        tag("th", "errors with it", scope="col", class_="number"),
+        tag("th", "mean share of the attribution", scope="col", colspan=2),
+        tag("th", "shuffled", scope="col", class_="number"),
+        tag("td"),
+    ]
+    largest = max(_end(row) for row in pair.words)
+    rows = [
+        tag(
+            "tr",
+            tag("th", row["word"], scope="row"),
+            tag("td", f"{row['n']:,}", class_="number"),
+            tag("td", _bar(row, largest), aria_hidden="true"),
+            tag("td", tag("b", f"{row['value']:.1%}"), " ", tag("small", _percent(row["low"], row["high"]))),
+            tag("td", f"{row['shuffled']:.1%}".replace("-", "−"), class_="number"),
+            tag("td", tag("span", "above chance", class_="tag best") if row["above_chance"] else None),
+        )
+        for row in pair.words
+    ]
+    one = pair.words[0]
+    undefined = f" {one['n_undefined']} errors have no defined scores." if one["n_undefined"] else ""
+    chance = f"Chance: under shuffled scores the largest of all words has {one['chance']:.1%} or less.{undefined}"
+    table = tag("table", tag("thead", tag("tr", head)), tag("tbody", rows), class_="plain causes")
+    return [tag("div", table, class_="scroll"), tag("p", chance, class_="hint")]
+
+
+def _end(row: Row) -> float:
+    """Where what is drawn of a word ends."""
+    return float(row["high"] if np.isfinite(row["high"]) else row["value"])
+
+
+def _bar(row: Row, largest: float) -> Safe:
+    """The value as a bar with its interval; the tick is what shuffled scores give."""
+    scale = 100 / (largest or 1.0)
+    low, high = (max(0.0, row[end]) * scale if np.isfinite(row[end]) else None for end in ("low", "high"))
+    line = (
+        None
+        if low is None or high is None
+        else tag("line", x1=f"{low:.1f}", x2=f"{high:.1f}", y1=6, y2=6, class_="whisker")
+    )
+    chance = max(0.0, row["shuffled"]) * scale
+    return tag(
+        "svg",
+        tag("rect", x=0, y=2, width=f"{row['value'] * scale:.1f}", height=8),
+        line,
+        tag("line", x1=f"{chance:.1f}", x2=f"{chance:.1f}", y1=0, y2=12, class_="chance"),
+        class_="strip",
+        viewBox="0 0 104 12",
+        aria_hidden="true",
+    )
+
+
+def _percent(low: float, high: float) -> str:
+    return f"[{low:.1%}, {high:.1%}]".replace("-", "−") if np.isfinite(low + high) else ""
+
+
+def correction_table(rows: Sequence[Row]) -> Safe:
+    """What share of some errors (rows of ERRORS) is corrected without sets of words, and without random ones."""
+    names = ("Without", "errors that have them", "corrected", "as many random words", "difference")
+    head = tag(
+        "tr", [tag("th", text, scope="col", class_="number" if place else None) for place, text in enumerate(names)]
+    )
+    body = [_correction(rows, place, name) for place, name in enumerate(_SETS)]
+    table = tag("table", tag("thead", head), tag("tbody", body), class_="plain corrections")
+    return tag("div", table, class_="scroll")
+
+
+def _correction(rows: Sequence[Row], place: int, name: str) -> Safe:
+    gold = [row["gold"] for row in rows]
+    chosen = [row["classes"][place] for row in rows]
+    found = corrected(gold, chosen, [_random(row, place) for row in rows])
+    better = np.isfinite(found.difference.low) and found.difference.low > 0
+    cells = [
+        tag("td", f"{sum(each != NOT_RUN for each in chosen):,} of {len(rows):,}", class_="number"),
+        _share(found.chosen, f"{found.chosen.value:.0%}"),
+        _share(found.random, f"{found.random.value:.0%}"),
+        _share(found.difference, signed(100 * found.difference.value, 0) + " %", " better" if better else ""),
+    ]
+    return tag("tr", tag("th", name, scope="row"), cells)
+
+
+def _random(row: Row, place: int) -> Any:
+    """The classes without random words beside one set."""
+    return np.reshape(row["random_classes"], (len(row["classes"]), -1))[place]
+
+
+def _share(found: Interval, text: str, kind: str = "") -> Safe:
+    ends = f"[{number(100 * found.low, 0)}, {number(100 * found.high, 0)}]" if np.isfinite(found.low) else ""
+    return tag("td", tag("div", tag("b", text)), tag("small", ends), class_=f"number{kind}")
+
+
+def _examples(pair: ExplainedPair, data: Texts, shown: int, first: bool) -> Child:
+    """The errors that the model was surest of, explained for both classes."""
+    place = {row["item_id"]: index for index, row in enumerate(data.examples)}
+    sure = sorted(pair.rows, key=lambda row: -_probability(data, row, "predicted"))[:shown]
+    if not sure:
+        return None
+    cards = [tag("li", _card(pair, row, data, place[row["item_id"]]), class_="card") for row in sure]
+    summary = f"{_errors(len(sure))} explained for both classes, the surest first"
+    hint = "Each line has a scale of its own: orange speaks for what is named on the left, blue against it."
+    listed = tag("ol", cards, class_="cards")
+    return tag("details", tag("summary", summary), tag("p", hint, class_="hint"), listed, open=first)
+
+
+def _probability(data: Texts, row: Row, which: str) -> float:
+    return float(data.predictions[row["item_id"]]["probabilities"][row[which]])
+
+
+def _card(pair: ExplainedPair, row: Row, data: Texts, index: int) -> Iterator[Child]:
+    names = {"gold": pair.gold, "predicted": pair.predicted}
+    chances = [
+        tag("span", f"{name} ", tag("b", number(_probability(data, row, which)))) for which, name in names.items()
+    ]
+    without = _without(pair, row)
+    yield tag("div", tag("span", f"row {data.examples[index]['row_index'] + 1}"), chances, without, class_="facts")
+    lines = {
+        f"for {pair.predicted}": row["predicted_scores"],
+        f"for {pair.gold}": row["gold_scores"],
+        f"{pair.predicted} against {pair.gold}": row["contrast_scores"],
+    }
+    pieces = data.pieces[index]
+    body = [
+        tag("tr", tag("th", name, scope="row"), tag("td", Safe(html_fragment(pieces, scores))))
+        for name, scores in lines.items()
+    ]
+    yield tag("table", tag("tbody", body), class_="sides")
+
+
+def _without(pair: ExplainedPair, row: Row) -> Safe | None:
+    """The fewest of its own first words without which it is right."""
+    right = [len(words) for words, own in zip(row["sets"][:-1], row["classes"], strict=False) if own == row["gold"]]
+    if not right:
+        return tag("span", "wrong without its first words, too")
+    return tag("span", f"{pair.gold} without its first {'word' if min(right) == 1 else f'{min(right)} words'}")
