@@ -35,8 +35,8 @@ def _told(doubts: Sequence[LabelDoubt], labelled: int) -> str:
     share = proportion(len(doubts), labelled)
     verb = "is" if len(doubts) == 1 else "are"
     return (
-        f"{len(doubts):,} of {labelled:,} labels ({share.value:.1%} {interval(share.low, share.high)}) {verb} likely to "
-        "be wrong, if the model is to be believed."
+        f"{len(doubts):,} of {labelled:,} labels ({share.value:.1%} {interval(share.low, share.high)}) {verb} likely "
+        "to be wrong, if the model is to be believed."
     )
 
 
