@@ -38,7 +38,8 @@ def top_words(scores: Tensor, units: Units, sizes: Sequence[int]) -> Tensor:
 class WordRemovals:
     """Copies without each of the sets of words `chosen` bool [B, S, U], and without `draws` random ones as large.
 
-    U may stop at the last word chosen. A text's random sets of different sizes hold one another, so that what they have in common is seen.
+    U may stop at the last word chosen. The random sets of a text hold one another where their sizes differ, and are the
+    same where they do not, so that fewer copies are run.
     """
 
     chosen: Tensor
