@@ -27,9 +27,9 @@ from pipeline.stages import measure_memory
 
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
-    *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe", "explain_errors", "remove_words")),
-    *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score", "pipeline.mixing"),
-    "pipeline.error_steps",
+    *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
+    *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again", "explain_errors", "remove_words")),
+    *(f"pipeline.{name}" for name in ("prepare", "targets", "head_search", "score", "means", "mixing", "error_steps")),
 )
 
 NAMED = 5  # examples that a line lists; the attributions have all of them

@@ -21,6 +21,7 @@ from pipeline.microbatch import MicroBatch
 from pipeline.mixing_steps import mixing_plans
 from pipeline.models.minilm import minilm_folder
 from pipeline.models.resolve import untrained_head
+from pipeline.other_operators import portions
 from pipeline.prepare import Prepared
 from pipeline.run import require_cluster
 from pipeline.schedule import Ledger, StagePlan, curve_families, removed_sets
@@ -54,7 +55,7 @@ def describe_plan(config: Config, probe: bool = False) -> str:
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)
     lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans)]
-    if plans[-1].stage == STAGES[-1]:
+    if STAGES[-1] in {plan.stage for plan in plans}:
         lines += map(_line, mixing_plans(experiment))
     else:
         results = len(batches) * len(config.attribution)
@@ -76,7 +77,8 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
         if plan.tasks:  # the maps of layers, known once these are measured
             return done
     scores = experiment.attributing()
-    return [*done, scores, experiment.evaluating(scores)]
+    dear = (experiment.comparing_operators(scores), experiment.explaining_again(scores))
+    return [*done, scores, experiment.evaluating(scores), *(plan for plan in dear if plan.keys)]
 
 
 def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:
@@ -152,14 +154,15 @@ def _cost(config: Config, prepared: Prepared, batches: Sequence[MicroBatch]) -> 
         else len(CURVES[family].levels or TENTHS)
         for family in curve_families(config)
     )
-    n = prepared.examples.num_rows
     yield (
         f"passes: {len(batches)} captures of {len(needs)} methods (1 forward each, up to {shared + masks} backwards, "
         f"{masks} of them with a head mask)"
     )
     yield from _asks(config)
-    removed = sum(_copies(REMOVALS[sets], length) for sets in removed_sets(config) for length in _lengths(prepared))
-    yield f"perturbed inputs: at most {n * per_example * len(needs) + removed}, equal ones run once"
+    others = (row for portion in portions(config, prepared.examples, batches) for row in portion.batch.rows)
+    rows, lengths = [*range(prepared.examples.num_rows), *others], _lengths(prepared)
+    removed = sum(_copies(REMOVALS[sets], lengths[row]) for sets in removed_sets(config) for row in rows)
+    yield f"perturbed inputs: at most {len(rows) * per_example * len(needs) + removed}, equal ones run once"
 
 
 def _lengths(prepared: Prepared) -> list[int]:

@@ -20,6 +20,7 @@ from pipeline.models.folder import AUTO_CLASSES
 from pipeline.prepare import Prepared
 from pipeline.schedule import curve_families, removed_sets
 from pipeline.score import MARKS, has_marks
+from pipeline.stages.explain_again import AGAIN
 from pipeline.targets import check_gold, check_target
 
 GOLD = ["row_index", "label", "answer_start", "answer_end"]  # the rest of a large data set takes long to read
@@ -62,6 +63,20 @@ def _metrics(config: Config, prepared: Prepared, heads: HeadScores | None) -> No
             )
 
 
+def _again(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Explaining again what only some of its forms are known for."""
+    for metric in config.evaluation.metrics:
+        wrong = metric in AGAIN and [
+            *(["explain.output=probability"] if config.explain.output != "logit" else []),
+            *(["masked words"] if config.dataset.form != "texts" else []),
+            *(["answers of questions"] if prepared.is_qa and metric == "random_logit" else []),
+        ]
+        if wrong:
+            raise InputError(
+                f"conf error: evaluation.metrics: {metric} is not for {wrong[0]}; take it out of the list."
+            )
+
+
 def _cues(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
     """Metrics of cues and rationales where there are none."""
     asked = [metric for metric in config.evaluation.metrics if not MARKS.isdisjoint(METRICS[metric].needs)]
@@ -77,7 +92,7 @@ def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> N
     named = {f"attribution.{label}.": entry.get("operator") for label, entry in config.attribution.items()}
     asked = [(where, operator) for where, operator in named.items() if operator is not None]
     used = {config.evaluation.operator or CURVES[family].operator for family in curve_families(config)}
-    used |= {config.evaluation.operator for _ in removed_sets(config)}
+    used |= {config.evaluation.operator for _ in removed_sets(config)} | {*config.evaluation.other_operators}
     asked += [("evaluation.", operator) for operator in used]
     if not asked:
         return
@@ -122,6 +137,7 @@ CHECKS: tuple[Callable[[Config, Prepared, HeadScores | None], None], ...] = (
     _target,
     _masks,
     _metrics,
+    _again,
     _cues,
     _operator,
     _treebanks,

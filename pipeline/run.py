@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from attribution.methods.registry import METHODS
 from pipeline.budget import Budget
 from pipeline.complete import as_reused, complete_folder, mark_complete, signature
@@ -32,12 +34,13 @@ from pipeline.execution.progress import Bar, clock_time
 from pipeline.experiment import Experiment
 from pipeline.folder import RunFolder, claim_folder
 from pipeline.manifest import manifest_of
+from pipeline.means import metrics_table
 from pipeline.perturbed import Perturbed
 from pipeline.report import build_report
 from pipeline.runs import Run
 from pipeline.schedule import Ledger, StagePlan
 from pipeline.schemas import RUN_TABLES
-from pipeline.score import metrics_table, values_table, without_failed
+from pipeline.score import values_table, without_failed
 from pipeline.stages import identify_heads
 from pipeline.store import Store
 from pipeline.tracking import Tracker
@@ -184,6 +187,7 @@ class RecordedRun:
         perturbed = Perturbed(done.curves, done.removals, done.attributions)
         labels = list(done.methods)
         values = values_table(labels, examples, attributions, perturbed, scoring, config.mixing.blank_out)
+        values = pa.concat_tables([values, done.again, done.others.values(labels, examples, config)])
         values = without_failed(values, attributions, done.attributions)
         values = values if whole is None else whole.values(values)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}
@@ -209,7 +213,8 @@ class RecordedRun:
         folder.write_results(done.facts.keys)
         folder.write_shards(done.facts.shards)
         done.facts.not_finite(attributions)
-        done.facts.forwards_alone = perturbed.forwards_alone(labels, scoring.metrics)
+        alone = (perturbed.forwards_alone, done.others.forwards_alone)
+        done.facts.forwards_alone = sum(count(labels, scoring.metrics) for count in alone)
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()
         where = (done.site.cluster.device, self.pool.workers, examples.num_rows)

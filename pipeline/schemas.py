@@ -108,6 +108,9 @@ REMOVALS = pa.schema(
     ]
 )
 
+# A metric of a method that was explained again.
+CHECKS = pa.schema([("item_id", pa.string()), ("value", pa.float64())])
+
 # What was counted of the heads in some sentences: one quantity after the other, added up over all sentences by a run.
 HEAD_COUNTS = pa.schema(
     [

@@ -1,10 +1,9 @@
-"""From curves and scores to values per example, and to means with intervals, controls and paired differences."""
+"""From curves, removed sets and scores to values per example."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,18 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attribution.conservation import SUMS
-from evaluation import CURVES, METRICS, Interval, answer_recall, mean_interval, paired_difference
+from evaluation import CURVES, METRICS, answer_recall
 from evaluation.plausibility import rationale_length
 from pipeline.collect import in_order_of
 from pipeline.config import EvaluationConfig
 from pipeline.microbatch import padded
 from pipeline.perturbed import Perturbed, chunks_of, curves_of, removals_of
-from pipeline.schemas import METRICS as METRIC_COLUMNS
 from pipeline.schemas import VALUES
+from pipeline.stages.explain_again import AGAIN
 
 Floats = NDArray[np.float64]
 MARKS = frozenset({"cues", "rationale"})  # what metrics call the tokens that someone marked
-_NUMBERED = re.compile(r"_\d+$")
 
 
 def values_table(
@@ -54,9 +52,9 @@ def values_table(
 
 
 def measured(config: EvaluationConfig, examples: pa.Table) -> list[str]:
-    """The metrics of a run: those asked for, and those that marked texts have beside them."""
+    """The metrics of a run that its tables tell: those asked for, and those that marked texts have beside them."""
     marked = config.where_marked if has_marks(examples) else []
-    return list(dict.fromkeys([*config.metrics, *marked]))
+    return list(dict.fromkeys(metric for metric in [*config.metrics, *marked] if metric not in AGAIN))
 
 
 def has_marks(examples: pa.Table) -> bool:
@@ -218,57 +216,3 @@ def _table(label: str, metric: str, items: pa.ChunkedArray, values: Floats, weig
     finite = np.where(np.isfinite(values), values, np.nan)
     columns = {"item_id": items, "method": [label] * n, "metric": [metric] * n, "value": finite, "weight": weights}
     return pa.table(columns, schema=VALUES)
-
-
-def metrics_table(values: pa.Table, labels: Mapping[str, bool], config: EvaluationConfig) -> pa.Table:
-    """The `metrics` table. `labels` says of each method whether it takes a head mask, which decides its controls."""
-    rows = [
-        {"method": method, "metric": metric, "against": against, **found._asdict()}
-        for metric in values["metric"].unique().to_pylist()
-        for method, against, found in _intervals(_by_method(values, metric), labels, config)
-    ]
-    return pa.Table.from_pylist(rows, schema=METRIC_COLUMNS)
-
-
-def _by_method(values: pa.Table, metric: str) -> dict[str, dict[str, tuple[float, float]]]:
-    """Value and weight of each item, by method."""
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for row in values.filter(pc.field("metric") == metric).to_pylist():
-        found.setdefault(row["method"], {})[row["item_id"]] = (row["value"], row["weight"])
-    return found
-
-
-def _intervals(
-    measured: Mapping[str, Mapping[str, tuple[float, float]]], labels: Mapping[str, bool], config: EvaluationConfig
-) -> Iterator[tuple[str, str | None, Interval]]:
-    items = list(dict.fromkeys(item for values in measured.values() for item in values))
-    columns = {label: _column(values, items) for label, values in measured.items()}
-    options: dict[str, Any] = {
-        "samples": config.bootstrap_samples,
-        "confidence": config.confidence,
-        "seed": config.seed,
-    }
-    families = control_families(config.controls, columns)
-    members = {member for family in families.values() for member in family}
-    for label, (values, weights) in columns.items():
-        yield label, None, mean_interval(values, weights, **options)
-        for family, controls in families.items():
-            masked = all(labels.get(control, False) for control in controls)
-            if label in members or (masked and not labels.get(label, False)):
-                continue
-            against = np.mean([columns[control][0] for control in controls], axis=0)
-            yield label, family, paired_difference(values, against, weights, **options)
-
-
-def _column(values: Mapping[str, tuple[float, float]], items: Sequence[str]) -> tuple[Floats, Floats]:
-    pairs = np.array([values.get(item, (np.nan, 0.0)) for item in items], dtype=np.float64)
-    return pairs[:, 0], pairs[:, 1]
-
-
-def control_families(controls: Sequence[str], measured: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The controls that were measured; numbered ones (`x_0`, `x_1`) together as `x_*`, whose mean is compared with."""
-    families: dict[str, list[str]] = {}
-    for label in controls:
-        if label in measured:
-            families.setdefault(_NUMBERED.sub("_*", label), []).append(label)
-    return families

@@ -15,13 +15,10 @@ from pipeline.config import ONLY_WITH, Config
 from pipeline.error_choice import check_errors
 from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
+from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem
 from pipeline.validate_methods import check_attribution, check_decoding, check_evaluation, check_mixing
 
-OPERATORS = (
-    *("mask", "pad", "unk", "delete"),
-    *("attention_mask_out", "zero_embedding", "mean_embedding", "mlm_resample"),
-)
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.source": ("local", "hub", "minilm_reviews", "minilm_masked"),
     "model.dtype": ("float32", "float64", "bfloat16", "float16"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evaluation.statistics import CriticalDifference
     from pipeline.recommendation import Recommendation
     from pipeline.runs import Run
 
@@ -29,30 +30,43 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="path, name or id of a run, or last")
     parser.add_argument("--metric", metavar="ID", help="what decides; default: the leading metric")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the verdicts as a page, too")
     parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
     parser.set_defaults(command=compare)
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Print the verdicts."""
+    """Print the verdicts, and write their page where one is asked for."""
     from pipeline.recommendation import recommendation
     from pipeline.runs import Run, resolve_run
 
     runs = [Run(resolve_run(ref, arguments.root / "runs")) for ref in arguments.runs]
-    found = [recommendation(run, arguments.metric) for run in runs]
-    for run, each in zip(runs, found, strict=True):
+    found = [(run, recommendation(run, arguments.metric)) for run in runs]
+    for run, each in found:
         print("\n".join(_lines(run, each)), end="\n\n")
-    known = [each for each in found if each is not None]
+    known = [each for _, each in found if each is not None]
     if len(known) > 1:
-        print("\n".join(_across(known)))
+        print("\n".join(_ranks(known)))
+    if arguments.page is not None:
+        print(f"page: {_write(arguments.page, found)}")
     return 0
 
 
+def _write(path: Path, found: list[tuple[Run, Recommendation | None]]) -> Path:
+    from pipeline.report.comparison import comparison_page
+
+    known = [each for _, each in found if each is not None]
+    path.write_text(comparison_page(found, _across(known)), "utf-8")
+    return path
+
+
 def _lines(run: Run, found: Recommendation | None) -> Iterator[str]:
+    from pipeline.report.comparison import NOTHING
+
     about, data = run.manifest["model"]["name"], run.manifest["dataset"]
     yield f"{run.manifest['name']}: model {about}, data {data['name']}, {data['n']} examples"
     if found is None:
-        yield "Nothing to compare: a verdict needs two methods that are no controls, and two examples."
+        yield NOTHING
         return
     yield found.sentence
     yield from (f"  because {reason.text}" for reason in found.verdict.reasons)
@@ -65,14 +79,24 @@ def _lines(run: Run, found: Recommendation | None) -> Iterator[str]:
         yield f"  {rank.method:{width}}  {place:6}  {'?' if cost is None else f'{cost:.3g}'}"
 
 
-def _across(found: list[Recommendation]) -> Iterator[str]:
-    from evaluation.statistics import critical_difference_across
-
-    metrics = {each.rule.metric for each in found}
-    if len(metrics) > 1:
-        yield f"no mean ranks: the runs are led by {', '.join(sorted(metrics))}; --metric names one"
+def _ranks(found: list[Recommendation]) -> Iterator[str]:
+    ranks = _across(found)
+    if ranks is None:
+        led = ", ".join(sorted({each.rule.metric for each in found}))
+        why = f"are led by {led}; --metric names one" if "," in led else "have fewer than two methods in common"
+        yield f"no mean ranks: the runs {why}"
         return
-    (metric,) = metrics
-    ranks = critical_difference_across([each.table for each in found], metric)
+    metric = found[0].rule.metric
     yield f"mean ranks over {ranks.n} runs on {metric} (closer than {ranks.difference:.2f} is not told apart):"
     yield from (f"  {place:5.2f}  {name}" for name, place in zip(ranks.methods, ranks.mean_ranks, strict=True))
+
+
+def _across(found: list[Recommendation]) -> CriticalDifference | None:
+    """Mean ranks over runs of the methods that all have; None of one run, or where nothing can be ranked."""
+    from evaluation.statistics import critical_difference_across
+
+    shared = set.intersection(*(set(each.table.methods) for each in found)) if found else set()
+    if len(found) < 2 or len(shared) < 2 or len({each.rule.metric for each in found}) > 1:
+        return None
+    tables = [each.table.only(methods=sorted(shared)) for each in found]
+    return critical_difference_across(tables, found[0].rule.metric)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.operators import other_operator
 from pipeline.recommendation import recommendation
 from pipeline.report.alignment import alignment
 from pipeline.report.chart import charts
@@ -18,6 +19,7 @@ from pipeline.report.conservation import conserved
 from pipeline.report.curves import mean_curves
 from pipeline.report.decoded import COLUMNS as DECODED
 from pipeline.report.decoded import decoded
+from pipeline.report.disagreement import disagreement
 from pipeline.report.errors import errors_section
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
@@ -48,7 +50,8 @@ def build_report(run_folder: Path, *, texts: Literal["full", "sample", "none"] |
 
 def render(run: Run, texts: str, examples: int) -> str:
     """The page."""
-    board = Board(standings(run.table("metrics").to_pylist()), run.manifest)
+    measured = [entry for entry in standings(run.table("metrics").to_pylist()) if not other_operator(entry.metric)]
+    board = Board(measured, run.manifest)
     sections = [(name, anchor, content) for name, anchor, content in _sections(run, board, texts, examples) if content]
     navigation = tag("nav", [tag("a", name, href=f"#{anchor}") for name, anchor, _ in sections], aria_label="Sections")
     body = [tag("section", tag("h2", name), content, id=anchor) for name, anchor, content in sections]
@@ -72,6 +75,8 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
     )
     yield "Decoded layers", "decoded", _decoded(run, data, texts)
     yield "Errors", "errors", _errors(run, data, texts, examples)
+    explaining = [label for label in board.labels if label not in controls]
+    yield "Where methods differ", "disagreement", disagreement(data, explaining, data.showable(texts, examples))
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
     yield "Where the attribution goes", "shares", _shares(data, board)

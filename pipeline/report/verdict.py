@@ -6,10 +6,18 @@ import math
 from collections.abc import Iterator
 
 from attribution.errors import InputError
-from evaluation.statistics import CostPoint, CriticalDifference, critical_difference_within, win_matrix
+from evaluation.statistics import (
+    CostPoint,
+    CriticalDifference,
+    OperatorAgreement,
+    SliceFinding,
+    critical_difference_within,
+    win_matrix,
+    worst_slice,
+)
 from pipeline.recommendation import Recommendation
 from pipeline.report.finding import title
-from pipeline.report.html import Child, Safe, interval, number, tag
+from pipeline.report.html import Child, Safe, interval, join, number, signed, tag
 
 _WIDTH, _ROW, _SIDE = 680, 18, 150
 
@@ -24,6 +32,8 @@ def verdict_section(found: Recommendation | None) -> Child:
         _wins(found),
         _ranks(found),
         _pareto(found),
+        _operators(found),
+        _slices(found),
     ]
 
 
@@ -32,6 +42,60 @@ def _remarks(found: Recommendation) -> Iterator[Child]:
         if remarks:
             yield tag("h3", heading)
             yield tag("ul", [tag("li", remark.text) for remark in remarks])
+
+
+def _operators(found: Recommendation) -> Child:
+    """Whether the order of the methods survives another operator; None where the run has one."""
+    pairs = [each for each in found.operators if each.metric == found.rule.metric]
+    if not pairs:
+        return None
+    hint = (
+        "Kendall's tau between the rankings under two operators on the examples that have both, controls left out; the "
+        "ceiling is what new examples alone would leave of it."
+    )
+    names = ("operators", "tau", "ceiling", "best under each", "turned round", "n")
+    head = tag("tr", [tag("th", name, scope="col") for name in names])
+    table = tag("table", tag("thead", head), tag("tbody", map(_agreement, pairs)))
+    return tag(
+        "details",
+        tag("summary", "Under other operators"),
+        tag("p", hint, class_="hint"),
+        tag("div", table, class_="scroll"),
+        open=True,
+    )
+
+
+def _agreement(each: OperatorAgreement) -> Safe:
+    turned = "; ".join(f"{ahead} before {behind}" for ahead, behind in each.reversals) or "none"
+    tau = join(number(each.tau, 2), tag("small", interval(each.low, each.high, 2)))
+    cells = (tau, number(each.ceiling, 2), f"{each.best}, {each.best_other}", turned, str(each.n))
+    return tag("tr", tag("th", f"{each.operator}, {each.other}", scope="row"), [tag("td", cell) for cell in cells])
+
+
+def _slices(found: Recommendation) -> Child:
+    """The method in question on parts of the examples, worst first; None where there are no parts."""
+    findings = found.slices.get((found.subject, found.rule.metric), [])
+    if not findings:
+        return None
+    hint = (
+        "Means on parts of the examples and on all others; differences have intervals that hold for all parts at once. "
+        "Parts of fewer than 10 examples are not judged."
+    )
+    names = ("slice", "there", "elsewhere", "difference", "n")
+    head = tag("tr", [tag("th", name, scope="col") for name in names])
+    worst = worst_slice(findings)
+    table = tag("table", tag("thead", head), tag("tbody", [_slice(each, each is worst) for each in findings]))
+    summary = tag(
+        "summary", f"Where {found.subject} does worse: ", worst.slice if worst else "nowhere, as far as shown"
+    )
+    return tag("details", summary, tag("p", hint, class_="hint"), tag("div", table, class_="scroll"))
+
+
+def _slice(finding: SliceFinding, worst: bool) -> Safe:
+    mark = [" ", tag("span", "worst", class_="tag")] if worst else None
+    difference = join(signed(finding.difference), tag("small", interval(finding.low, finding.high)))
+    cells = (number(finding.inside), number(finding.outside), difference, str(finding.n))
+    return tag("tr", tag("th", finding.slice, mark, scope="row"), [tag("td", cell) for cell in cells])
 
 
 def _wins(found: Recommendation) -> Safe:
@@ -57,8 +121,13 @@ def _ranks(found: Recommendation) -> Child:
         ranks = critical_difference_within(found.table, found.rule.metric, confidence=found.rule.confidence)
     except InputError:
         return None
+    return rank_figure(ranks, "examples")
+
+
+def rank_figure(ranks: CriticalDifference, over: str) -> Safe:
+    """Mean ranks over so many examples, or runs, with the critical difference."""
     hint = (
-        f"Mean rank over {ranks.n} examples, 1 being the best; a bar joins methods closer than the critical difference "
+        f"Mean rank over {ranks.n} {over}, 1 being the best; a bar joins methods closer than the critical difference "
         f"of {ranks.difference:.2f} (Nemenyi)."
     )
     return tag("figure", tag("figcaption", tag("b", "Critical difference"), f" · {hint}"), _rank_picture(ranks))

@@ -41,20 +41,32 @@ class Wanted(NamedTuple):
     seed: int | None = None
 
 
-def key_of(setting: Setting, batch: MicroBatch, wanted: Wanted, targets: Targets, options: Mapping[str, Any]) -> str:
+def key_of(
+    setting: Setting,
+    batch: MicroBatch,
+    wanted: Wanted,
+    targets: Targets,
+    options: Mapping[str, Any],
+    stage: str = STAGE,
+) -> str:
     """Key of one curve family of one method's scores of a microbatch, or of removed sets, which have no levels."""
     read = {name: value for name, value in options.items() if wanted.source in CURVES or name != "levels"}
     model = {"lm_head": setting.lm_head} if options["operator"] == RESAMPLE else {}
-    return setting.key(STAGE, wanted=wanted, targets=targets, options=read, **model, **content_of(batch))
+    return setting.key(stage, wanted=wanted, targets=targets, options=read, **model, **content_of(batch))
 
 
 def task_of(
-    setting: Setting, batch: MicroBatch, wanted: Mapping[str, Wanted], targets: Targets, options: Mapping[str, Any]
+    setting: Setting,
+    batch: MicroBatch,
+    wanted: Mapping[str, Wanted],
+    targets: Targets,
+    options: Mapping[str, Any],
+    stage: str = STAGE,
 ) -> Task:
     """The task that computes several results {key: wanted} of a microbatch."""
     payload = {"wanted": dict(wanted), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(wanted)
-    return Task(digest(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight, tuple(wanted), batch.items)
+    return Task(digest(sorted(wanted)), stage, payload, setting.model.fingerprint, weight, tuple(wanted), batch.items)
 
 
 def process(
@@ -67,13 +79,18 @@ def process(
     levels: str,
     unit: str,
     shard: Shard,
+    places: Sequence[int] | None = None,
 ) -> dict[str, pa.Table]:
-    """Perturb rows of a microbatch; of a part of it, with as much less in each pass."""
+    """Perturb rows of a microbatch; of a part of it, with as much less in each pass.
+
+    places: of the shard's rows in the microbatch whose scores are read; None where it is that microbatch.
+    """
     explainer, examples, inputs = worker.open(shard, rows)
     inputs = replace(inputs, **units_of(examples, shard.length, {unit}))
     steps = LEVELS[levels](_sizes(explainer, inputs, unit))
     keys = {each.attribution_key for each in wanted.values() if each.attribution_key is not None}
-    scores = {key: read_scores(worker, key, shard.length)[rows] for key in keys}
+    own = slice(None) if places is None else list(places)
+    scores = {key: read_scores(worker, key, shard.length)[own][rows] for key in keys}
     requests = {key: request_of(each, scores, steps, operator, unit) for key, each in wanted.items()}
     tokens = default_batch_tokens(explainer.adapter) * len(examples) // len(shard.rows)
     options: dict[str, Any] = {

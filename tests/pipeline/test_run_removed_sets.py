@@ -61,29 +61,76 @@ def marked(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("unit", ["token", "word"])
-def test_values_of_a_run_are_those_of_the_library(base, tmp_path, unit):
-    asked = [*base, f"evaluation.metrics=[{','.join([*OF_SETS, *OF_SCORES, 'aopc'])}]", f"evaluation.unit={unit}"]
-    result = ran([*asked, "evaluation.operator=unk"])
-    assert result.exit_code == 0
+def of_the_library(result, model, metrics, unit="token"):
+    """{method: {metric: values}} of the library from a run's own scores, for what the run explained."""
     rows = table(result.folder, "examples").to_pylist()
     inputs = inputs_of(rows, max(len(row["input_ids"]) for row in rows), 0)
-    scores = {name: torch.zeros(inputs.shape, dtype=torch.float64) for name in ("m", "g")}
+    place = {row["item_id"]: i for i, row in enumerate(rows)}
+    scores, targets = {}, [None] * len(rows)
     for row in table(result.folder, "attributions").to_pylist():
-        place = [each["item_id"] for each in rows].index(row["item_id"])
-        scores[row["method"]][place, : len(row["scores"])] = torch.tensor(row["scores"], dtype=torch.float64)
+        own = scores.setdefault(row["method"], torch.zeros(inputs.shape, dtype=torch.float64))
+        own[place[row["item_id"]], : len(row["scores"])] = torch.tensor(row["scores"], dtype=torch.float64)
+        ends = [row["target"], row["target_end"]]
+        targets[place[row["item_id"]]] = row["target"] if row["target_end"] is None else ends
     units = units_of(rows, inputs.shape[1], {unit})
-    lengths = units["word_ids"].amax(1) + 1 if unit == "word" else inputs.attention_mask.sum(1)
-    about = {"levels": paper_counts(lengths), "operator": "unk", "unit": unit}
-    found = evaluate_all(
-        Explainer.from_pretrained(tmp_path / "tiny"), scores=scores, metrics=[*OF_SETS, *OF_SCORES, "aopc"],
-        **about, **inputs.present(), **units,
-    )  # fmt: skip
-    for method in scores:
-        for metric in [*OF_SETS, *OF_SCORES, "aopc"]:
-            kept, wanted = values(result.folder, method, metric).to_numpy(), found.values[method][metric].numpy()
-            np.testing.assert_allclose(kept, wanted, atol=2e-4, err_msg=metric)
-            assert np.isfinite(kept).any()
+    lengths = inputs.attention_mask.sum(1) if unit == "token" else units[f"{unit}_ids"].amax(1) + 1
+    return evaluate_all(
+        Explainer.from_pretrained(model), scores=scores, metrics=metrics, target=torch.tensor(targets), operator="unk",
+        levels=paper_counts(lengths), unit=unit, **inputs.present(), **units,
+    ).values  # fmt: skip
+
+
+def assert_same_values(result, wanted):
+    for method, metrics in wanted.items():
+        for metric, expected in metrics.items():
+            kept = values(result.folder, method, metric).to_numpy()
+            np.testing.assert_allclose(kept, expected.numpy(), atol=2e-4, err_msg=metric)
+            assert np.isfinite(kept).any(), metric
+
+
+@pytest.mark.parametrize("unit", ["token", "word"])
+def test_values_of_a_run_are_those_of_the_library(base, tmp_path, unit):
+    metrics = [*OF_SETS, *OF_SCORES, "aopc"]
+    asked = [*base, f"evaluation.metrics=[{','.join(metrics)}]", f"evaluation.unit={unit}", "evaluation.operator=unk"]
+    result = ran(asked)
+    assert result.exit_code == 0
+    assert_same_values(result, of_the_library(result, tmp_path / "tiny", metrics, unit))
+
+
+def test_sentences_are_taken_away_as_a_whole(base, tmp_path):
+    texts = [" ".join(text for text, _ in TEXTS[start : start + 4]) for start in range(3)]
+    data = tmp_path / "long.tsv"
+    data.write_text("sentence\tlabel\n" + "".join(f"{text}\tpositive\n" for text in texts))
+    metrics = ["tau_loo", "aopc", "comprehensiveness"]
+    result = ran([
+        *base, f"evaluation.metrics=[{','.join(metrics)}]", "evaluation.unit=sentence", "evaluation.operator=unk",
+        f"dataset.path={data}",
+    ])  # fmt: skip
+    assert_same_values(result, of_the_library(result, tmp_path / "tiny", metrics, "sentence"))
+    examples = {row["item_id"]: row for row in table(result.folder, "examples").to_pylist()}
+    for row in table(result.folder, "removals").to_pylist():
+        sentences = sum(token in (".", "!") for token in examples[row["item_id"]]["tokens"])
+        assert max(row["units"]) + 1 == sentences > 3
+        assert len(row["groups"]) == sentences
+    counts = [row["counts"] for row in table(result.folder, "curves").to_pylist() if row["curve"] == "aopc"]
+    assert max(map(max, counts)) <= 4
+
+
+def test_removed_sets_of_questions_are_those_of_the_library(base, tmp_path):
+    context = "the film was good and the meal was awful but never dull ."
+    rows = [
+        {"question": question, "context": context, "answers": {"text": [word], "answer_start": [context.index(word)]}}
+        for question, word in (("was it good ?", "good"), ("was the meal bad ?", "awful"))
+    ]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    metrics = ["tau_loo", "faithfulness_correlation", "aopc"]
+    kept = [line for line in base if not line.startswith(("++model.label_map", "model.path", "dataset.path"))]
+    result = ran([
+        *kept, f"model.path={save_tiny('bert_qa', tmp_path / 'qa')}", f"dataset.path={tmp_path / 'qa.jsonl'}",
+        f"evaluation.metrics=[{','.join(metrics)}]", "evaluation.operator=unk", "explain.target=span",
+    ])  # fmt: skip
+    assert_same_values(result, of_the_library(result, tmp_path / "qa", metrics))
+    assert {len(row["intact_logit"]) for row in table(result.folder, "removals").to_pylist()} == {2}
 
 
 def test_sets_serve_all_methods_and_the_saving_is_told(base, capsys):
