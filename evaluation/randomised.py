@@ -100,12 +100,12 @@ def neighbour_scores(
 
 
 def shuffled_label_scores(
-    explainer: Explainer, other: Explainer, inputs: Inputs, method: MethodLike, *, target: Tensor
+    explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Any, other: Explainer
 ) -> Tensor:
     """Scores [B, N] of `other`, the same model trained on the same texts with shuffled labels.
 
-    target [B]: what the model itself decides for; what the other one would is another question. InputError where the
-    two do not read the same tokens or have not the same classes.
+    target has to be fixed, to what the model itself decides for: what the other one would is another question.
+    InputError where the two do not read the same tokens or have not the same classes.
     """
     own, theirs = explainer.model.config, other.model.config
     for name in ("vocab_size", "num_labels"):

@@ -76,6 +76,7 @@ def representation_stability(
 
 
 AGARWAL = "Agarwal et al. 2022, arXiv 2203.06877, with a floor of 1 % of the largest element"
+TASKS = ("classification", "question_answering")
 UNDEFINED = "of texts without tokens; where all scores are 0, or no neighbour is classified as the text is"
 
 
@@ -83,7 +84,7 @@ def _metric(id: str, compute: Callable[..., Tensor], change: str, denominator: s
     """Register one of the three."""
     formula = f"max over neighbours x' of one class of |(a(x') - a(x)) / a(x)| / {denominator}"
     needs = ("scores", "neighbours", change, "same_class", "tokens")
-    about = {"source": AGARWAL, "undefined": UNDEFINED, "category": "robustness"}
+    about = {"source": AGARWAL, "undefined": UNDEFINED, "category": "robustness", "tasks": TASKS}
     register(Metric(id, formula, False, (0, math.inf), needs=needs, compute=compute, **about))  # type: ignore[arg-type]
 
 

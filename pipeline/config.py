@@ -25,6 +25,7 @@ class ModelConfig:
     tune_on: str | None = None  # BLiMP file on whose split train a masked language model is fine-tuned first
     checkpoints: dict[str, str] = field(default_factory=dict)  # dataset.name -> path (local) or id (hub), for sweeps
     lm_head: str | None = None  # what decodes hidden states: the pre-trained checkpoint (folder or hub id), or `train`
+    shuffled: str | None = None  # the same model trained on shuffled labels (folder or hub id), for label_randomisation
     lm_head_texts: str | None = None  # train: file of texts that a head is trained on, once
 
 

@@ -206,6 +206,7 @@ def _model(prepared: Prepared) -> dict[str, Any]:
         "n_layers": model.n_layers,
         "n_heads": model.n_heads,
         **({"lm_head": model.lm_head.about} if model.lm_head is not None else {}),
+        **({"shuffled": model.shuffled.fingerprint} if model.shuffled is not None else {}),
     }
 
 

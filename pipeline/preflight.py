@@ -126,6 +126,8 @@ def ask_nodes(config: Config, prepared: Prepared, site: Site) -> list[str]:
         folders[key] = str(model.folder.resolve())
     if model.lm_head is not None:
         folders[f"model.lm_head={config.model.lm_head}"] = str(model.lm_head.folder.resolve())
+    if model.shuffled is not None:
+        folders[f"model.shuffled={config.model.shuffled}"] = str(model.shuffled.folder.resolve())
     if not folders or not joins_cluster(config.cluster):
         return []
     found = check_cluster(site.cluster, Needs(folders), left_out=site.left_out).required()

@@ -62,7 +62,7 @@ def _table(
     rows = [
         tag(
             "tr",
-            tag("th", str(data.examples[doubt.row]["row_index"] + 1), scope="row"),
+            tag("th", f"#{data.examples[doubt.row]['row_index']}", scope="row"),
             None if texts == "none" else tag("td", _text(data, doubt.row)),
             [
                 tag("td", name(index), " ", tag("small", number(probabilities[doubt.row][index])))

@@ -172,7 +172,7 @@ def _card(pair: ExplainedPair, row: Row, data: Texts, index: int) -> Iterator[Ch
         tag("span", f"{name} ", tag("b", number(_probability(data, row, which)))) for which, name in names.items()
     ]
     without = _without(pair, row)
-    yield tag("div", tag("span", f"row {data.examples[index]['row_index'] + 1}"), chances, without, class_="facts")
+    yield tag("div", tag("b", f"#{data.examples[index]['row_index']}"), chances, without, class_="facts")
     lines = {
         f"for {pair.predicted}": row["predicted_scores"],
         f"for {pair.gold}": row["gold_scores"],
@@ -183,7 +183,7 @@ def _card(pair: ExplainedPair, row: Row, data: Texts, index: int) -> Iterator[Ch
         tag("tr", tag("th", name, scope="row"), tag("td", Safe(html_fragment(pieces, scores))))
         for name, scores in lines.items()
     ]
-    yield tag("table", tag("tbody", body), class_="sides")
+    yield tag("table", tag("tbody", body), class_="versus")
 
 
 def _without(pair: ExplainedPair, row: Row) -> Safe | None:

@@ -15,9 +15,9 @@ from attribution.methods.plugins import ORIGINS
 from attribution.methods.registry import METHODS
 from attribution.targets import Target
 from pipeline.execution.task import Task
-from pipeline.microbatch import MicroBatch, units_of
+from pipeline.microbatch import MicroBatch
 from pipeline.schemas import EXPLAINED_ERRORS
-from pipeline.stages.asked import without
+from pipeline.stages.attribute import explained_inputs
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
@@ -51,10 +51,7 @@ def process(
     shard: Shard,
 ) -> dict[str, pa.Table]:
     """Explain rows of a microbatch."""
-    explainer, examples, inputs = worker.open(shard, rows)
-    separator = getattr(explainer.tokenizer, "sep_token_id", None)
-    if hide_separators and separator is not None:
-        inputs = without(inputs, separator)
+    explainer, examples, inputs = explained_inputs(worker, shard, rows, {str(method.get("unit"))}, hide_separators)
     gold, predicted = torch.tensor(classes[rows]).T
     found = explainer.scores_many(
         inputs.input_ids,
@@ -63,7 +60,8 @@ def process(
         target=[Target("class", predicted, contrast=gold), Target("class", gold), Target("class", predicted)],
         token_type_ids=inputs.token_type_ids,
         output=output,
-        **units_of(examples, shard.length, {str(method.get("unit"))}),
+        word_ids=inputs.word_ids,
+        sentence_ids=inputs.sentence_ids,
     )[""]
     columns: dict[str, Any] = {"item_id": [example["item_id"] for example in examples]}
     columns |= {"gold": gold.tolist(), "predicted": predicted.tolist()}

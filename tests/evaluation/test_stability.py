@@ -229,11 +229,11 @@ def test_explanations_change_where_a_model_is_trained_on_shuffled_labels():
     inputs, tokens = Inputs.of(ids), torch.ones_like(ids)
     tokens[:, 0] = 0
     scores = right.scores(ids, method="input_x_gradient", target=labels)
-    other = shuffled_label_scores(right, wrong, inputs, "input_x_gradient", target=labels)
+    other = shuffled_label_scores(right, inputs, "input_x_gradient", target=labels, other=wrong)
     value = evaluate("label_randomisation", scores=scores, shuffled=other, tokens=tokens)
     assert torch.equal(other, wrong.scores(ids, method="input_x_gradient", target=labels))
     assert float(value.mean()) < 0.6
-    same = shuffled_label_scores(right, right, inputs, "input_x_gradient", target=labels)
+    same = shuffled_label_scores(right, inputs, "input_x_gradient", target=labels, other=right)
     assert evaluate("label_randomisation", scores=scores, shuffled=same, tokens=tokens).tolist() == pytest.approx(
         [1] * 24
     )
