@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TOP = (1, 2, 3)  # words of each error's own explanation that are taken away; then those of its pair
 Row = Mapping[str, Any]
+Causes = Mapping[tuple[int, int], WordCauses]  # by gold and predicted class
 Steps = Generator[StagePlan, None, "ExplainedErrors"]
 
 
@@ -46,9 +47,7 @@ def error_steps(experiment: Experiment) -> Steps:
     experiment.store_texts(experiment.prepared)  # predictions at hand leave them where an earlier run had them
     tables = yield from experiment.whole(lambda: plan_explaining(experiment, label))
     explained = _joined(experiment, tables)
-    texts = ErrorTexts.of(experiment, explained)
-    causes = texts.causes(experiment.config)
-    sets = dict(zip(explained["item_id"].to_pylist(), texts.sets(causes), strict=True))
+    causes, sets = _caused(experiment, explained)
     tables = yield from experiment.whole(lambda: plan_removing(experiment, sets))
     without = _joined(experiment, tables)
     explained = in_order_of(without, explained)
@@ -58,6 +57,25 @@ def error_steps(experiment: Experiment) -> Steps:
     errors = pa.table(columns, schema=ERRORS)
     record = {"method": label, "explained": errors.num_rows, "errors": len(found)}
     return ExplainedErrors({"errors": errors, "error_words": _words_table(causes)}, record)
+
+
+def error_plans(experiment: Experiment) -> list[StagePlan]:
+    """The plans of these steps, of a run whose predictions are known; the second one where the first is done."""
+    label = explaining_label(experiment.config)
+    if label is None or not errors_of(experiment):
+        return []
+    first = plan_explaining(experiment, label)
+    if first.tasks:
+        return [first]
+    tables = experiment.results.tables(first.keys[first.stage], first.stage)
+    return [first, plan_removing(experiment, _caused(experiment, _joined(experiment, tables))[1])]
+
+
+def _caused(experiment: Experiment, explained: pa.Table) -> tuple[Causes, dict[str, list[list[int]]]]:
+    """The words of each pair of classes, and what is taken away of each item."""
+    texts = ErrorTexts.of(experiment, explained)
+    causes = texts.causes(experiment.config)
+    return causes, dict(zip(explained["item_id"].to_pylist(), texts.sets(causes), strict=True))
 
 
 def errors_of(experiment: Experiment) -> dict[int, tuple[int, int]]:
@@ -136,7 +154,7 @@ class ErrorTexts:
         words = [unit_words(row, ids) for row, ids in zip(rows, units.ids.tolist(), strict=True)]
         return cls(pairs, units, words, scores)
 
-    def causes(self, config: Config) -> dict[tuple[int, int], WordCauses]:
+    def causes(self, config: Config) -> Causes:
         """The words of each pair of classes."""
         scoring, found = config.evaluation, {}
         options = {"samples": scoring.bootstrap_samples, "confidence": scoring.confidence, "seed": scoring.seed}
@@ -146,7 +164,7 @@ class ErrorTexts:
             found[pair] = word_causes(words, scores, number=config.errors.words, **options)  # type: ignore[arg-type]
         return found
 
-    def sets(self, causes: Mapping[tuple[int, int], WordCauses]) -> list[list[list[int]]]:
+    def sets(self, causes: Causes) -> list[list[list[int]]]:
         """Of each error: its own first word, first two and three, and all words that caused errors of its pair."""
         own = top_words(self.scores.nan_to_num(), self.units, TOP)
         found = []
@@ -180,11 +198,11 @@ def unit_words(row: Row, ids: Sequence[int]) -> list[str]:
     ]
 
 
-def _words_table(causes: Mapping[tuple[int, int], WordCauses]) -> pa.Table:
+def _words_table(causes: Causes) -> pa.Table:
     return pa.Table.from_pylist(list(_word_rows(causes)), schema=ERROR_WORDS)
 
 
-def _word_rows(causes: Mapping[tuple[int, int], WordCauses]) -> Iterator[dict[str, Any]]:
+def _word_rows(causes: Causes) -> Iterator[dict[str, Any]]:
     for (gold, predicted), found in causes.items():
         about = {"gold": gold, "predicted": predicted, "chance": found.chance, "errors": found.n}
         for cause in found.causes:

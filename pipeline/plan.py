@@ -12,6 +12,7 @@ from evaluation.removals import REMOVALS, RemovalRequest, each_unit
 from pipeline.config import Config
 from pipeline.data import load_dataset
 from pipeline.estimate import Estimate, estimate, machine_bytes, remaining, save_estimate
+from pipeline.error_steps import error_plans
 from pipeline.execution import make_progress
 from pipeline.execution.memory import Fits
 from pipeline.execution.progress import clock_time
@@ -56,7 +57,7 @@ def describe_plan(config: Config, probe: bool = False) -> str:
     plans = stage_plans(experiment)
     lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans)]
     if STAGES[-1] in {plan.stage for plan in plans}:
-        lines += map(_line, mixing_plans(experiment))
+        lines += map(_line, [*mixing_plans(experiment), *error_plans(experiment)])
     else:
         results = len(batches) * len(config.attribution)
         known = "heads are found" if experiment.layer_texts is None else "heads are found and a layer is chosen"

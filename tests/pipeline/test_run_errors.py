@@ -16,6 +16,7 @@ from attribution import Explainer, Target
 from attribution.errors import InputError
 from evaluation.errors import NOT_RUN, word_causes
 from pipeline.execution import make_progress
+from pipeline.plan import describe_plan
 from pipeline.run import run
 from pipeline.validate import load_config
 
@@ -140,3 +141,34 @@ def test_nothing_is_explained_where_no_method_tells_classes_apart_or_nobody_asks
 def test_what_cannot_be_asked_for(base, override, words):
     with pytest.raises(InputError, match=words):
         load_config([*base, override])
+
+
+def test_a_plan_counts_what_is_known_of_errors(base):
+    asked = [*base, "errors.method=m"]
+
+    def lines():
+        return [
+            line for line in describe_plan(load_config(asked)).splitlines() if "_errors" in line or "_words" in line
+        ]
+
+    assert lines() == []  # nothing is predicted yet
+    result = ran([*asked, "errors.method=null"])
+    (line,) = lines()
+    assert line.startswith("explain_errors: ")
+    assert not line.startswith("explain_errors: 0")
+    assert "explain_errors" not in manifest(result.folder)["reuse"]
+    ran(asked)
+    assert [line.split(" to compute")[0] for line in lines()] == [
+        "explain_errors: 0 results",
+        "remove_words: 0 results",
+    ]
+
+
+def test_a_text_that_cannot_be_cut_into_words_is_no_error_of_ours(base, tmp_path):
+    """Texts of one word have nothing left to draw, and a text of no word has nothing to take away."""
+    (tmp_path / "reviews.tsv").write_text("sentence\tlabel\n" + "".join(f"good\t{label}\n" for label in
+                                          ("negative", "positive")) + "[SEP]\tnegative\n[SEP]\tpositive\n")  # fmt: skip
+    result = ran([*base, "errors.method=m"])
+    assert result.exit_code == 0
+    sets = [row["sets"] for row in table(result.folder, "errors")]
+    assert [[0], [0], [0], [0]] in sets or [[0], [0], [0], []] in sets

@@ -87,7 +87,7 @@ def test_another_model_is_another_result(base, tmp_path):
 
 
 def test_a_model_that_is_not_the_same_is_refused_and_so_is_none(base, tmp_path):
-    with pytest.raises(InputError, match="model.shuffled is missing; evaluation.metrics: label_randomisation"):
+    with pytest.raises(InputError, match=r"model.shuffled is missing; evaluation.metrics: label_randomisation"):
         load_config([*base, "evaluation.metrics=[label_randomisation]"])
     more = other_model(tmp_path / "tiny", tmp_path / "more", 1, num_labels=3)
     with pytest.raises(InputError, match="num_labels=3, but the model explained has num_labels=2"):
