@@ -11,8 +11,8 @@ from evaluation.levels import TENTHS
 from evaluation.removals import REMOVALS, RemovalRequest, each_unit
 from pipeline.config import Config
 from pipeline.data import load_dataset
-from pipeline.estimate import Estimate, estimate, machine_bytes, remaining, save_estimate
 from pipeline.error_steps import error_plans
+from pipeline.estimate import Estimate, estimate, machine_bytes, remaining, save_estimate
 from pipeline.execution import make_progress
 from pipeline.execution.memory import Fits
 from pipeline.execution.progress import clock_time

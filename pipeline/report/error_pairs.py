@@ -29,16 +29,16 @@ class ExplainedPair:
     words: Sequence[Row]
 
 
-def pair_block(pair: ExplainedPair, data: Texts, texts: str, examples: int, *, first: bool) -> Child:
-    """All about a pair; at most `examples` texts. That of the `first` pair is open."""
+def pair_block(pair: ExplainedPair, data: Texts, shown: int, *, spelled: bool, opened: bool) -> Child:
+    """All about a pair, with so many texts; not a word of them unless `spelled`."""
     n, share = pair.confused.n, pair.confused.share
     told = f"{_errors(n)}, {share.value:.1%} {interval(share.low, share.high)} of the texts labelled {pair.gold}."
     return [
         tag("h4", f"Labelled {pair.gold}, predicted {pair.predicted}"),
         tag("p", told, _few(len(pair.rows))),
-        None if texts == "none" else _words(pair),
+        _words(pair) if spelled else None,
         correction_table(pair.rows),
-        None if texts == "none" else _examples(pair, data, min(SHOWN, examples), first),
+        _examples(pair, data, shown, opened),
     ]
 
 
@@ -149,7 +149,7 @@ def _share(found: Interval, text: str, kind: str = "") -> Safe:
     return tag("td", tag("div", tag("b", text)), tag("small", ends), class_=f"number{kind}")
 
 
-def _examples(pair: ExplainedPair, data: Texts, shown: int, first: bool) -> Child:
+def _examples(pair: ExplainedPair, data: Texts, shown: int, opened: bool) -> Child:
     """The errors that the model was surest of, explained for both classes."""
     place = {row["item_id"]: index for index, row in enumerate(data.examples)}
     sure = sorted(pair.rows, key=lambda row: -_probability(data, row, "predicted"))[:shown]
@@ -159,7 +159,7 @@ def _examples(pair: ExplainedPair, data: Texts, shown: int, first: bool) -> Chil
     summary = f"{_errors(len(sure))} explained for both classes, the surest first"
     hint = "Each line has a scale of its own: orange speaks for what is named on the left, blue against it."
     listed = tag("ol", cards, class_="cards")
-    return tag("details", tag("summary", summary), tag("p", hint, class_="hint"), listed, open=first)
+    return tag("details", tag("summary", summary), tag("p", hint, class_="hint"), listed, open=opened)
 
 
 def _probability(data: Texts, row: Row, which: str) -> float:

@@ -158,8 +158,11 @@ def _causes(errors: Errors, found: Sequence[Confusion], texts: str, examples: in
     pairs = [pair for confused in found if (pair := errors.pair(confused)).rows]
     if len(pairs) > 1:
         yield [tag("h4", "All errors together"), correction_table([row for pair in pairs for row in pair.rows])]
+    left = 0 if texts == "none" else examples
     for place, pair in enumerate(pairs[:PAIRS]):
-        yield pair_block(pair, errors.data, texts, max(0, examples - place * SHOWN), first=not place)
+        shown = min(SHOWN, len(pair.rows), left)
+        yield pair_block(pair, errors.data, shown, spelled=texts != "none", opened=not place)
+        left -= shown
     if len(pairs) > PAIRS:
         yield tag(
             "p",

@@ -1,0 +1,146 @@
+"""The section on errors: what it counts, what it compares, and what it says where there is too little."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.report.build import render
+from pipeline.runs import MANIFEST, Run
+from pipeline.schemas import ERROR_WORDS, ERRORS
+
+SECTION = re.compile(r'id="errors">(.*?)</section>', re.S)
+HOSTILE = "<img src=x onerror=window.hijacked=1>"
+D = 2  # random sets of words
+
+
+def section(folder, texts="full", examples=30):
+    found = SECTION.findall(render(Run(folder), texts, examples))
+    return html.unescape(re.sub(r"<[^>]+>", " ", found[0])) if found else None
+
+
+def rewrite(folder, name, change, schema=None):
+    path = folder / f"{name}.parquet"
+    schema = schema or pq.read_schema(path)
+    rows = pq.read_table(path).to_pylist() if path.exists() else []
+    pq.write_table(pa.Table.from_pylist(change(rows), schema=schema), path)
+
+
+def with_errors(folder, wrong):
+    """The first `wrong` texts are predicted as the other class, all others as their own; word 0 is to blame."""
+    labels = {row["item_id"]: row["label"] for row in pq.read_table(folder / "examples.parquet").to_pylist()}
+    items = list(labels)
+
+    def predict(rows):
+        for row in rows:
+            own = labels[row["item_id"]]
+            row["predicted"] = 1 - own if items.index(row["item_id"]) < wrong else own
+            row["probabilities"] = [0.1, 0.9] if row["predicted"] else [0.9, 0.1]
+        return rows
+
+    rewrite(folder, "predictions", predict)
+    examples = {row["item_id"]: row for row in pq.read_table(folder / "examples.parquet").to_pylist()}
+    errors, words = [], {}
+    for item in items[:wrong]:
+        own, n = labels[item], len(examples[item]["tokens"])
+        scores = [0.0, 2.0, *[0.1] * (n - 2)]
+        row = {"item_id": item, "gold": own, "predicted": 1 - own, "operator": "mask"}
+        row |= {"contrast_scores": scores, "predicted_scores": scores, "gold_scores": [-score for score in scores]}
+        row |= {"sets": [[0], [0, 1], [0, 1, 2], []], "classes": [1 - own, own, own, -1]}
+        errors.append({**row, "random_classes": [1 - own] * 3 * D + [-1] * D})
+        words[own, 1 - own] = words.get((own, 1 - own), 0) + 1
+    rewrite(folder, "errors", lambda _: errors, ERRORS)
+    about = {"value": 0.25, "low": 0.2, "high": 0.3, "shuffled": 0.1, "above_chance": True, "chance": 0.15}
+    listed = [
+        {"gold": gold, "predicted": guess, "word": HOSTILE, "n": n, "errors": n, "n_undefined": 0, **about}
+        for (gold, guess), n in words.items()
+    ]
+    rewrite(folder, "error_words", lambda _: listed, ERROR_WORDS)
+    path = folder / MANIFEST
+    record = {"errors": {"method": "mask_lrp", "explained": wrong, "errors": wrong}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **record}))
+    return folder
+
+
+def test_errors_are_counted_and_compared_with_random_words(make_run):
+    folder = with_errors(make_run(n=60), 40)
+    found = section(folder)
+    assert "40 of 60 labelled texts (66.7% [0.541, 0.773]) are not classified as they are labelled" in found
+    labels = pq.read_table(folder / "examples.parquet")["label"].to_pylist()
+    for gold, name, other in ((0, "negative", "positive"), (1, "positive", "negative")):
+        assert f"{labels[:40].count(gold)} errors," in found
+        assert f"Labelled {name}, predicted {other}" in found
+    assert "mask_lrp: predicted class against gold class" in found
+    assert "25.0%  [20.0%, 30.0%]" in found
+    assert "above chance" in found
+    (first, second) = re.findall(r"its own first (?:word|2 words)\s+(.*?)its own", found, re.S)[:2]
+    assert first.split() == ["40", "of", "40", "0%", "[0,", "0]", "0%", "[0,", "0]", "+0", "%", "[0,", "0]"]
+    assert second.split() == [
+        "40",
+        "of",
+        "40",
+        "100%",
+        "[100,",
+        "100]",
+        "0%",
+        "[0,",
+        "0]",
+        "+100",
+        "%",
+        "[100,",
+        "100]",
+    ]
+    assert "positive against negative" in found
+    assert "without its first 2 words" in found
+    assert "too few" not in found
+
+
+def test_what_the_model_is_sure_of_is_for_a_person_to_look_at(make_run):
+    found = section(with_errors(make_run(n=60), 4))
+    assert "4 of 60 labels (6.7% [0.026, 0.159]) are likely to be wrong, if the model is to be believed." in found
+    assert "Northcutt" in found
+
+
+def test_few_errors_are_single_cases(make_run):
+    found = section(with_errors(make_run(n=60), 1))
+    assert "1 error: too few for an interval (fewer than 10); single cases, no pattern." in found
+    assert re.search(r"its own first 2 words\s+1 of 1\s+100%\s+0%\s+\+100 %\s+its own first 3", found)
+
+
+def test_no_errors_no_labels_and_other_models_are_said_plainly(make_run, qa_run_folder):
+    right = with_errors(make_run("right", n=12), 0)
+    assert "All 12 labelled texts are classified as they are labelled." in section(right)
+    assert "None of the 12 labels is likely to be wrong" in section(right)
+    bare = make_run("bare", n=12)
+    rewrite(bare, "examples", lambda rows: [{**row, "label": None, "label_name": None} for row in rows])
+    assert "The data has no labels: which predictions are errors cannot be told." in section(bare)
+    assert section(qa_run_folder) is None
+
+
+def test_errors_that_nobody_explained_are_counted_all_the_same(make_run):
+    folder = with_errors(make_run(n=30), 12)
+    for name in ("errors", "error_words"):
+        (folder / f"{name}.parquet").unlink()
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({key: value for key, value in manifest.items() if key != "errors"}))
+    found = section(folder)
+    assert "12 of 30 labelled texts" in found
+    assert "Which words caused them was not asked" in found
+
+
+@pytest.mark.parametrize("texts", ["full", "sample", "none"])
+def test_texts_are_escaped_limited_and_left_out(make_run, texts):
+    folder = with_errors(make_run(n=30), 20)
+    page = SECTION.findall(render(Run(folder), texts, 3))[0]
+    assert HOSTILE not in page
+    assert ("&lt;img" in page) == (texts != "none")
+    assert page.count("<li") == (0 if texts == "none" else 3)
+    assert ("Words and texts are left out" in page) == (texts == "none")
+    if texts == "none":
+        words = {token for row in pq.read_table(folder / "examples.parquet").to_pylist() for token in row["tokens"]}
+        assert not re.findall(rf">\s*(?:{'|'.join(re.escape(word) for word in words)})\s*<", page)
