@@ -15,6 +15,7 @@ from pipeline.commands import (
     convert,
     doctor,
     explain,
+    export,
     fetch,
     gc,
     methods,
@@ -102,6 +103,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+_COMMANDS = (
+    *(run, submit, methods, explain, doctor, results, table, compare),
+    *(regress, fetch, convert, export, sync, gc),
+)
+
+
 def build_parser() -> Parser:
     """The parser of all commands."""
     parser = Parser(
@@ -112,7 +119,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, submit, methods, explain, doctor, results, table, compare, regress, fetch, convert, sync, gc):
+    for module in _COMMANDS:
         module.add(commands)
     return parser
 
