@@ -1,7 +1,8 @@
 """Explanations of a run in the format of the ERASER benchmark (DeYoung et al. 2020), which its `metrics.py` scores.
 
-A folder with the texts (`docs.jsonl`), what people marked (`SPLIT.jsonl`), and what each method says (`results`). Tokens
-are what stands between white space; the score of one is the sum of those of its pieces. Of a pair each text is a document.
+A folder with the texts (`docs.jsonl`), what people marked (`SPLIT.jsonl`), and what each method says (`results`).
+Tokens are what stands between white space; the score of one is the sum of those of its pieces. Of a pair each text is a
+document.
 """
 
 from __future__ import annotations

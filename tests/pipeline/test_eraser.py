@@ -125,7 +125,7 @@ def test_the_command_writes_it_and_says_what_it_cannot(folder, qa_run_folder, tm
     assert main(["export", str(folder), "--out", str(tmp_path / "out"), "--method", "random"]) == 0
     listed = capsys.readouterr().out.split()
     assert listed == [str(tmp_path / "out" / name) for name in ("docs.jsonl", "test.jsonl", "results/random.jsonl")]
-    with pytest.raises(InputError, match="method=lime is not in .*; it has gradcam, random"):
+    with pytest.raises(InputError, match=r"method=lime is not in .*; it has gradcam, random"):
         export_eraser(Run(folder), tmp_path, ["lime"])
     with pytest.raises(InputError, match="explains question_answering; ERASER's format is for classes"):
         export_eraser(Run(qa_run_folder), tmp_path)
