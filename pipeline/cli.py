@@ -25,6 +25,7 @@ from pipeline.commands import (
     submit,
     sync,
     table,
+    verify,
 )
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
@@ -105,7 +106,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 _COMMANDS = (
     *(run, submit, methods, explain, doctor, results, table, compare),
-    *(regress, fetch, convert, export, sync, gc),
+    *(regress, fetch, convert, export, verify, sync, gc),
 )
 
 
