@@ -14,7 +14,6 @@ import torch
 
 from attribution.explainer import Explainer
 from attribution.methods.registry import METHODS
-from pipeline.collect import in_order_of
 from pipeline.config import ModelConfig
 from pipeline.folder import RESULTS
 from pipeline.keys import file_digest
@@ -96,7 +95,7 @@ class Recomputed:
 
     def checks(self) -> Iterator[Check]:
         """Of the logits, then of each method."""
-        if self.run.table("windows", ["item_id"]).num_rows:
+        if self.run.manifest.get("windows"):
             yield Check("examples", 0, note="texts in windows are not computed again")
             return
         yield self._logits()

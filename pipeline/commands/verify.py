@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.commands.results import RUN_HELP
 
-EPILOG = """Files of the run and results in its store are compared with their hashes; a few of the examples are then predicted
-and explained again, on this machine, and compared within the tolerance of each method. Nothing is changed.
+EPILOG = """Files of the run and results in its store are compared with their hashes; a few of the examples are then
+predicted and explained again, on this machine, and compared within the tolerance of each method. Nothing is changed.
 
 exit codes: 0 all of it is as it should be   1 something is wrong
 """
