@@ -14,6 +14,7 @@ from evaluation import CURVES, METRICS
 from evaluation.resampling import resolved
 from pipeline.config import Config
 from pipeline.data.treebanks import load_treebank
+from pipeline.error_choice import explaining_label
 from pipeline.execution import Needs, Site, check_cluster, joins_cluster
 from pipeline.heads import check_masks
 from pipeline.models.folder import AUTO_CLASSES
@@ -93,6 +94,8 @@ def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> N
     asked = [(where, operator) for where, operator in named.items() if operator is not None]
     used = {config.evaluation.operator or CURVES[family].operator for family in curve_families(config)}
     used |= {config.evaluation.operator for _ in removed_sets(config)} | {*config.evaluation.other_operators}
+    if explaining_label(config) is not None and prepared.model.task == "classification":
+        used.add(config.evaluation.operator)
     asked += [("evaluation.", operator) for operator in used]
     if not asked:
         return

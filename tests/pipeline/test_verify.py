@@ -22,7 +22,7 @@ from pipeline.validate import load_config
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     overrides = tiny_overrides(save_tiny("bert", tmp_path / "tiny"), tmp_path)
-    methods = ["attribution.m.method=mask_lrp", "attribution.m.head_mask=all", "attribution.o.method=occlusion"]
+    methods = ["attribution.m.method=mask_lrp", "attribution.o.method=occlusion"]
     asked = [
         *overrides,
         *methods,
