@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from evaluation.errors import FEWEST, LabelDoubt, likely_label_errors, proportion
-from pipeline.report.html import Child, Safe, interval, number, tag
+from pipeline.report.html import Child, Safe, number, percents, tag
 from pipeline.report.texts import Texts
 
 SHOWN = 20
@@ -35,7 +35,7 @@ def _told(doubts: Sequence[LabelDoubt], labelled: int) -> str:
     share = proportion(len(doubts), labelled)
     verb = "is" if len(doubts) == 1 else "are"
     return (
-        f"{len(doubts):,} of {labelled:,} labels ({share.value:.1%} {interval(share.low, share.high)}) {verb} likely "
+        f"{len(doubts):,} of {labelled:,} labels ({share.value:.1%} {percents(share.low, share.high)}) {verb} likely "
         "to be wrong, if the model is to be believed."
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from attribution.rendering import html_fragment
 from evaluation.errors import FEWEST, NOT_RUN, Confusion, corrected
 from evaluation.statistics import Interval
-from pipeline.report.html import Child, Safe, interval, number, signed, tag
+from pipeline.report.html import Child, Safe, number, percents, signed, tag
 from pipeline.report.texts import Row, Texts
 
 SHOWN = 5  # errors of a pair with their texts
@@ -32,7 +32,7 @@ class ExplainedPair:
 def pair_block(pair: ExplainedPair, data: Texts, shown: int, *, spelled: bool, opened: bool) -> Child:
     """All about a pair, with so many texts; not a word of them unless `spelled`."""
     n, share = pair.confused.n, pair.confused.share
-    told = f"{_errors(n)}, {share.value:.1%} {interval(share.low, share.high)} of the texts labelled {pair.gold}."
+    told = f"{_errors(n)}, {share.value:.1%} {percents(share.low, share.high)} of the texts labelled {pair.gold}."
     return [
         tag("h4", f"Labelled {pair.gold}, predicted {pair.predicted}"),
         tag("p", told, _few(len(pair.rows))),
@@ -71,7 +71,7 @@ def _words(pair: ExplainedPair) -> Child:
             tag("th", row["word"], scope="row"),
             tag("td", f"{row['n']:,}", class_="number"),
             tag("td", _bar(row, largest), aria_hidden="true"),
-            tag("td", tag("b", f"{row['value']:.1%}"), " ", tag("small", _percent(row["low"], row["high"]))),
+            tag("td", tag("b", f"{row['value']:.1%}"), " ", tag("small", percents(row["low"], row["high"]))),
             tag("td", f"{row['shuffled']:.1%}".replace("-", "−"), class_="number"),
             tag("td", tag("span", "above chance", class_="tag best") if row["above_chance"] else None),
         )
@@ -108,10 +108,6 @@ def _bar(row: Row, largest: float) -> Safe:
         viewBox="0 0 104 12",
         aria_hidden="true",
     )
-
-
-def _percent(low: float, high: float) -> str:
-    return f"[{low:.1%}, {high:.1%}]".replace("-", "−") if np.isfinite(low + high) else ""
 
 
 def correction_table(rows: Sequence[Row]) -> Safe:

@@ -10,7 +10,7 @@ from evaluation.errors import Confusion, confusions, proportion
 from evaluation.errors.words import SHUFFLES
 from pipeline.report.error_labels import doubtful_labels
 from pipeline.report.error_pairs import SHOWN, ExplainedPair, correction_table, pair_block
-from pipeline.report.html import Child, Safe, interval, number, tag
+from pipeline.report.html import Child, Safe, percents, tag
 from pipeline.report.texts import Row, Texts
 
 MATRIX = 12  # classes of which a matrix is shown; of more the pairs alone
@@ -81,7 +81,7 @@ def _lead(wrong: int, labelled: int, total: int) -> str:
         return f"All {labelled:,} labelled texts are classified as they are labelled{without}."
     share = proportion(wrong, labelled)
     return (
-        f"{wrong:,} of {labelled:,} labelled texts ({share.value:.1%} {interval(share.low, share.high)}) are not "
+        f"{wrong:,} of {labelled:,} labelled texts ({share.value:.1%} {percents(share.low, share.high)}) are not "
         f"classified as they are labelled{without}."
     )
 
@@ -91,30 +91,28 @@ def _confused(errors: Errors, found: Sequence[Confusion]) -> Iterator[Child]:
     yield tag("h3", "What is taken for what")
     if len(classes) <= MATRIX:
         yield _matrix(errors, classes)
-    headings = ("labelled", "predicted", "errors", "share of those labelled so")
-    head = tag(
-        "tr",
-        [tag("th", text, scope="col", class_="number" if place > 1 else None) for place, text in enumerate(headings)],
-    )
+    if len(found) > 1 or len(classes) > MATRIX:
+        yield _pairs(errors, found[:LISTED])
+    if len(found) > LISTED:
+        yield tag("p", f"{len(found) - LISTED} more pairs have fewer errors.", class_="hint")
+
+
+def _pairs(errors: Errors, found: Sequence[Confusion]) -> Safe:
+    names = ("labelled", "predicted", "errors", "of those labelled so", "")
+    head = [tag("th", text, scope="col", class_="number" if place > 1 else None) for place, text in enumerate(names)]
     rows = [
         tag(
             "tr",
             tag("th", errors.name(pair.gold), scope="row"),
             tag("td", errors.name(pair.predicted)),
             tag("td", f"{pair.n:,}", class_="number"),
-            tag(
-                "td",
-                number(pair.share.value),
-                " ",
-                tag("small", interval(pair.share.low, pair.share.high)),
-                class_="number",
-            ),
+            tag("td", f"{pair.share.value:.1%}", class_="number"),
+            tag("td", tag("small", percents(pair.share.low, pair.share.high))),
         )
-        for pair in found[:LISTED]
+        for pair in found
     ]
-    table = tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_="plain"), class_="scroll")
-    more = f"{len(found) - LISTED} more pairs have fewer errors." if len(found) > LISTED else None
-    yield [table, tag("p", more, class_="hint") if more else None] if len(found) > 1 or len(classes) > MATRIX else None
+    table = tag("table", tag("thead", tag("tr", head)), tag("tbody", rows), class_="plain")
+    return tag("div", table, class_="scroll")
 
 
 def _matrix(errors: Errors, classes: Sequence[int]) -> Safe:
