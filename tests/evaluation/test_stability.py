@@ -248,6 +248,4 @@ def test_labels_are_shuffled_whole_and_other_vocabularies_are_refused(texts):
     small = tiny_model("bert", layers=1)
     small.config.num_labels = 5
     with pytest.raises(InputError, match="num_labels=5, the one explained"):
-        shuffled_label_scores(
-            tiny(tiny_model("bert", layers=1)), tiny(small), texts, "gradcam", target=torch.tensor([0])
-        )
+        shuffled_label_scores(tiny(tiny_model("bert", layers=1)), texts, "gradcam", target=1, other=tiny(small))

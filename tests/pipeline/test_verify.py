@@ -49,7 +49,7 @@ def change(folder, name, edit):
 def test_what_is_as_it_was_passes_and_what_was_changed_is_named(folder, capsys):
     assert main(["verify", str(folder), "-n", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["files", "results", "logits", "m", "o", "l"]
+    assert [line.split(":")[0] for line in lines] == ["files", "results", "logits", "l", "m", "o"]
     assert all(line.endswith(f"{count} as they should be") for line, count in zip(lines[2:], [2] * 4, strict=True))
 
     def shift(row):
@@ -64,7 +64,7 @@ def test_what_is_as_it_was_passes_and_what_was_changed_is_named(folder, capsys):
     gone.unlink()
     (folder / "heads.parquet").write_bytes(b"other")
     assert main(["verify", "last", "-n", "1"]) == 1
-    files, results, logits, m, o, l = capsys.readouterr().out.splitlines()  # noqa: E741
+    files, results, logits, l, m, o = capsys.readouterr().out.splitlines()  # noqa: E741
     assert "1 of" in files
     assert "heads.parquet is not what was written" in files
     assert f"{damaged.name} is damaged" in results
