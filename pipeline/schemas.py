@@ -309,7 +309,7 @@ ERRORS = pa.schema(
     ]
 )
 
-# The words that caused a pair of classes to be confused, largest first.
+# The words that caused a pair of classes to be confused, strongest first.
 ERROR_WORDS = pa.schema(
     [
         ("gold", pa.int32()),
@@ -319,9 +319,10 @@ ERROR_WORDS = pa.schema(
         ("low", pa.float64()),  # 95 % bootstrap interval over errors; NaN where these are too few
         ("high", pa.float64()),
         ("shuffled", pa.float64()),  # the value that scores dealt out at random among a text's words would give
+        ("strength", pa.float64()),  # standard deviations, over such deals, that `value` is above `shuffled`
         ("n", pa.int64()),  # errors that have the word
         ("above_chance", pa.bool_()),
-        ("chance", pa.float64()),  # the largest value of all words under shuffled scores (95 % quantile)
+        ("chance", pa.float64()),  # strength of the strongest word under shuffled scores (95 % quantile)
         ("errors", pa.int64()),  # of the pair that were counted
         ("n_undefined", pa.int64()),
     ]

@@ -15,14 +15,17 @@ from evaluation.errors.few import FEWEST, mean_of_errors
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SHUFFLES = 200  # of the scores, for what chance alone would make of the largest word
+SHUFFLES = 200  # of the scores, for what chance alone would make of the strongest word
+LEAST = 1.0  # strength of a word that is named at all
+RECURRING = 3  # errors that a word has to be in, where there are enough for a pattern at all
 
 
 class WordCause(NamedTuple):
     """What a word did in some errors, in shares of the attribution of a text (sum of absolute scores: 1).
 
     value: mean over all these errors, of texts without the word 0; low, high: its interval. shuffled: the mean that
-    scores dealt out at random among a text's words would give it. n: errors that have the word.
+    scores dealt out at random among a text's words would give it. strength: by how many standard deviations, of such
+    deals, it is above that. n: errors that have the word.
     """
 
     word: str
@@ -30,14 +33,15 @@ class WordCause(NamedTuple):
     low: float
     high: float
     shuffled: float
+    strength: float
     n: int
-    above_chance: bool  # whether it is above the largest of all words under shuffled scores, and its interval above 0
+    above_chance: bool  # whether it is stronger than chance makes any word, and its interval above `shuffled`
 
 
 class WordCauses(NamedTuple):
-    """Words that speak for the wrong class, largest first.
+    """Words that speak for the wrong class, strongest first.
 
-    chance: what the largest of all words reaches in 95 of 100 shuffles at most. n: errors counted; n_undefined: left
+    chance: the strength that the strongest word has in 95 of 100 shuffles at most. n: errors counted; n_undefined: left
     out, for want of a score or with scores that are not finite.
     """
 
@@ -61,7 +65,7 @@ def word_causes(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> WordCauses:
-    """The `number` words that count for most in the errors whose words these are.
+    """The `number` strongest words of these errors, none below LEAST; of FEWEST errors, those in RECURRING of them.
 
     words: of each error, in the order of its text; upper and lower case are one. scores: one for each word, of the
     predicted class against the gold one. A text counts as much as any other: its scores are divided by the sum of their
@@ -72,17 +76,18 @@ def word_causes(
     flat = _Flat.of([words[row] for row in kept], [own for own in shares if own is not None])
     if not kept or not flat.names:
         return WordCauses([], math.nan, 0, len(words))
-    means = flat.means(flat.shares)
-    top = [place for place in np.argsort(-means, kind="stable")[:number].tolist() if means[place] > 0]
-    chance, shuffled = flat.chance(seed, confidence), flat.means(flat.evenly())
+    counts = flat.counts()
+    among = counts >= (RECURRING if len(kept) >= FEWEST else 1)
+    means, shuffled, strength = flat.means(flat.shares), *flat.strengths(flat.shares)
+    chance = flat.chance(among, seed, confidence)
+    first = np.argsort(np.where(among & (means > 0), -strength, np.inf), kind="stable")[:number]
     options = {"samples": samples, "confidence": confidence, "seed": seed}
     causes = []
-    for place in top:
-        column = flat.column(place)
-        found = mean_of_errors(column, **options)  # type: ignore[arg-type]
-        told = bool(found.low > 0 and found.value > chance)
-        ends = (found.value, found.low, found.high)
-        causes.append(WordCause(flat.names[place], *ends, shuffled[place].item(), flat.count(place), told))
+    for place in (place for place in first.tolist() if among[place] and means[place] > 0 and strength[place] >= LEAST):
+        found = mean_of_errors(flat.column(place), **options)  # type: ignore[arg-type]
+        told = bool(found.low > shuffled[place] and strength[place] > chance)
+        about = (shuffled[place].item(), strength[place].item(), counts[place].item(), told)
+        causes.append(WordCause(flat.names[place], found.value, found.low, found.high, *about))
     return WordCauses(causes, chance, len(kept), len(words) - len(kept))
 
 
@@ -121,21 +126,37 @@ class _Flat(NamedTuple):
         own = self.word == place
         return np.bincount(self.error[own], self.shares[own], minlength=self.n).astype(np.float64)
 
-    def count(self, place: int) -> int:
-        """How many errors have the word."""
-        return len(np.unique(self.error[self.word == place]))
+    def counts(self) -> Ints:
+        """[W] how many errors have each word."""
+        pairs = np.unique(np.stack((self.word, self.error)), axis=1)
+        return np.bincount(pairs[0], minlength=len(self.names))
 
-    def evenly(self) -> Floats:
-        """[T] the expectation of shuffled scores: each word has the mean of its text."""
+    def dealt(self) -> tuple[Floats, Floats]:
+        """[W] mean and standard deviation of what each word has where the scores of every text are shuffled.
+
+        k of m scores are drawn without replacement: k times their mean, and k (m - k) / (m - 1) times their variance.
+        """
         sizes = np.bincount(self.error, minlength=self.n)
-        means: Floats = (np.bincount(self.error, self.shares, minlength=self.n) / np.maximum(sizes, 1))[self.error]
-        return means
+        mean = np.bincount(self.error, self.shares, minlength=self.n) / np.maximum(sizes, 1)
+        spread = np.bincount(self.error, self.shares**2, minlength=self.n) / np.maximum(sizes, 1) - mean**2
+        (word, error), times = np.unique(np.stack((self.word, self.error)), axis=1, return_counts=True)
+        expected = np.bincount(word, times * mean[error], minlength=len(self.names))
+        drawn = times * (sizes[error] - times) / np.maximum(sizes[error] - 1, 1)
+        variance = np.bincount(word, drawn * np.maximum(spread[error], 0), minlength=len(self.names))
+        return expected / self.n, np.sqrt(variance) / self.n
 
-    def chance(self, seed: int, confidence: float) -> float:
-        """The largest mean of any word where the scores of each text are shuffled, at that quantile of the shuffles."""
-        generator = np.random.default_rng(seed)
-        largest = []
+    def strengths(self, shares: Floats) -> tuple[Floats, Floats]:
+        """[W] what shuffled scores would give each word, and by how many deviations of that it has more of `shares`."""
+        expected, deviation = self.dealt()
+        more = self.means(shares) - expected
+        return expected, np.divide(more, deviation, out=np.zeros_like(more), where=deviation > 0)
+
+    def chance(self, among: NDArray[np.bool_], seed: int, confidence: float) -> float:
+        """The strength of the strongest of some words where scores are shuffled, at that quantile of the shuffles."""
+        if not among.any():
+            return math.nan
+        generator, largest = np.random.default_rng(seed), []
         for _ in range(SHUFFLES):
             order = np.lexsort((generator.random(len(self.error)), self.error))
-            largest.append(self.means(self.shares[order]).max())
+            largest.append(self.strengths(self.shares[order])[1][among].max())
         return float(np.quantile(largest, confidence))

@@ -56,12 +56,13 @@ def _few(n: int) -> Child:
 
 def _words(pair: ExplainedPair) -> Child:
     if not pair.words:
-        return tag("p", "No word speaks for the predicted class over these errors together.", class_="hint")
+        return tag("p", "No word that recurs in these errors speaks for the predicted class.", class_="hint")
     head = [
         tag("th", "Word", scope="col"),
         tag("th", "errors with it", scope="col", class_="number"),
         tag("th", "mean share of the attribution", scope="col", colspan=2),
         tag("th", "shuffled", scope="col", class_="number"),
+        tag("th", "strength", scope="col", class_="number"),
         tag("td"),
     ]
     largest = max(_end(row) for row in pair.words)
@@ -73,13 +74,14 @@ def _words(pair: ExplainedPair) -> Child:
             tag("td", _bar(row, largest), aria_hidden="true"),
             tag("td", tag("b", f"{row['value']:.1%}"), " ", tag("small", percents(row["low"], row["high"]))),
             tag("td", f"{row['shuffled']:.1%}".replace("-", "−"), class_="number"),
+            tag("td", number(row["strength"], 1), class_="number"),
             tag("td", tag("span", "above chance", class_="tag best") if row["above_chance"] else None),
         )
         for row in pair.words
     ]
     one = pair.words[0]
     undefined = f" {one['n_undefined']} errors have no defined scores." if one["n_undefined"] else ""
-    chance = f"Chance: under shuffled scores the largest of all words has {one['chance']:.1%} or less.{undefined}"
+    chance = f"Chance alone makes the strongest of these words {number(one['chance'], 1)} strong at most.{undefined}"
     table = tag("table", tag("thead", tag("tr", head)), tag("tbody", rows), class_="plain causes")
     return [tag("div", table, class_="scroll"), tag("p", chance, class_="hint")]
 

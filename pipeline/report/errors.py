@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.errors import Confusion, confusions, proportion
-from evaluation.errors.words import SHUFFLES
+from evaluation.errors.words import RECURRING, SHUFFLES
 from pipeline.report.error_labels import doubtful_labels
 from pipeline.report.error_pairs import SHOWN, ExplainedPair, correction_table, pair_block
 from pipeline.report.html import Child, Safe, percents, tag
@@ -19,9 +19,10 @@ LISTED = 20
 
 _HINT = (
     "Words by {method}: predicted class against gold class. Each text counts as much as any other: its scores are "
-    "divided by the sum of their absolute values. “Shuffled” is what a word would have if the scores of each text were "
-    "dealt out at random among its words; a word is above chance where it is above the largest of all words under such "
-    "scores (95 % of {shuffles} shuffles) and its interval above 0. Intervals are of 95 %."
+    "divided by the sum of their absolute values; a text without the word counts 0. “Shuffled” is what the word would "
+    "have if the scores of each text were dealt out at random among its words, “strength” by how many standard "
+    "deviations of that it has more. Above chance: stronger than the strongest of all words in 95 % of {shuffles} such "
+    "deals, and the interval (95 %) above “shuffled”. Listed are words of strength 1 or more, in {recurring} errors or more."
 )
 
 
@@ -152,7 +153,7 @@ def _causes(errors: Errors, found: Sequence[Confusion], texts: str, examples: in
     if texts == "none":
         yield tag("p", "Words and texts are left out of this report (report.texts=none).", class_="hint")
     else:
-        yield tag("p", _HINT.format(method=record["method"], shuffles=SHUFFLES), class_="hint")
+        yield tag("p", _HINT.format(method=record["method"], shuffles=SHUFFLES, recurring=RECURRING), class_="hint")
     pairs = [pair for confused in found if (pair := errors.pair(confused)).rows]
     if len(pairs) > 1:
         yield [tag("h4", "All errors together"), correction_table([row for pair in pairs for row in pair.rows])]

@@ -100,16 +100,17 @@ def brute_means(words, shares):
 
 
 def test_words_are_added_up_over_errors_in_shares_of_each_text():
-    words = [["Not", "good", "not"], ["good", "."], ["a", "b"]]
-    scores = [[2.0, -1.0, 1.0], [100.0, 300.0], [0.0, 0.0]]
+    words = [["Not", "good", "not"], ["good", ".", "x"], ["a", "b"]]
+    scores = [[2.0, -1.0, 1.0], [-100.0, 300.0, 0.0], [0.0, 0.0]]
     before = [np.array(own) for own in scores]
     found = word_causes(words, before)
     assert [own.tolist() for own in before] == scores
     assert (found.n, found.n_undefined, found.enough) == (2, 1, False)
     assert {cause.word: cause.value for cause in found.causes} == pytest.approx({"not": 0.75 / 2, ".": 0.75 / 2})
     assert {cause.word: cause.n for cause in found.causes} == {"not": 1, ".": 1}
-    assert {cause.word: cause.shuffled for cause in found.causes} == pytest.approx({"not": 2 / 6 / 2, ".": 0.5 / 2})
+    assert {cause.word: cause.shuffled for cause in found.causes} == pytest.approx({"not": 2 / 6 / 2, ".": 1 / 6 / 2})
     assert all(math.isnan(cause.low) and not cause.above_chance for cause in found.causes)
+    assert [cause.word for cause in found.causes] == [".", "not"]  # the stronger first
 
 
 def test_shuffled_is_the_mean_over_all_orders():
@@ -120,6 +121,8 @@ def test_shuffled_is_the_mean_over_all_orders():
         brute_means([words[0]], [np.array(order) / 4])["not"] for order in itertools.permutations(scores[0])
     ]  # fmt: skip
     assert not_.shuffled == pytest.approx((np.mean(totals) + 9 * 0.5) / 10)
+    deviation = math.sqrt(np.var(totals) + 9 * 0.25) / 10
+    assert not_.strength == pytest.approx((not_.value - not_.shuffled) / deviation)
 
 
 def test_a_planted_word_is_above_chance_and_shuffled_scores_are_not():

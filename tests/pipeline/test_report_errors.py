@@ -55,7 +55,15 @@ def with_errors(folder, wrong):
         errors.append({**row, "random_classes": [1 - own] * 3 * D + [-1] * D})
         words[own, 1 - own] = words.get((own, 1 - own), 0) + 1
     rewrite(folder, "errors", lambda _: errors, ERRORS)
-    about = {"value": 0.25, "low": 0.2, "high": 0.3, "shuffled": 0.1, "above_chance": True, "chance": 0.15}
+    about = {
+        "value": 0.25,
+        "low": 0.2,
+        "high": 0.3,
+        "shuffled": 0.1,
+        "above_chance": True,
+        "chance": 3.5,
+        "strength": 4.2,
+    }
     listed = [
         {"gold": gold, "predicted": guess, "word": HOSTILE, "n": n, "errors": n, "n_undefined": 0, **about}
         for (gold, guess), n in words.items()
