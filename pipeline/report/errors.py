@@ -22,7 +22,8 @@ _HINT = (
     "divided by the sum of their absolute values; a text without the word counts 0. “Shuffled” is what the word would "
     "have if the scores of each text were dealt out at random among its words, “strength” by how many standard "
     "deviations of that it has more. Above chance: stronger than the strongest of all words in 95 % of {shuffles} such "
-    "deals, and the interval (95 %) above “shuffled”. Listed are words of strength 1 or more, in {recurring} errors or more."
+    "deals, and the interval (95 %) above “shuffled”. Words have to be in {recurring} errors, and of strength 1, to be "
+    "listed."
 )
 
 
