@@ -47,7 +47,8 @@ class DatasetConfig:
     """Where the texts come from and which of them are used."""
 
     source: str = MISSING  # local, hub, reviews
-    form: str = "texts"  # texts; agreement: minimal pairs of BLiMP, of which the word that differs is masked
+    form: str = "texts"  # texts; marked_words: with rationales that count words; sentiment_trees: those of SST;
+    # agreement: minimal pairs of BLiMP, of which the word that differs is masked
     name: str | None = None
     path: str | None = None  # tsv, csv, jsonl, parquet
     id: str | None = None

@@ -69,7 +69,7 @@ def _again(config: Config, prepared: Prepared, heads: HeadScores | None) -> None
     for metric in config.evaluation.metrics:
         wrong = metric in AGAIN and [
             *(["explain.output=probability"] if config.explain.output != "logit" else []),
-            *(["masked words"] if config.dataset.form != "texts" else []),
+            *(["masked words"] if config.dataset.form == "agreement" else []),
             *(["answers of questions"] if prepared.is_qa and metric == "random_logit" else []),
         ]
         if wrong:

@@ -23,7 +23,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.source": ("local", "hub", "minilm_reviews", "minilm_masked"),
     "model.dtype": ("float32", "float64", "bfloat16", "float16"),
     "dataset.source": ("local", "hub", "reviews"),
-    "dataset.form": ("texts", "agreement"),
+    "dataset.form": ("texts", "agreement", "marked_words", "sentiment_trees"),
     "dataset.truncate": ("longest_first", "only_second"),
     "dataset.long_texts": ("truncate", "windows"),
     "heads.source": ("grammar", "treebank", "run", "all"),

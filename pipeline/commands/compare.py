@@ -53,10 +53,15 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _write(path: Path, found: list[tuple[Run, Recommendation | None]]) -> Path:
+    from attribution.errors import InputError
     from pipeline.report.comparison import comparison_page
 
     known = [each for _, each in found if each is not None]
-    path.write_text(comparison_page(found, _across(known)), "utf-8")
+    page = comparison_page(found, _across(known))
+    try:
+        path.write_text(page, "utf-8")
+    except OSError as error:
+        raise InputError(f"error: --page {path} cannot be written: {error.strerror}") from None
     return path
 
 

@@ -62,3 +62,5 @@ def test_compare_writes_a_page(opposed, make_run, tmp_path, capsys):
     assert content.count("Win matrix") == 2
     assert "Over all runs" in content
     assert "<script>" not in content
+    assert main(["compare", str(opposed), "--page", str(tmp_path / "none" / "verdict.html")]) == 4
+    assert "verdict.html cannot be written: No such file or directory" in capsys.readouterr().err

@@ -18,7 +18,7 @@ METHODS = ["mask_lrp", "gradcam", "random"]
 @pytest.fixture
 def weak_on_the_wrong(make_run):
     """A run whose best method is only as good as another where the prediction is wrong."""
-    folder = make_run("sliced", n=80, methods=METHODS)
+    folder = make_run("sliced", n=300, methods=METHODS)
     run = Run(folder)
     wrong = run_slices(run)["prediction wrong"]
     rows = [
