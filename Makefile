@@ -23,8 +23,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup ## run the whole way on what the package brings along, and write a report
 	$(BIN)/headlight run experiment=demo $(ARGS)
 
-test: setup ## run the tests; ARGS="-k heads -x" is passed on
-	$(BIN)/python -m pytest $(ARGS)
+test: setup ## run the tests on all cores, up to four; ARGS="-k heads -x" is passed on
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-all: setup ## run every test, the slow, cluster, browser and real-data ones too
 	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
