@@ -118,7 +118,8 @@ def correction_table(rows: Sequence[Row]) -> Safe:
     head = tag(
         "tr", [tag("th", text, scope="col", class_="number" if place else None) for place, text in enumerate(names)]
     )
-    body = [_correction(rows, place, name) for place, name in enumerate(_SETS)]
+    asked = [place for place in range(len(_SETS)) if any(row["classes"][place] != NOT_RUN for row in rows)]
+    body = [_correction(rows, place, _SETS[place]) for place in asked]
     table = tag("table", tag("thead", head), tag("tbody", body), class_="plain corrections")
     return tag("div", table, class_="scroll")
 
