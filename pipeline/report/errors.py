@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from evaluation.errors import Confusion, confusions, proportion
@@ -46,9 +47,16 @@ class Errors:
         """Predicted class of each example."""
         return [self.data.predictions[row["item_id"]]["predicted"] for row in self.data.examples]
 
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Classes as the data set spells them, which for many checkpoints is all that says what they mean."""
+        own = {int(index): str(name) for index, name in (self.manifest["model"].get("labels") or {}).items()}
+        told = {row["label"]: row["label_name"] for row in self.data.examples if row["label_name"] is not None}
+        return {**own, **{index: str(name) for index, name in told.items() if index is not None}}
+
     def name(self, index: int) -> str:
-        """A class as the model calls it."""
-        return str((self.manifest["model"].get("labels") or {}).get(str(index), index))
+        """A class in words."""
+        return self.names.get(index, str(index))
 
     def pair(self, confused: Confusion) -> ExplainedPair:
         """What is known of a pair of classes."""
