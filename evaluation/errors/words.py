@@ -129,7 +129,7 @@ class _Flat(NamedTuple):
     def counts(self) -> Ints:
         """[W] how many errors have each word."""
         pairs = np.unique(np.stack((self.word, self.error)), axis=1)
-        return np.bincount(pairs[0], minlength=len(self.names))
+        return np.bincount(pairs[0], minlength=len(self.names)).astype(np.int64)
 
     def dealt(self) -> tuple[Floats, Floats]:
         """[W] mean and standard deviation of what each word has where the scores of every text are shuffled.
