@@ -78,8 +78,9 @@ def word_causes(
         return WordCauses([], math.nan, 0, len(words))
     counts = flat.counts()
     among = counts >= (RECURRING if len(kept) >= FEWEST else 1)
-    means, shuffled, strength = flat.means(flat.shares), *flat.strengths(flat.shares)
-    chance = flat.chance(among, seed, confidence)
+    means, dealt = flat.means(flat.shares), flat.dealt()
+    shuffled, strength = dealt[0], flat.strengths(flat.shares, dealt)
+    chance = flat.chance(among, dealt, seed, confidence)
     first = np.argsort(np.where(among & (means > 0), -strength, np.inf), kind="stable")[:number]
     options = {"samples": samples, "confidence": confidence, "seed": seed}
     causes = []
@@ -145,18 +146,18 @@ class _Flat(NamedTuple):
         variance = np.bincount(word, drawn * np.maximum(spread[error], 0), minlength=len(self.names))
         return expected / self.n, np.sqrt(variance) / self.n
 
-    def strengths(self, shares: Floats) -> tuple[Floats, Floats]:
-        """[W] what shuffled scores would give each word, and by how many deviations of that it has more of `shares`."""
-        expected, deviation = self.dealt()
-        more = self.means(shares) - expected
-        return expected, np.divide(more, deviation, out=np.zeros_like(more), where=deviation > 0)
+    def strengths(self, shares: Floats, dealt: tuple[Floats, Floats]) -> Floats:
+        """[W] by how many deviations each word has more of `shares` than shuffled ones give it; 0 where these vary not."""
+        more = self.means(shares) - dealt[0]
+        found: Floats = np.divide(more, dealt[1], out=np.zeros_like(more), where=dealt[1] > 0)
+        return found
 
-    def chance(self, among: NDArray[np.bool_], seed: int, confidence: float) -> float:
+    def chance(self, among: NDArray[np.bool_], dealt: tuple[Floats, Floats], seed: int, confidence: float) -> float:
         """The strength of the strongest of some words where scores are shuffled, at that quantile of the shuffles."""
         if not among.any():
             return math.nan
         generator, largest = np.random.default_rng(seed), []
         for _ in range(SHUFFLES):
             order = np.lexsort((generator.random(len(self.error)), self.error))
-            largest.append(self.strengths(self.shares[order])[1][among].max())
+            largest.append(self.strengths(self.shares[order], dealt)[among].max())
         return float(np.quantile(largest, confidence))
