@@ -147,7 +147,7 @@ class _Flat(NamedTuple):
         return expected / self.n, np.sqrt(variance) / self.n
 
     def strengths(self, shares: Floats, dealt: tuple[Floats, Floats]) -> Floats:
-        """[W] by how many deviations each word has more of `shares` than if they were dealt; 0 where all deals agree."""
+        """[W] by how many deviations each word has more of `shares` than if these were dealt; 0 where deals agree."""
         more = self.means(shares) - dealt[0]
         found: Floats = np.divide(more, dealt[1], out=np.zeros_like(more), where=dealt[1] > 0)
         return found
