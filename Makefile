@@ -43,7 +43,7 @@ audit: setup ## look for known vulnerabilities and for licences that do not fit;
 bench: setup ## measure cost ratios on one thread (some minutes)
 	$(BIN)/python tests/bench $(ARGS)
 
-faithfulness: setup ## every method on two real models, written to docs/faithfulness.md (HEADLIGHT_MODELS, _DATA; an hour)
+faithfulness: setup ## every method on two real models, written to docs/faithfulness.md (HEADLIGHT_MODELS, _DATA; hours)
 	$(BIN)/python tests/bench/real_models.py $(ARGS)
 
 chaos: setup ## kill workers, nodes and the driver of a run at random moments (root; an hour)

@@ -42,7 +42,7 @@ from pipeline.schedule import (
     removed_sets,
 )
 from pipeline.schemas import REMOVALS
-from pipeline.stages import attribute, compare_operators, evaluate, identify_heads, load_model, measure_memory
+from pipeline.stages import attribute, compare_operators, evaluate, identify_heads, load_model
 from pipeline.stages.setting import Setting
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
 from pipeline.windows import WholeTexts
@@ -254,8 +254,7 @@ class Experiment:
         return plan
 
     def _timed(self, plan: StagePlan) -> Iterator[StagePlan]:
-        if plan.stage != measure_memory.STAGE:  # whether it is needed depends on what is at hand
-            self.facts.refers_to(plan.stage, (key for keys in plan.keys.values() for key in keys))
+        self.facts.refers_to(plan.stage, (key for keys in plan.keys.values() for key in keys))
         counts = self.facts.reuse.setdefault(plan.stage, {"computed": 0, "reused": plan.reused})
         counts["computed"] += plan.computed
         if plan.stage == load_model.STAGE and plan.tasks:

@@ -100,7 +100,12 @@ class Facts:
         return replace(self.passes, requested=self.forwards_alone).saved if self.forwards_alone else ""
 
     def refers_to(self, stage: str, keys: Iterable[str]) -> None:
-        """Note results that the run is made of: `headlight gc` keeps them as long as the run."""
+        """Note results that the run is made of: `headlight gc` keeps them as long as the run.
+
+        A measurement is none of them: whether it is needed depends on what is at hand.
+        """
+        if stage == measure_memory.STAGE:
+            return
         self.keys.setdefault(stage, set()).update(keys)
 
     def lacks(self, task: Task) -> bool:
