@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
 from pipeline.overrides import Problem
 
+if TYPE_CHECKING:
+    from pipeline.prepare import Prepared
+
 AUTO = "auto"
 
 
-def explaining_label(config: Config) -> str | None:
+def explaining_label(config: Config, prepared: Prepared) -> str | None:
     """The label in `attribution`; None where errors are not explained, or no method of the run could do it.
 
     Of several, the first that does not ask the model again: errors are explained for three targets each.
     """
+    if prepared.model.task != "classification" or prepared.texts is not None:
+        return None
     if config.errors.method != AUTO:
         return config.errors.method
     able = [label for label, entry in config.attribution.items() if unable(entry) is None]

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from attribution.methods.units import Units
 from attribution.words import words_of
-from evaluation.errors import WordCauses, top_words, word_causes
+from evaluation.errors import WordCauses, score_shares, top_words, word_causes
 from pipeline.collect import in_order_of
 from pipeline.config import Config
 from pipeline.error_choice import explaining_label
 from pipeline.microbatch import MicroBatch, inputs_of, padded, plan_microbatches, units_of
 from pipeline.schedule import StagePlan, plan_whole
-from pipeline.schemas import ERROR_WORDS, ERRORS
+from pipeline.schemas import ERROR_WORDS, ERRORS, EXPLAINED_ERRORS, WITHOUT_WORDS
 from pipeline.stages import explain_errors, remove_words
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 TOP = (1, 2, 3)  # words of each error's own explanation that are taken away; then those of its pair
 Row = Mapping[str, Any]
+Classes = Mapping[int, tuple[int, int]]  # row of the examples -> gold and predicted class
 Causes = Mapping[tuple[int, int], WordCauses]  # by gold and predicted class
+WordSets = Mapping[str, Sequence[Sequence[int]]]  # item id -> numbers of the words that are taken away together
 Steps = Generator[StagePlan, None, "ExplainedErrors"]
 
 
@@ -40,38 +43,43 @@ class ExplainedErrors:
 
 def error_steps(experiment: Experiment) -> Steps:
     """Explain the errors, then take away what caused them. Each plan is to be done before the next."""
-    label = explaining_label(experiment.config)
-    found = errors_of(experiment)
+    label, found = explaining_label(experiment.config, experiment.prepared), errors_of(experiment)
     if label is None or not found:
         return ExplainedErrors()
+    drawn = drawn_errors(experiment, found)
     experiment.store_texts(experiment.prepared)  # predictions at hand leave them where an earlier run had them
-    tables = yield from experiment.whole(lambda: plan_explaining(experiment, label))
-    explained = _joined(experiment, tables)
+    tables = yield from experiment.whole(lambda: plan_explaining(experiment, label, drawn))
+    explained = _joined(experiment, tables, EXPLAINED_ERRORS)
+    if not explained.num_rows:
+        return ExplainedErrors(record=_record(label, found, {}, 0))
     causes, sets = _caused(experiment, explained)
-    tables = yield from experiment.whole(lambda: plan_removing(experiment, sets))
-    without = _joined(experiment, tables)
-    explained = in_order_of(without, explained)
-    columns = {name: explained[name] for name in explained.column_names}
-    columns |= {"sets": [sets[item] for item in without["item_id"].to_pylist()]}
-    columns |= {name: without[name] for name in without.column_names[1:]}
-    errors = pa.table(columns, schema=ERRORS)
-    record = {"method": label, "explained": errors.num_rows, "errors": len(found)}
+    tables = yield from experiment.whole(lambda: plan_removing(experiment, drawn, sets))
+    errors = _errors_table(explained, _joined(experiment, tables, WITHOUT_WORDS), sets)
+    record = _record(label, found, causes, errors.num_rows)
     return ExplainedErrors({"errors": errors, "error_words": _words_table(causes)}, record)
+
+
+def _record(label: str, found: Classes, causes: Causes, explained: int) -> dict[str, Any]:
+    """What the manifest says: `undefined` are those whose scores say nothing of any word."""
+    undefined = sum(each.n_undefined for each in causes.values())
+    return {"method": label, "errors": len(found), "explained": explained, "undefined": undefined}
 
 
 def error_plans(experiment: Experiment) -> list[StagePlan]:
     """The plans of these steps, of a run whose predictions are known; the second one where the first is done."""
-    label = explaining_label(experiment.config)
-    if label is None or not errors_of(experiment):
+    label, found = explaining_label(experiment.config, experiment.prepared), errors_of(experiment)
+    if label is None or not found:
         return []
-    first = plan_explaining(experiment, label)
+    drawn = drawn_errors(experiment, found)
+    first = plan_explaining(experiment, label, drawn)
     if first.tasks:
         return [first]
     tables = experiment.results.tables(first.keys[first.stage], first.stage)
-    return [first, plan_removing(experiment, _caused(experiment, _joined(experiment, tables))[1])]
+    _, sets = _caused(experiment, _joined(experiment, tables, EXPLAINED_ERRORS))
+    return [first, plan_removing(experiment, drawn, sets)]
 
 
-def _caused(experiment: Experiment, explained: pa.Table) -> tuple[Causes, dict[str, list[list[int]]]]:
+def _caused(experiment: Experiment, explained: pa.Table) -> tuple[Causes, WordSets]:
     """The words of each pair of classes, and what is taken away of each item."""
     texts = ErrorTexts.of(experiment, explained)
     causes = texts.causes(experiment.config)
@@ -79,57 +87,66 @@ def _caused(experiment: Experiment, explained: pa.Table) -> tuple[Causes, dict[s
 
 
 def errors_of(experiment: Experiment) -> dict[int, tuple[int, int]]:
-    """Row of the examples -> gold and predicted class, of those that are misclassified and can be computed."""
-    if experiment.prepared.model.task != "classification" or experiment.prepared.texts is not None:
-        return {}
+    """Those that are misclassified; a text without a label is none."""
     gold = experiment.prepared.examples["label"].to_pylist()
     predicted = experiment.predictions["predicted"].to_pylist()
-    rows = sorted(row for batch in experiment.batches for row in batch.rows)
-    return {row: (gold[row], predicted[row]) for row in rows if gold[row] not in (None, predicted[row])}
+    pairs = enumerate(zip(gold, predicted, strict=True))
+    return {row: pair for row, pair in pairs if pair[0] is not None and pair[0] != pair[1]}
 
 
-def chosen_errors(experiment: Experiment) -> dict[int, tuple[int, int]]:
+def drawn_errors(experiment: Experiment, found: Classes) -> Classes:
     """As many of them as are explained: ids are hashes, so that those of the smallest are drawn at random."""
-    found, items = errors_of(experiment), experiment.prepared.examples["item_id"].to_pylist()
-    drawn = sorted(found, key=lambda row: items[row])[: experiment.config.errors.limit]
+    items = experiment.prepared.examples["item_id"].to_pylist()
+    drawn = sorted(found, key=lambda row: str(items[row]))[: experiment.config.errors.limit]
     return {row: found[row] for row in sorted(drawn)}
 
 
-def error_batches(experiment: Experiment) -> list[MicroBatch]:
-    """The errors in microbatches of their own."""
-    rows = list(chosen_errors(experiment))
+def error_batches(experiment: Experiment, drawn: Classes) -> list[MicroBatch]:
+    """The errors in microbatches of their own, without those that turned out impossible to compute."""
+    rows = sorted(row for batch in experiment.batches for row in batch.rows if row in drawn)
+    if not rows:
+        return []
     table = experiment.prepared.examples.take(rows)
     planned = plan_microbatches(table, experiment.config.cluster, experiment.prepared.model.max_length)
     return [replace(batch, rows=tuple(rows[row] for row in batch.rows)) for batch in planned]
 
 
-def plan_explaining(experiment: Experiment, label: str) -> StagePlan:
+def plan_explaining(experiment: Experiment, label: str, drawn: Classes) -> StagePlan:
     """A task for each microbatch."""
-    config, classes = experiment.config.explain, chosen_errors(experiment)
+    config, method = experiment.config.explain, experiment.methods[label]
     options = {"output": config.output, "hide_separators": config.hide_separators}
-    method = experiment.methods[label]
     tasks = [
-        explain_errors.task_of(experiment.setting, batch, method, [classes[row] for row in batch.rows], options)
-        for batch in error_batches(experiment)
+        explain_errors.task_of(experiment.setting, batch, method, [drawn[row] for row in batch.rows], options)
+        for batch in error_batches(experiment, drawn)
     ]
     return plan_whole(experiment.ledger, explain_errors.STAGE, tasks)
 
 
-def plan_removing(experiment: Experiment, sets: Mapping[str, Sequence[Sequence[int]]]) -> StagePlan:
-    """A task for each microbatch; `sets` of each item."""
+def plan_removing(experiment: Experiment, drawn: Classes, sets: WordSets) -> StagePlan:
+    """A task for each microbatch."""
     config = experiment.config
     options = {"draws": config.errors.draws, "operator": config.evaluation.operator, "seed": config.evaluation.seed}
     tasks = [
         remove_words.task_of(experiment.setting, batch, [sets[item] for item in batch.items], options)
-        for batch in error_batches(experiment)
+        for batch in error_batches(experiment, drawn)
     ]
     return plan_whole(experiment.ledger, remove_words.STAGE, tasks)
 
 
-def _joined(experiment: Experiment, tables: Mapping[str, pa.Table]) -> pa.Table:
+def _joined(experiment: Experiment, tables: Mapping[str, pa.Table], schema: pa.Schema) -> pa.Table:
     """In the order of the data."""
-    examples = experiment.prepared.examples.take(list(chosen_errors(experiment)))
-    return in_order_of(examples, pa.concat_tables(tables.values()))
+    found = pa.concat_tables([schema.empty_table(), *tables.values()])
+    examples = experiment.prepared.examples
+    return in_order_of(examples.filter(pc.is_in(examples["item_id"], found["item_id"].combine_chunks())), found)
+
+
+def _errors_table(explained: pa.Table, without: pa.Table, sets: WordSets) -> pa.Table:
+    """Rows of ERRORS, of those that were computed without their words."""
+    explained = in_order_of(without, explained)
+    columns = {name: explained[name] for name in explained.column_names}
+    columns |= {"sets": [sets[item] for item in without["item_id"].to_pylist()]}
+    columns |= {name: without[name] for name in without.column_names[1:]}
+    return pa.table(columns, schema=ERRORS)
 
 
 @dataclass(frozen=True)
@@ -165,13 +182,17 @@ class ErrorTexts:
         return found
 
     def sets(self, causes: Causes) -> list[list[list[int]]]:
-        """Of each error: its own first word, first two and three, and all words that caused errors of its pair."""
-        own = top_words(self.scores.nan_to_num(), self.units, TOP)
-        found = []
+        """Of each error: its own first word, first two and three, and all words that caused errors of its pair.
+
+        Where scores say nothing its own are empty: no word is first.
+        """
+        own, found = top_words(self.scores.nan_to_num(), self.units, TOP), []
         for row, pair in enumerate(self.pairs):
             caused = {cause.word for cause in causes[pair].causes}
             listed = [place for place, word in enumerate(self.words[row]) if word.casefold() in caused]
-            found.append([*(chosen.nonzero()[:, 0].tolist() for chosen in own[row]), listed])
+            told = score_shares(self._of_words(row), len(self.words[row])) is not None
+            first = [chosen.nonzero()[:, 0].tolist() if told else [] for chosen in own[row]]
+            found.append([*first, listed])
         return found
 
     def _of_words(self, row: int) -> Any:

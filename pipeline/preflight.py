@@ -94,7 +94,7 @@ def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> N
     asked = [(where, operator) for where, operator in named.items() if operator is not None]
     used = {config.evaluation.operator or CURVES[family].operator for family in curve_families(config)}
     used |= {config.evaluation.operator for _ in removed_sets(config)} | {*config.evaluation.other_operators}
-    if explaining_label(config) is not None and prepared.model.task == "classification":
+    if explaining_label(config, prepared) is not None:
         used.add(config.evaluation.operator)
     asked += [("evaluation.", operator) for operator in used]
     if not asked:

@@ -10,8 +10,8 @@ from evaluation.errors.corrections import (
     top_words,
 )
 from evaluation.errors.few import FEWEST, mean_of_errors, proportion
-from evaluation.errors.labels import LabelDoubt, class_thresholds, confident_joint, likely_label_errors
-from evaluation.errors.words import WordCause, WordCauses, word_causes
+from evaluation.errors.labels import LabelDoubt, class_thresholds, likely_label_errors
+from evaluation.errors.words import WordCause, WordCauses, score_shares, word_causes
 
 __all__ = [
     "FEWEST",
@@ -24,12 +24,12 @@ __all__ = [
     "WordCauses",
     "WordRemovals",
     "class_thresholds",
-    "confident_joint",
     "confusions",
     "corrected",
     "likely_label_errors",
     "mean_of_errors",
     "proportion",
+    "score_shares",
     "top_words",
     "word_causes",
 ]

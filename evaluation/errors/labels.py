@@ -38,20 +38,10 @@ def class_thresholds(probabilities: ArrayLike, labels: Sequence[int | None]) -> 
     return np.divide(sums, counts, out=np.full_like(sums, np.inf), where=counts > 0)
 
 
-def confident_joint(probabilities: ArrayLike, labels: Sequence[int | None]) -> NDArray[np.int64]:
-    """Counts [C, C] of examples by their label and by the class that the model is confident of; others do not count."""
-    given, known = _given(probabilities, labels)
-    likely = _likely(given, class_thresholds(probabilities, labels))
-    counted = (known >= 0) & (likely >= 0)
-    joint = np.zeros((given.shape[1],) * 2, dtype=np.int64)
-    np.add.at(joint, (known[counted], likely[counted]), 1)
-    return joint
-
-
 def likely_label_errors(probabilities: ArrayLike, labels: Sequence[int | None]) -> list[LabelDoubt]:
-    """The examples off the diagonal of the confident joint, surest first.
+    """The examples that the model is confident are of another class than their label says, surest first.
 
-    Examples for which the model predicts their label are left out, whatever the thresholds.
+    Those for which it predicts their label are left out, whatever the thresholds.
     """
     given, known = _given(probabilities, labels)
     likely = _likely(given, class_thresholds(probabilities, labels))

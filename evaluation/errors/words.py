@@ -50,11 +50,6 @@ class WordCauses(NamedTuple):
     n: int
     n_undefined: int
 
-    @property
-    def enough(self) -> bool:
-        """Whether there are enough errors for intervals."""
-        return self.n >= FEWEST
-
 
 def word_causes(
     words: Sequence[Sequence[str]],
@@ -71,7 +66,7 @@ def word_causes(
     predicted class against the gold one. A text counts as much as any other: its scores are divided by the sum of their
     absolute values.
     """
-    shares = [_shares(own, len(text)) for own, text in zip(scores, words, strict=True)]
+    shares = [score_shares(own, len(text)) for own, text in zip(scores, words, strict=True)]
     kept = [row for row, own in enumerate(shares) if own is not None]
     flat = _Flat.of([words[row] for row in kept], [own for own in shares if own is not None])
     if not kept or not flat.names:
@@ -81,19 +76,20 @@ def word_causes(
     means, dealt = flat.means(flat.shares), flat.dealt()
     shuffled, strength = dealt[0], flat.strengths(flat.shares, dealt)
     chance = flat.chance(among, dealt, seed, confidence)
-    first = np.argsort(np.where(among & (means > 0), -strength, np.inf), kind="stable")[:number]
-    options = {"samples": samples, "confidence": confidence, "seed": seed}
-    causes = []
-    for place in (place for place in first.tolist() if among[place] and means[place] > 0 and strength[place] >= LEAST):
-        found = mean_of_errors(flat.column(place), **options)  # type: ignore[arg-type]
-        told = bool(found.low > shuffled[place] and strength[place] > chance)
-        about = (shuffled[place].item(), strength[place].item(), counts[place].item(), told)
-        causes.append(WordCause(flat.names[place], found.value, found.low, found.high, *about))
-    return WordCauses(causes, chance, len(kept), len(words) - len(kept))
+    named = among & (means > 0) & (strength >= LEAST)
+    first = np.argsort(np.where(named, -strength, np.inf), kind="stable")[: min(number, named.sum())]
+
+    def cause(place: int) -> WordCause:
+        value, low, high, *_ = mean_of_errors(flat.column(place), samples=samples, confidence=confidence, seed=seed)
+        told = low > shuffled[place] and strength[place] > chance
+        about = (shuffled[place].item(), strength[place].item(), counts[place].item(), bool(told))
+        return WordCause(flat.names[place], value, low, high, *about)
+
+    return WordCauses([cause(place) for place in first.tolist()], chance, len(kept), len(words) - len(kept))
 
 
-def _shares(scores: ArrayLike, n: int) -> Floats | None:
-    """None where there is nothing to share."""
+def score_shares(scores: ArrayLike, n: int) -> Floats | None:
+    """Scores [n] of a text's words over the sum of their absolute values; None where that is 0 or not finite."""
     own = np.asarray(scores, dtype=np.float64)
     if own.shape != (n,):
         raise InputError(f"scores: one for each of {n} words is needed, not {list(own.shape)}")

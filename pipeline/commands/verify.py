@@ -33,9 +33,12 @@ def add(commands: Any) -> None:
 
 def verify(arguments: argparse.Namespace) -> int:
     """Print a line for each check."""
+    from attribution.errors import InputError
     from pipeline.runs import Run, resolve_run
     from pipeline.verification import verify as verified
 
+    if arguments.n < 0:
+        raise InputError(f"-n {arguments.n}: give the number of examples to compute again, 0 or more")
     wrong = False
     for check in verified(Run(resolve_run(arguments.run, Path(arguments.root / "runs"))), arguments.n):
         print(check.line, flush=True)

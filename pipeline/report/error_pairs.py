@@ -57,33 +57,33 @@ def _few(n: int) -> Child:
 def _words(pair: ExplainedPair) -> Child:
     if not pair.words:
         return tag("p", "No word that recurs in these errors speaks for the predicted class.", class_="hint")
+    numbers = {"scope": "col", "class_": "number"}
     head = [
         tag("th", "Word", scope="col"),
-        tag("th", "errors with it", scope="col", class_="number"),
+        tag("th", "errors with it", **numbers),
         tag("th", "mean share of the attribution", scope="col", colspan=2),
-        tag("th", "shuffled", scope="col", class_="number"),
-        tag("th", "strength", scope="col", class_="number"),
+        [tag("th", text, **numbers) for text in ("shuffled", "strength")],
         tag("td"),
     ]
     largest = max(_end(row) for row in pair.words)
-    rows = [
-        tag(
-            "tr",
-            tag("th", row["word"], scope="row"),
-            tag("td", f"{row['n']:,}", class_="number"),
-            tag("td", _bar(row, largest), aria_hidden="true"),
-            tag("td", tag("b", f"{row['value']:.1%}"), " ", tag("small", percents(row["low"], row["high"]))),
-            tag("td", f"{row['shuffled']:.1%}".replace("-", "−"), class_="number"),
-            tag("td", number(row["strength"], 1), class_="number"),
-            tag("td", tag("span", "above chance", class_="tag best") if row["above_chance"] else None),
-        )
-        for row in pair.words
-    ]
-    one = pair.words[0]
-    undefined = f" {one['n_undefined']} errors have no defined scores." if one["n_undefined"] else ""
-    chance = f"Chance alone makes the strongest of these words {number(one['chance'], 1)} strong at most.{undefined}"
+    rows = [_word(row, largest) for row in pair.words]
+    chance = number(pair.words[0]["chance"], 1)
+    told = f"Chance alone makes the strongest of all words {chance} strong at most (in 95 % of deals)."
     table = tag("table", tag("thead", tag("tr", head)), tag("tbody", rows), class_="plain causes")
-    return [tag("div", table, class_="scroll"), tag("p", chance, class_="hint")]
+    return [tag("div", table, class_="scroll"), tag("p", told, class_="hint")]
+
+
+def _word(row: Row, largest: float) -> Safe:
+    return tag(
+        "tr",
+        tag("th", row["word"], scope="row"),
+        tag("td", f"{row['n']:,}", class_="number"),
+        tag("td", _bar(row, largest), aria_hidden="true"),
+        tag("td", tag("b", f"{row['value']:.1%}"), " ", tag("small", percents(row["low"], row["high"]))),
+        tag("td", f"{row['shuffled']:.1%}".replace("-", "−"), class_="number"),
+        tag("td", number(row["strength"], 1), class_="number"),
+        tag("td", tag("span", "above chance", class_="tag best") if row["above_chance"] else None),
+    )
 
 
 def _end(row: Row) -> float:
@@ -93,23 +93,17 @@ def _end(row: Row) -> float:
 
 def _bar(row: Row, largest: float) -> Safe:
     """The value as a bar with its interval; the tick is what shuffled scores give."""
-    scale = 100 / (largest or 1.0)
-    low, high = (max(0.0, row[end]) * scale if np.isfinite(row[end]) else None for end in ("low", "high"))
-    line = (
-        None
-        if low is None or high is None
-        else tag("line", x1=f"{low:.1f}", x2=f"{high:.1f}", y1=6, y2=6, class_="whisker")
+    value, low, high, chance = (
+        100 * max(0.0, row[name]) / (largest or 1.0) for name in ("value", "low", "high", "shuffled")
     )
-    chance = max(0.0, row["shuffled"]) * scale
+    line = tag("line", x1=f"{low:.1f}", x2=f"{high:.1f}", y1=6, y2=6, class_="whisker")
     return tag(
         "svg",
-        tag("rect", x=0, y=2, width=f"{row['value'] * scale:.1f}", height=8),
-        line,
+        tag("rect", x=0, y=2, width=f"{value:.1f}", height=8),
+        line if np.isfinite(row["high"]) else None,
         tag("line", x1=f"{chance:.1f}", x2=f"{chance:.1f}", y1=0, y2=12, class_="chance"),
-        class_="strip",
-        viewBox="0 0 104 12",
-        aria_hidden="true",
-    )
+        class_="strip", viewBox="0 0 104 12", aria_hidden="true",
+    )  # fmt: skip
 
 
 def correction_table(rows: Sequence[Row]) -> Safe:

@@ -155,10 +155,7 @@ def _causes(errors: Errors, found: Sequence[Confusion], texts: str, examples: in
         yield tag("p", _unexplained(errors.manifest), class_="hint")
         return
     yield tag("h3", "Which words caused them")
-    if record["explained"] < record["errors"]:
-        yield tag(
-            "p", f"Explained: {record['explained']:,} of {record['errors']:,} errors, drawn at random (errors.limit)."
-        )
+    yield _explained(record)
     if texts == "none":
         yield tag("p", "Words and texts are left out of this report (report.texts=none).", class_="hint")
     else:
@@ -172,11 +169,21 @@ def _causes(errors: Errors, found: Sequence[Confusion], texts: str, examples: in
         yield pair_block(pair, errors.data, shown, spelled=texts != "none", opened=not place)
         left -= shown
     if len(pairs) > PAIRS:
-        yield tag(
-            "p",
-            f"{len(pairs) - PAIRS} pairs with fewer errors are in the tables errors and error_words.",
-            class_="hint",
+        more = f"{len(pairs) - PAIRS} pairs with fewer errors are in the tables errors and error_words."
+        yield tag("p", more, class_="hint")
+
+
+def _explained(record: Mapping[str, Any]) -> Child:
+    """How many were explained, where it is not all of them."""
+    told = []
+    if record["explained"] < record["errors"]:
+        told.append(
+            f"Explained: {record['explained']:,} of {record['errors']:,} errors, as many as errors.limit allows, drawn "
+            "at random, and of these what can be computed."
         )
+    if record["undefined"]:
+        told.append(f"{record['undefined']:,} of them have no defined scores: no word is told of these.")
+    return tag("p", " ".join(told)) if told else None
 
 
 def _unexplained(manifest: Mapping[str, Any]) -> str:

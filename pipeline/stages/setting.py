@@ -26,9 +26,7 @@ class Setting:
     segment_ids: bool
     libraries: dict[str, str]
     lm_head: str | None = None  # fingerprint of what hidden states are decoded with; in the keys of what does so alone
-    shuffled: str | None = (
-        None  # of the model trained on shuffled labels; in the keys of what is compared with it alone
-    )
+    shuffled: str | None = None  # of the model trained on shuffled labels; in the keys of what is compared with it
 
     @classmethod
     def of(cls, config: Config, prepared: Prepared, device: str) -> Setting:

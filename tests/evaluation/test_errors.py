@@ -19,7 +19,6 @@ from evaluation.errors import (
     NOT_RUN,
     WordRemovals,
     class_thresholds,
-    confident_joint,
     confusions,
     corrected,
     likely_label_errors,
@@ -60,7 +59,6 @@ def test_label_errors_by_hand():
     probabilities = [[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.3, 0.7], [0.05, 0.95], [0.95, 0.05], [0.6, 0.4]]
     labels = [0, 0, 0, 1, 1, 1, None]
     assert class_thresholds(probabilities, labels).tolist() == pytest.approx([0.6, 1.7 / 3])
-    assert confident_joint(probabilities, labels).tolist() == [[2, 1], [1, 2]]
     assert [(row, label, likely) for row, label, likely, _ in likely_label_errors(probabilities, labels)] == [
         (5, 1, 0), (2, 0, 1),
     ]  # fmt: skip
@@ -105,7 +103,7 @@ def test_words_are_added_up_over_errors_in_shares_of_each_text():
     before = [np.array(own) for own in scores]
     found = word_causes(words, before)
     assert [own.tolist() for own in before] == scores
-    assert (found.n, found.n_undefined, found.enough) == (2, 1, False)
+    assert (found.n, found.n_undefined) == (2, 1)
     assert {cause.word: cause.value for cause in found.causes} == pytest.approx({"not": 0.75 / 2, ".": 0.75 / 2})
     assert {cause.word: cause.n for cause in found.causes} == {"not": 1, ".": 1}
     assert {cause.word: cause.shuffled for cause in found.causes} == pytest.approx({"not": 2 / 6 / 2, ".": 1 / 6 / 2})
