@@ -38,7 +38,7 @@ def verify(arguments: argparse.Namespace) -> int:
     from pipeline.verification import verify as verified
 
     if arguments.n < 0:
-        raise InputError(f"-n {arguments.n}: give the number of examples to compute again, 0 or more")
+        raise InputError(f"error: -n {arguments.n} must be at least 0; it is how many examples are computed again.")
     wrong = False
     for check in verified(Run(resolve_run(arguments.run, Path(arguments.root / "runs"))), arguments.n):
         print(check.line, flush=True)

@@ -182,7 +182,7 @@ def _explained(record: Mapping[str, Any]) -> Child:
             "at random, and of these what can be computed."
         )
     if record["undefined"]:
-        told.append(f"{record['undefined']:,} of them have no defined scores: no word is told of these.")
+        told.append(f"{record['undefined']:,} explained errors have no defined scores: no word is told of these.")
     return tag("p", " ".join(told)) if told else None
 
 

@@ -70,7 +70,7 @@ def with_errors(folder, wrong):
     ]
     rewrite(folder, "error_words", lambda _: listed, ERROR_WORDS)
     path = folder / MANIFEST
-    record = {"errors": {"method": "mask_lrp", "explained": wrong, "errors": wrong}}
+    record = {"errors": {"method": "mask_lrp", "errors": wrong, "explained": wrong, "undefined": 0}}
     path.write_text(json.dumps({**json.loads(path.read_text()), **record}))
     return folder
 

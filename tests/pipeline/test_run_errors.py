@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+from importlib import import_module
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,6 +21,8 @@ from evaluation.errors import NOT_RUN, word_causes
 from pipeline.execution import make_progress
 from pipeline.plan import describe_plan
 from pipeline.run import run
+from pipeline.schemas import EXPLAINED_ERRORS
+from pipeline.stages import explain_errors
 from pipeline.validate import load_config
 
 WORDS = ("the film was good", "never a dull book", "awful and slow", "the phone is great", "a bad , bad meal")
@@ -55,7 +60,8 @@ def test_errors_are_explained_for_both_classes_and_run_again_without_their_words
     errors = table(result.folder, "errors")
     wrong = [item for item, row in examples.items() if row["label"] != predictions[item]]
     assert [row["item_id"] for row in errors] == wrong
-    assert manifest(result.folder)["errors"] == {"method": "m", "explained": len(wrong), "errors": len(wrong)}
+    record = {"method": "m", "errors": len(wrong), "explained": len(wrong), "undefined": 0}
+    assert manifest(result.folder)["errors"] == record
     explainer = Explainer.from_pretrained(tmp_path / "tiny")
     tokenizer = explainer.tokenizer
     for row in errors[:3]:
@@ -98,6 +104,7 @@ def test_words_of_a_pair_are_those_of_the_library(base):
             scores.append(list(sums.values()))
     found = word_causes(words, scores, number=4)
     own = [row for row in listed if (row["gold"], row["predicted"]) == pair]
+    assert own
     assert [row["word"] for row in own] == [cause.word for cause in found.causes]
     np.testing.assert_allclose([row["value"] for row in own], [cause.value for cause in found.causes])
     np.testing.assert_allclose([row["low"] for row in own], [cause.low for cause in found.causes])
@@ -118,7 +125,50 @@ def test_errors_at_hand_are_not_computed_again_and_a_limit_draws_among_them(base
     few = ran([*base, "errors.method=m", "errors.limit=3", "name=few"])
     items = [row["item_id"] for row in table(first.folder, "errors")]
     assert sorted(row["item_id"] for row in table(few.folder, "errors")) == sorted(items)[:3]
-    assert manifest(few.folder)["errors"] == {"method": "m", "explained": 3, "errors": len(items)}
+    record = {"method": "m", "errors": len(items), "explained": 3, "undefined": 0}
+    assert manifest(few.folder)["errors"] == record
+
+
+@pytest.mark.parametrize("stage", ["explain_errors", "remove_words"])
+@pytest.mark.parametrize("limit", [1, 3])
+def test_an_error_that_cannot_be_computed_costs_only_itself(base, monkeypatch, stage, limit):
+    asked = [*base, "errors.method=m", f"errors.limit={limit}"]
+    whole = table(ran([*asked, "paths.root=whole"]).folder, "errors")
+    module = import_module(f"pipeline.stages.{stage}")
+    original, poison = module.process, whole[0]["item_id"]
+
+    def process(**payload):
+        found = original(**payload)
+        if any(poison in part["item_id"].to_pylist() for part in found.values()):
+            raise ValueError("too sour")
+        return found
+
+    monkeypatch.setattr(module, "process", process)
+    result = ran(asked)
+    record = manifest(result.folder)
+    assert (result.exit_code, record["errors"]["explained"]) == (1, limit - 1)
+    assert {failure["item_id"] for failure in record["failures"]} == {poison}
+    rows = table(result.folder, "errors")
+    assert [row["item_id"] for row in rows] == [row["item_id"] for row in whole[1:]]
+    assert [row["contrast_scores"] for row in rows] == [row["contrast_scores"] for row in whole[1:]]
+
+
+def test_scores_that_say_nothing_are_counted_and_have_no_first_word(base, monkeypatch):
+    original, ill = explain_errors.process, []
+
+    def process(**payload):
+        found = {key: part.to_pylist() for key, part in original(**payload).items()}
+        for part in found.values():
+            ill.append(part[0]["item_id"])
+            part[0]["contrast_scores"] = [math.nan for _ in part[0]["contrast_scores"]]
+        return {key: pa.Table.from_pylist(part, schema=EXPLAINED_ERRORS) for key, part in found.items()}
+
+    monkeypatch.setattr(explain_errors, "process", process)
+    result = ran([*base, "errors.method=m"])
+    assert manifest(result.folder)["errors"]["undefined"] == len(ill) > 0
+    for row in table(result.folder, "errors"):
+        assert [len(words) for words in row["sets"][:3]] == ([0, 0, 0] if row["item_id"] in ill else [1, 2, 3])
+    assert f"{len(ill)} explained errors have no defined scores" in (result.folder / "report.html").read_text()
 
 
 def test_nothing_is_explained_where_no_method_tells_classes_apart_or_nobody_asks(base):
@@ -152,6 +202,7 @@ def test_a_plan_counts_what_is_known_of_errors(base):
         ]
 
     assert lines() == []  # nothing is predicted yet
+    assert "not in that time: errors" in describe_plan(load_config(asked), probe=True).splitlines()
     result = ran([*asked, "errors.method=null"])
     (line,) = lines()
     assert line.startswith("explain_errors: ")

@@ -81,3 +81,5 @@ def test_files_alone_need_no_model(folder, tmp_path, capsys):
     change(folder, "predictions", lambda row: None)
     assert main(["verify", str(folder), "-n", "0"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["verify", str(folder), "-n", "-1"]) == 4
+    assert "-n -1 must be at least 0" in capsys.readouterr().err
