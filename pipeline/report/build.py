@@ -20,7 +20,7 @@ from pipeline.report.curves import mean_curves
 from pipeline.report.decoded import COLUMNS as DECODED
 from pipeline.report.decoded import decoded
 from pipeline.report.disagreement import disagreement
-from pipeline.report.errors import errors_section
+from pipeline.report.errors import Errors, errors_section
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
@@ -186,7 +186,8 @@ def _decoded(run: Run, data: Texts, texts: str) -> Child:
 
 def _errors(run: Run, data: Texts, texts: str, examples: int) -> Child:
     explained, words = (run.table(name).to_pylist() for name in ("errors", "error_words"))
-    return errors_section(run.manifest, data, explained, words, texts, examples)
+    shown = frozenset(data.showable(texts, examples))
+    return errors_section(Errors(run.manifest, data, explained, words if texts != "none" else None, shown))
 
 
 def _heads(run: Run) -> Child:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from evaluation.errors import FEWEST, LabelDoubt, likely_label_errors, proportion
 from pipeline.report.html import Child, Safe, number, percents, tag
@@ -17,15 +17,17 @@ _HINT = (
 )
 
 
-def doubtful_labels(data: Texts, labels: Sequence[int | None], name: Callable[[int], str], texts: str) -> Child:
-    """The part of the section on labels; `name` of a class."""
+def doubtful_labels(
+    data: Texts, labels: Sequence[int | None], name: Callable[[int], str], shown: Collection[int]
+) -> Child:
+    """The part of the section on labels; `name` of a class, `shown`: examples whose texts may be told."""
     probabilities = [data.predictions[row["item_id"]]["probabilities"] for row in data.examples]
     doubts = likely_label_errors(probabilities, labels)
     labelled = sum(label is not None for label in labels)
     return [
         tag("h3", "Labels to look at"),
         tag("p", _told(doubts, labelled), _small(labels, name)),
-        [tag("p", _HINT, class_="hint"), _table(doubts, data, probabilities, name, texts)] if doubts else None,
+        [tag("p", _HINT, class_="hint"), _table(doubts[:SHOWN], data, name, shown), _more(doubts)] if doubts else None,
     ]
 
 
@@ -50,30 +52,30 @@ def _small(labels: Sequence[int | None], name: Callable[[int], str]) -> str | No
     return f" Classes with few texts, of which a threshold says little: {said}."
 
 
-def _table(
-    doubts: Sequence[LabelDoubt],
-    data: Texts,
-    probabilities: Sequence[Sequence[float]],
-    name: Callable[[int], str],
-    texts: str,
-) -> Safe:
-    names = ("Row", "text", "label", "likely")
-    head = tag("tr", [tag("th", text, scope="col") for text in names if text != "text" or texts != "none"])
+def _table(doubts: Sequence[LabelDoubt], data: Texts, name: Callable[[int], str], shown: Collection[int]) -> Safe:
+    spelled = any(doubt.row in shown for doubt in doubts)
+    names = ("Row", *(["text"] if spelled else []), "label", "likely")
     rows = [
         tag(
             "tr",
             tag("th", f"#{data.examples[doubt.row]['row_index']}", scope="row"),
-            None if texts == "none" else tag("td", _text(data, doubt.row)),
-            [
-                tag("td", name(index), " ", tag("small", number(probabilities[doubt.row][index])))
-                for index in (doubt.label, doubt.likely)
-            ],
+            tag("td", _text(data, doubt.row) if doubt.row in shown else None) if spelled else None,
+            [tag("td", name(index), " ", _chance(data, doubt.row, index)) for index in (doubt.label, doubt.likely)],
         )
-        for doubt in doubts[:SHOWN]
+        for doubt in doubts
     ]
+    head = tag("tr", [tag("th", text, scope="col") for text in names])
     table = tag("table", tag("thead", head), tag("tbody", rows), class_="plain doubts")
-    more = f"{len(doubts) - SHOWN:,} more are not shown." if len(doubts) > SHOWN else None
-    return tag("div", tag("div", table, class_="scroll"), tag("p", more, class_="hint") if more else None)
+    return tag("div", table, class_="scroll")
+
+
+def _chance(data: Texts, row: int, index: int) -> Safe:
+    return tag("small", number(data.predictions[data.examples[row]["item_id"]]["probabilities"][index]))
+
+
+def _more(doubts: Sequence[LabelDoubt]) -> Child:
+    left = len(doubts) - SHOWN
+    return tag("p", f"{left:,} more are not shown.", class_="hint") if left > 0 else None
 
 
 def _text(data: Texts, index: int) -> list[Child]:

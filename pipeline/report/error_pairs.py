@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,23 +20,26 @@ _SETS = ("its own first word", "its own first 2 words", "its own first 3 words",
 
 @dataclass(frozen=True)
 class ExplainedPair:
-    """A pair of classes with the names of both, its explained errors (rows of ERRORS), and its words (ERROR_WORDS)."""
+    """A pair of classes with the names of both, its explained errors (rows of ERRORS), and its words (ERROR_WORDS).
+
+    words: None where not a word may be told.
+    """
 
     confused: Confusion
     gold: str
     predicted: str
     rows: Sequence[Row]
-    words: Sequence[Row]
+    words: Sequence[Row] | None
 
 
-def pair_block(pair: ExplainedPair, data: Texts, shown: int, *, spelled: bool, opened: bool) -> Child:
-    """All about a pair, with so many texts; not a word of them unless `spelled`."""
+def pair_block(pair: ExplainedPair, data: Texts, shown: Collection[int], *, opened: bool) -> Child:
+    """All about a pair; of its texts only examples that may be `shown`."""
     n, share = pair.confused.n, pair.confused.share
     told = f"{_errors(n)}, {share.value:.1%} {percents(share.low, share.high)} of the texts labelled {pair.gold}."
     return [
         tag("h4", f"Labelled {pair.gold}, predicted {pair.predicted}"),
         tag("p", told, _few(len(pair.rows))),
-        _words(pair) if spelled else None,
+        None if pair.words is None else _words(pair.words),
         correction_table(pair.rows),
         _examples(pair, data, shown, opened),
     ]
@@ -54,8 +57,8 @@ def _few(n: int) -> Child:
     )
 
 
-def _words(pair: ExplainedPair) -> Child:
-    if not pair.words:
+def _words(words: Sequence[Row]) -> Child:
+    if not words:
         return tag("p", "No word that recurs in these errors speaks for the predicted class.", class_="hint")
     numbers = {"scope": "col", "class_": "number"}
     head = [
@@ -65,9 +68,9 @@ def _words(pair: ExplainedPair) -> Child:
         [tag("th", text, **numbers) for text in ("shuffled", "strength")],
         tag("td"),
     ]
-    largest = max(_end(row) for row in pair.words)
-    rows = [_word(row, largest) for row in pair.words]
-    chance = number(pair.words[0]["chance"], 1)
+    largest = max(_end(row) for row in words)
+    rows = [_word(row, largest) for row in words]
+    chance = number(words[0]["chance"], 1)
     told = f"Chance alone makes the strongest of all words {chance} strong at most (in 95 % of deals)."
     table = tag("table", tag("thead", tag("tr", head)), tag("tbody", rows), class_="plain causes")
     return [tag("div", table, class_="scroll"), tag("p", told, class_="hint")]
@@ -142,10 +145,11 @@ def _share(found: Interval, text: str, kind: str = "") -> Safe:
     return tag("td", tag("div", tag("b", text)), tag("small", ends), class_=f"number{kind}")
 
 
-def _examples(pair: ExplainedPair, data: Texts, shown: int, opened: bool) -> Child:
+def _examples(pair: ExplainedPair, data: Texts, shown: Collection[int], opened: bool) -> Child:
     """The errors that the model was surest of, explained for both classes."""
     place = {row["item_id"]: index for index, row in enumerate(data.examples)}
-    sure = sorted(pair.rows, key=lambda row: -_probability(data, row, "predicted"))[:shown]
+    told = [row for row in pair.rows if place[row["item_id"]] in shown]
+    sure = sorted(told, key=lambda row: -_probability(data, row, "predicted"))[:SHOWN]
     if not sure:
         return None
     cards = [tag("li", _card(pair, row, data, place[row["item_id"]]), class_="card") for row in sure]
@@ -180,8 +184,11 @@ def _card(pair: ExplainedPair, row: Row, data: Texts, index: int) -> Iterator[Ch
 
 
 def _without(pair: ExplainedPair, row: Row) -> Safe | None:
-    """The fewest of its own first words without which it is right."""
-    right = [len(words) for words, own in zip(row["sets"][:-1], row["classes"], strict=False) if own == row["gold"]]
+    """The fewest of its own first words without which it is right; None where no word was taken away."""
+    own = list(zip(row["sets"][:-1], row["classes"], strict=False))
+    right = [len(words) for words, found in own if found == row["gold"]]
+    if all(found == NOT_RUN for _, found in own):
+        return None
     if not right:
         return tag("span", "wrong without its first words, too")
     return tag("span", f"{pair.gold} without its first {'word' if min(right) == 1 else f'{min(right)} words'}")

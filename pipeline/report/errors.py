@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from evaluation.errors import Confusion, confusions, proportion
 from evaluation.errors.words import RECURRING, SHUFFLES
 from pipeline.report.error_labels import doubtful_labels
-from pipeline.report.error_pairs import SHOWN, ExplainedPair, correction_table, pair_block
+from pipeline.report.error_pairs import ExplainedPair, correction_table, pair_block
 from pipeline.report.html import Child, Safe, percents, tag
 from pipeline.report.texts import Row, Texts
 
@@ -35,7 +35,8 @@ class Errors:
     manifest: Mapping[str, Any]
     data: Texts
     explained: Sequence[Row]  # rows of ERRORS
-    words: Sequence[Row]  # rows of ERROR_WORDS
+    words: Sequence[Row] | None  # rows of ERROR_WORDS; None where not a word may be told
+    shown: Collection[int]  # examples whose texts may be told
 
     @property
     def labels(self) -> list[int | None]:
@@ -62,17 +63,16 @@ class Errors:
         """What is known of a pair of classes."""
         classes = confused.gold, confused.predicted
         own = [row for row in self.explained if (row["gold"], row["predicted"]) == classes]
-        words = [row for row in self.words if (row["gold"], row["predicted"]) == classes]
+        words = None
+        if self.words is not None:
+            words = [row for row in self.words if (row["gold"], row["predicted"]) == classes]
         return ExplainedPair(confused, self.name(classes[0]), self.name(classes[1]), own, words)
 
 
-def errors_section(
-    manifest: Mapping[str, Any], data: Texts, explained: Sequence[Row], words: Sequence[Row], texts: str, examples: int
-) -> Child:
-    """The section of a classifier; None for any other model. `texts`, `examples`: see `build_report`."""
-    if (manifest.get("model") or {}).get("task") != "classification" or not data.examples:
+def errors_section(errors: Errors) -> Child:
+    """The section of a classifier; None for any other model."""
+    if (errors.manifest.get("model") or {}).get("task") != "classification" or not errors.data.examples:
         return None
-    errors = Errors(manifest, data, explained, words)
     labelled = sum(label is not None for label in errors.labels)
     if not labelled:
         return tag("p", "The data has no labels: which predictions are errors cannot be told.")
@@ -80,8 +80,8 @@ def errors_section(
     wrong = sum(pair.n for pair in found)
     return [
         tag("p", _lead(wrong, labelled, len(errors.labels)), class_="finding more"),
-        [_confused(errors, found), _causes(errors, found, texts, examples)] if found else None,
-        doubtful_labels(data, errors.labels, errors.name, texts),
+        [_confused(errors, found), _causes(errors, found)] if found else None,
+        doubtful_labels(errors.data, errors.labels, errors.name, errors.shown),
     ]
 
 
@@ -149,25 +149,22 @@ def _matrix(errors: Errors, classes: Sequence[int]) -> Safe:
     return tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_="confusions"), class_="scroll")
 
 
-def _causes(errors: Errors, found: Sequence[Confusion], texts: str, examples: int) -> Iterator[Child]:
+def _causes(errors: Errors, found: Sequence[Confusion]) -> Iterator[Child]:
     record = errors.manifest.get("errors")
     if not record:
         yield tag("p", _unexplained(errors.manifest), class_="hint")
         return
     yield tag("h3", "Which words caused them")
     yield _explained(record)
-    if texts == "none":
+    if errors.words is None:
         yield tag("p", "Words and texts are left out of this report (report.texts=none).", class_="hint")
     else:
         yield tag("p", _HINT.format(method=record["method"], shuffles=SHUFFLES, recurring=RECURRING), class_="hint")
     pairs = [pair for confused in found if (pair := errors.pair(confused)).rows]
     if len(pairs) > 1:
         yield [tag("h4", "All errors together"), correction_table([row for pair in pairs for row in pair.rows])]
-    left = 0 if texts == "none" else examples
     for place, pair in enumerate(pairs[:PAIRS]):
-        shown = min(SHOWN, len(pair.rows), left)
-        yield pair_block(pair, errors.data, shown, spelled=texts != "none", opened=not place)
-        left -= shown
+        yield pair_block(pair, errors.data, errors.shown, opened=not place)
     if len(pairs) > PAIRS:
         more = f"{len(pairs) - PAIRS} pairs with fewer errors are in the tables errors and error_words."
         yield tag("p", more, class_="hint")
