@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,46 +35,40 @@ def rewrite(folder, name, change, schema=None):
 
 def with_errors(folder, wrong):
     """The first `wrong` texts are predicted as the other class, all others as their own; word 0 is to blame."""
-    labels = {row["item_id"]: row["label"] for row in pq.read_table(folder / "examples.parquet").to_pylist()}
-    items = list(labels)
+    examples = pq.read_table(folder / "examples.parquet").to_pylist()
+    classes = {row["item_id"]: (row["label"], row["label"]) for row in examples}
+    classes |= {row["item_id"]: (row["label"], 1 - row["label"]) for row in examples[:wrong]}
 
     def predict(rows):
-        for row in rows:
-            own = labels[row["item_id"]]
-            row["predicted"] = 1 - own if items.index(row["item_id"]) < wrong else own
-            row["probabilities"] = [0.1, 0.9] if row["predicted"] else [0.9, 0.1]
-        return rows
+        chances = ([0.9, 0.1], [0.1, 0.9])
+        found = {row["item_id"]: classes[row["item_id"]][1] for row in rows}
+        return [{**row, "predicted": (own := found[row["item_id"]]), "probabilities": chances[own]} for row in rows]
 
     rewrite(folder, "predictions", predict)
-    examples = {row["item_id"]: row for row in pq.read_table(folder / "examples.parquet").to_pylist()}
-    errors, words = [], {}
-    for item in items[:wrong]:
-        own, n = labels[item], len(examples[item]["tokens"])
-        scores = [0.0, 2.0, *[0.1] * (n - 2)]
-        row = {"item_id": item, "gold": own, "predicted": 1 - own, "operator": "mask"}
-        row |= {"contrast_scores": scores, "predicted_scores": scores, "gold_scores": [-score for score in scores]}
-        row |= {"sets": [[0], [0, 1], [0, 1, 2], []], "classes": [1 - own, own, own, -1]}
-        errors.append({**row, "random_classes": [1 - own] * 3 * D + [-1] * D})
-        words[own, 1 - own] = words.get((own, 1 - own), 0) + 1
-    rewrite(folder, "errors", lambda _: errors, ERRORS)
-    about = {
-        "value": 0.25,
-        "low": 0.2,
-        "high": 0.3,
-        "shuffled": 0.1,
-        "above_chance": True,
-        "chance": 3.5,
-        "strength": 4.2,
-    }
-    listed = [
-        {"gold": gold, "predicted": guess, "word": HOSTILE, "n": n, "errors": n, "n_undefined": 0, **about}
-        for (gold, guess), n in words.items()
-    ]
-    rewrite(folder, "error_words", lambda _: listed, ERROR_WORDS)
-    path = folder / MANIFEST
+    rewrite(folder, "errors", lambda _: [explained(row) for row in examples[:wrong]], ERRORS)
+    pairs = Counter(classes[row["item_id"]] for row in examples[:wrong])
+    rewrite(folder, "error_words", lambda _: [blamed(*pair, n) for pair, n in pairs.items()], ERROR_WORDS)
     record = {"errors": {"method": "mask_lrp", "errors": wrong, "explained": wrong, "undefined": 0}}
+    path = folder / MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), **record}))
     return folder
+
+
+def explained(row):
+    """An error that is right without its first two words."""
+    own, other = row["label"], 1 - row["label"]
+    scores = [0.0, 2.0, *[0.1] * (len(row["tokens"]) - 2)]
+    found = {"item_id": row["item_id"], "gold": own, "predicted": other, "operator": "mask"}
+    found |= {"contrast_scores": scores, "predicted_scores": scores, "gold_scores": [-score for score in scores]}
+    found |= {"sets": [[0], [0, 1], [0, 1, 2], []], "classes": [other, own, own, -1]}
+    return {**found, "random_classes": [other] * 3 * D + [-1] * D}
+
+
+def blamed(gold, predicted, n):
+    """A word of a pair."""
+    about = {"gold": gold, "predicted": predicted, "word": HOSTILE, "n": n, "errors": n, "n_undefined": 0}
+    about |= {"value": 0.25, "low": 0.2, "high": 0.3, "shuffled": 0.1}
+    return {**about, "above_chance": True, "chance": 3.5, "strength": 4.2}
 
 
 def test_errors_are_counted_and_compared_with_random_words(make_run):
