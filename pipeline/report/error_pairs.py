@@ -111,7 +111,7 @@ def _bar(row: Row, largest: float) -> Safe:
 
 def correction_table(rows: Sequence[Row]) -> Safe:
     """What share of some errors (rows of ERRORS) is corrected without sets of words, and without random ones."""
-    names = ("Without", "errors that have them", "corrected", "as many random words", "difference")
+    names = ("Without", "errors that have them", "corrected", "as many random words", "difference, points")
     head = tag(
         "tr", [tag("th", text, scope="col", class_="number" if place else None) for place, text in enumerate(names)]
     )
@@ -130,7 +130,7 @@ def _correction(rows: Sequence[Row], place: int, name: str) -> Safe:
         tag("td", f"{sum(each != NOT_RUN for each in chosen):,} of {len(rows):,}", class_="number"),
         _share(found.chosen, f"{found.chosen.value:.0%}"),
         _share(found.random, f"{found.random.value:.0%}"),
-        _share(found.difference, signed(100 * found.difference.value, 0) + " %", " better" if better else ""),
+        _share(found.difference, signed(100 * found.difference.value, 0), " better" if better else ""),
     ]
     return tag("tr", tag("th", name, scope="row"), cells)
 

@@ -108,7 +108,7 @@ def _confused(errors: Errors, found: Sequence[Confusion]) -> Iterator[Child]:
 
 
 def _pairs(errors: Errors, found: Sequence[Confusion]) -> Safe:
-    names = ("labelled", "predicted", "errors", "of those labelled so", "")
+    names = ("labelled", "predicted", "errors", "of those labelled so")
     head = [tag("th", text, scope="col", class_="number" if place > 1 else None) for place, text in enumerate(names)]
     rows = [
         tag(
@@ -116,13 +116,16 @@ def _pairs(errors: Errors, found: Sequence[Confusion]) -> Safe:
             tag("th", errors.name(pair.gold), scope="row"),
             tag("td", errors.name(pair.predicted)),
             tag("td", f"{pair.n:,}", class_="number"),
-            tag("td", f"{pair.share.value:.1%}", class_="number"),
-            tag("td", tag("small", percents(pair.share.low, pair.share.high))),
+            tag("td", tag("div", f"{pair.share.value:.1%}"), _interval(pair), class_="number"),
         )
         for pair in found
     ]
     table = tag("table", tag("thead", tag("tr", head)), tag("tbody", rows), class_="plain")
     return tag("div", table, class_="scroll")
+
+
+def _interval(pair: Confusion) -> Safe:
+    return tag("small", percents(pair.share.low, pair.share.high))
 
 
 def _matrix(errors: Errors, classes: Sequence[int]) -> Safe:
