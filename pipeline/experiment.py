@@ -15,6 +15,7 @@ from attribution.heads import HeadScores
 from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.driver import Aside
+from pipeline.error_steps import ExplainedErrors, error_steps
 from pipeline.execution import Site
 from pipeline.explained_again import again_values, plan_again
 from pipeline.head_search import found_heads
@@ -68,6 +69,7 @@ class Experiment:
     targets: list[Any] = field(init=False)  # by example
     counts: list[identify_heads.Count] = field(init=False)  # that heads are found by
     mixed: Mixed = field(default_factory=Mixed)
+    errors: ExplainedErrors = field(default_factory=ExplainedErrors)
     layer_texts: LayerTexts | None = None  # that the layer to decode is chosen on, where it is
     layer_choice: LayerChoice | None = None
     attributions: pa.Table = field(init=False)
@@ -136,6 +138,10 @@ class Experiment:
         if self.config.mixing.layers or self.config.mixing.probes:
             self._store_examples()  # predictions that are at hand leave them where an earlier run had them
             self.mixed = yield from mixing_steps(self)
+
+    def erring(self) -> Iterator[StagePlan]:
+        """Explain what is misclassified, where it is asked for."""
+        self.errors = yield from error_steps(self)
 
     def measuring(self) -> StagePlan:
         """The plan of the measurement of what memory a pass takes."""

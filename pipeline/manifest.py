@@ -28,8 +28,8 @@ from pipeline.stages import measure_memory
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
     *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
-    *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again")),
-    *(f"pipeline.{name}" for name in ("prepare", "targets", "head_search", "score", "means", "mixing")),
+    *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again", "explain_errors", "remove_words")),
+    *(f"pipeline.{name}" for name in ("prepare", "targets", "head_search", "score", "means", "mixing", "error_steps")),
 )
 
 NAMED = 5  # examples that a line lists; the attributions have all of them
@@ -211,6 +211,7 @@ def _model(prepared: Prepared) -> dict[str, Any]:
         "n_layers": model.n_layers,
         "n_heads": model.n_heads,
         **({"lm_head": model.lm_head.about} if model.lm_head is not None else {}),
+        **({"shuffled": model.shuffled.fingerprint} if model.shuffled is not None else {}),
     }
 
 

@@ -140,6 +140,7 @@ class RecordedRun:
         folder = claim_folder(Path(config.paths.runs), config.name, run_key(config))
         enrol(self.experiment.ledger.store, Path(config.paths.runs))
         yield from self.experiment.mixing()
+        yield from self.experiment.erring()
         yield from self.experiment.explaining(lambda: self._leave(folder, shown))
         self.result = RunResult(folder.path, FAILED if facts.failures else DONE)
 
@@ -203,7 +204,7 @@ class RecordedRun:
             tables["removals"] = done.removals
         if (conserved := conservation_table(attributions)).num_rows:
             tables["conservation"] = conserved
-        tables |= done.mixed.tables(done.prepared.examples, scoring)
+        tables |= done.mixed.tables(done.prepared.examples, scoring) | done.errors.tables
         if done.layer_choice is not None:
             tables["layers"] = done.layer_choice.table
         if whole is not None:
@@ -220,7 +221,8 @@ class RecordedRun:
         manifest = manifest_of(config, self.overrides, done.prepared, done.methods, done.facts, *where)
         about = {"run_key": run_key(config), "estimate": saved_estimate(config), "tracking": self.tracker.record()}
         chosen = {"layer_choice": dict(done.layer_choice.record)} if done.layer_choice is not None else {}
-        folder.write_manifest({**manifest, **about, **chosen})
+        explained = {"errors": done.errors.record} if done.errors.record else {}
+        folder.write_manifest({**manifest, **about, **chosen, **explained})
 
 
 @dataclass

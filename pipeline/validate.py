@@ -12,6 +12,7 @@ from typing import Any
 from attribution.errors import InputError
 from pipeline.compose import CHECKPOINT, compose_cell, raise_all
 from pipeline.config import ONLY_WITH, Config
+from pipeline.error_choice import check_errors
 from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
 from pipeline.operators import OPERATORS
@@ -91,6 +92,9 @@ RANGES: dict[str, _Range] = {
     "tracking.wait_s": _NOT_NEGATIVE,
     "report.examples": _POSITIVE,
     "decoding.n_texts": _POSITIVE,
+    "errors.limit": _POSITIVE,
+    "errors.words": _POSITIVE,
+    "errors.draws": _POSITIVE,
     "budget.gpu_hours": (lambda value: value > 0, "more than 0"),
     "budget.worker_hours": (lambda value: value > 0, "more than 0"),
     "budget.gpu_hour_price": (lambda value: value >= 0, "at least 0"),
@@ -283,4 +287,5 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     check_evaluation,
     check_mixing,
     check_decoding,
+    check_errors,
 )

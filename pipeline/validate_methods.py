@@ -46,6 +46,7 @@ def check_evaluation(config: Config) -> Iterator[Problem]:
             text = f"evaluation.where_marked: {metric} is not a metric of rationales. Choose from {known}."
             yield Problem("evaluation.where_marked", text)
     yield from _check_operators(config)
+    yield from _check_shuffled(config)
     for label in config.evaluation.controls:
         if label not in config.attribution:
             hint = "Add it there, or set evaluation.controls=[]."
@@ -66,6 +67,15 @@ def _check_operators(config: Config) -> Iterator[Problem]:
         if "mlm_resample" in operators and config.model.lm_head is None:
             text = f"model.lm_head is missing; evaluation.{key}=mlm_resample needs a masked language model: {ADVICE}."
             yield Problem("model.lm_head", text)
+
+
+def _check_shuffled(config: Config) -> Iterator[Problem]:
+    if "label_randomisation" in config.evaluation.metrics and config.model.shuffled is None:
+        text = (
+            "model.shuffled is missing; evaluation.metrics: label_randomisation compares with the same model trained "
+            "on shuffled labels: model.shuffled=FOLDER."
+        )
+        yield Problem("model.shuffled", text)
 
 
 def _of_runs(metric: Metric) -> bool:
