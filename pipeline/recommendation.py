@@ -35,8 +35,8 @@ TOLD = {
     "decided": "Use {method}: on {metric} it is better than every other method measured.",
     "equivalent": "Use {method}: on {metric} no other method is better by as much as matters.",
     "undecided": "The data cannot decide on {metric} between {group}.{more}",
-    "not_above_control": "No method is recommended: {leader}, first on {metric}, is not shown to beat a control.{more}",
-    "below_control": "No method is recommended: {leader}, first on {metric}, is worse than a control.",
+    "not_above_control": "No method is recommended: {leader}, first on {metric}, is not shown to beat {control}.{more}",
+    "below_control": "No method is recommended: {leader}, first on {metric}, is worse than {control}.",
 }
 
 
@@ -80,9 +80,11 @@ def sentence(found: Verdict, most: int | None = None) -> str:
     """A verdict in words, which name at most so many of the methods that it is undecided between."""
     more = f" About {found.n_more:,} more examples would tell." if found.n_more else ""
     about = {"method": found.method, "metric": found.metric, "leader": found.leader, "more": more}
+    rivals = [f"the control {doubt.rival}" for doubt in found.doubts if doubt.kind == "control" and doubt.rival]
     shown = found.group if most is None or len(found.group) <= most + 1 else found.group[:most]
     left = len(found.group) - len(shown)
-    return TOLD[found.status].format(**about, group=_listed((*shown, *([f"{left} others"] if left else []))))
+    group = _listed((*shown, *([f"{left} others"] if left else [])))
+    return TOLD[found.status].format(**about, group=group, control=next(iter(rivals), "a control"))
 
 
 def recommendation(run: Run, metric: str | None = None) -> Recommendation | None:

@@ -27,7 +27,7 @@ from pipeline.validate import load_config
 N, FIRST = 40, 8  # examples, and those of the first look
 SIZES = [1, 2, 4, 8, 10, 12, 15, 19, 24, 30, 38, 40]
 WORDS = sorted({word for text, _ in TEXTS for word in text.split()})
-SAME = {"a": "input_x_gradient", "b": "input_x_gradient", "r": "random"}  # which nothing can tell apart
+SAME = {"a": "input_x_gradient", "b": "input_x_gradient"}  # which nothing can tell apart
 APART = {"o": "occlusion", "a": "raw_attention", "r": "random"}
 
 
@@ -41,7 +41,7 @@ def base(tmp_path, monkeypatch):
     texts = [" ".join(rng.choice(WORDS, rng.integers(4, 12))) for _ in range(N)]
     lines = "".join(f"{text}\t{'positive' if i % 2 else 'negative'}\n" for i, text in enumerate(texts))
     (tmp_path / "reviews.tsv").write_text(f"sentence\tlabel\n{lines}")
-    return [*overrides, "evaluation.metrics=[aopc]", "evaluation.controls=[r]", "evaluation.bootstrap_samples=20"]
+    return [*overrides, "evaluation.metrics=[aopc]", "evaluation.controls=[]", "evaluation.bootstrap_samples=20"]
 
 
 @pytest.fixture
