@@ -158,6 +158,16 @@ def test_a_run_that_was_cut_off_and_goes_on_gives_what_one_run_gives(base, minut
     assert manifest(again)["reuse"]["attribute"]["computed"] == 0
 
 
+@pytest.mark.slow
+def test_workers_of_ray_give_the_same(base, minutes):
+    asked = [*base, *methods(SAME), "evaluation.budget=8m"]
+    local = ran([*asked, "paths.root=local"])
+    minutes.now = 0.0
+    workers = ran([*asked, "paths.root=ray", "cluster=ray", "cluster.workers=2"])
+    assert manifest(workers)["budget"] == manifest(local)["budget"]
+    assert manifest(workers)["files"] == manifest(local)["files"]
+
+
 def test_first_examples_are_the_first_that_are_drawn(base):
     other = ["evaluation.other_operators=[delete]", "evaluation.first_examples=6"]
     folder = ran([*base, *methods(APART), *other, "evaluation.budget=2h"])
