@@ -96,6 +96,7 @@ class EvaluationConfig:
     operator: str | None = None  # mask, pad, unk, delete, ..., mlm_resample (by model.lm_head); None: the family's own
     other_operators: list[str] = field(default_factory=list)  # does the order of the methods survive them?
     first_examples: int | None = 100  # so many are perturbed with these, and explained again (mprt, ...); None: all
+    budget: str | None = None  # 90s, 15m, 2h: add examples until the verdict is decided or so much time has passed
     unit: str = "token"  # token, word, sentence: what is taken away together
     levels: str = "paper"  # paper: 9 steps of 1/9 of all tokens (Mask-LRP); tenths: 10 %..100 % of perturbable tokens
     recall_at: int = 20

@@ -25,12 +25,14 @@ from pipeline.models.minilm import minilm_folder
 from pipeline.models.resolve import untrained_head
 from pipeline.other_operators import portions
 from pipeline.prepare import Prepared
+from pipeline.rounds import round_sizes
 from pipeline.run import require_cluster
 from pipeline.schedule import Ledger, StagePlan, curve_families, removed_sets
 from pipeline.stages import STAGES, explain_again
 from pipeline.store import Store
 
 PAPER_LEVELS = 9
+SIZES = 8  # rounds that are listed
 
 
 def describe_plan(config: Config, probe: bool = False) -> str:
@@ -56,7 +58,7 @@ def describe_plan(config: Config, probe: bool = False) -> str:
     experiment.check()
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)
-    lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans)]
+    lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans), *_rounds(experiment)]
     if STAGES[-1] in {plan.stage for plan in plans}:
         lines += map(_line, [*mixing_plans(experiment), *error_plans(experiment)])
     else:
@@ -81,6 +83,15 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
     scores = experiment.attributing()
     dear = (experiment.comparing_operators(scores), experiment.explaining_again(scores))
     return [*done, scores, experiment.evaluating(scores), *(plan for plan in dear if plan.keys)]
+
+
+def _rounds(experiment: Experiment) -> Iterator[str]:
+    """That a run need not come to all of this."""
+    budget = experiment.config.evaluation.budget
+    if budget is not None:
+        sizes = round_sizes(experiment.prepared.whole.num_rows)
+        shown = ", ".join(map(str, sizes[:SIZES])) + (", ..." if len(sizes) > SIZES else "")
+        yield f"evaluation.budget={budget}: at most all of this, in rounds that end at {shown} examples"
 
 
 def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:

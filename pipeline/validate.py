@@ -17,7 +17,7 @@ from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
 from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem
-from pipeline.validate_methods import check_attribution, check_decoding, check_evaluation, check_mixing
+from pipeline.validate_methods import check_attribution, check_budget, check_decoding, check_evaluation, check_mixing
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.source": ("local", "hub", "minilm_reviews", "minilm_masked"),
@@ -285,6 +285,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _tracking,
     check_attribution,
     check_evaluation,
+    check_budget,
     check_mixing,
     check_decoding,
     check_errors,

@@ -15,10 +15,12 @@ from attribution.methods.lrp import VARIANTS
 from attribution.methods.registry import ALIASES
 from evaluation import METRICS, Metric
 from pipeline.config import Config
+from pipeline.duration import seconds
 from pipeline.layer_texts import AUTO, chosen_labels
 from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem, did_you_mean
 from pipeline.stages.explain_again import AGAIN
+from pipeline.standing import is_control
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 CHOICES = {"variant": tuple(VARIANTS)}
@@ -51,6 +53,28 @@ def check_evaluation(config: Config) -> Iterator[Problem]:
         if label not in config.attribution:
             hint = "Add it there, or set evaluation.controls=[]."
             yield Problem("evaluation.controls", f"evaluation.controls: {label} is not a label of attribution. {hint}")
+
+
+def check_budget(config: Config) -> Iterator[Problem]:
+    """A budget that is no time, and runs in which there is nothing for it to decide."""
+    key, budget = "evaluation.budget", config.evaluation.budget
+    if budget is None:
+        return
+    try:
+        if not seconds(budget):
+            yield Problem(key, f"{key}={budget} is no time at all; write 90s, 15m or 2h.")
+    except ValueError as error:
+        yield Problem(key, f"{key}={budget} {error}.")
+    entries = {label: entry for label, entry in config.attribution.items() if isinstance(entry, Mapping)}
+    about = {"methods": {label: {"method": entry["method"], "params": entry} for label, entry in entries.items()}}
+    if sum(not is_control(label, about) for label in entries) < 2:
+        text = f"{key}={budget} decides between methods; attribution needs two that are no controls."
+        yield Problem(key, text)
+    if not config.evaluation.metrics:
+        yield Problem(key, f"{key}={budget} decides by a metric, and evaluation.metrics names none.")
+    for name in ("layers", "probes"):
+        if getattr(config.mixing, name):
+            yield Problem(key, f"{key}={budget}: mixing.{name} takes all examples. Leave one of the two out.")
 
 
 def _check_operators(config: Config) -> Iterator[Problem]:

@@ -112,7 +112,8 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _methods(board: Board) -> Child:
     if not board.metrics:
         return None
-    hint = "Means over examples with 95 % bootstrap intervals; the tick in a strip marks random scores. Headings sort."
+    kind = "intervals that hold wherever one stops" if board.manifest.get("budget") else "bootstrap intervals"
+    hint = f"Means over examples with 95 % {kind}; the tick in a strip marks random scores. Headings sort."
     pairs = "Paired differences, example by example, with 95 % intervals: ▲ better, ▼ worse, ≈ the interval holds 0."
     differences = comparisons(board)
     below = tag("div", tag("p", pairs, class_="hint"), differences, class_="pair") if differences else None
