@@ -98,5 +98,5 @@ def test_make_lists_its_targets() -> None:
     targets = re.findall(r"make (\S+)", listed.stdout)
     assert targets == [
         "help", "setup", "demo", "test", "test-all", "lint", "audit", "bench", "performance", "faithfulness", "chaos",
-        "mlflow-ui", "nightly", "clean",
+        "simulate", "mlflow-ui", "nightly", "clean",
     ]  # fmt: skip
