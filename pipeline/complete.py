@@ -37,6 +37,7 @@ def signature(experiment: Experiment, tracker: Tracker) -> str:
             "data": prepared.dataset.fingerprint,
             "predictions": setting.key(load_model.STAGE, batches=batches),
             "layer texts": experiment.layer_texts and experiment.layer_texts.prepared.examples_key,
+            "shuffled": setting.shuffled,
             "heads": [count.key for count in experiment.counts],
             "given heads": given and hashlib.sha256(given).hexdigest(),
             "head texts": experiment.head_texts and experiment.head_texts.prepared.examples_key,
