@@ -125,7 +125,7 @@ class Experiment:
         """Importances, and what their rankings are worth, where they are asked for."""
         if self.head_texts is None:
             return Judged()
-        self._note(found_on(self.head_texts))
+        self.note_down(found_on(self.head_texts))
         importances = yield from weighing(self, self.head_texts)
         return Judged(importances, (yield from pruning(self, importances)))
 
@@ -377,7 +377,7 @@ class Experiment:
             self.counted = Counted(self.config.heads, self.counts, tables, shape)
             self.heads = self.counted.scores()
             self._tell(self.heads.describe(selected=len(self.heads.scores) > SAID))
-            self._note(head_domain(self.config.heads, self.prepared))
+            self.note_down(head_domain(self.config.heads, self.prepared))
         if judged.scores is not None:
             self.heads = judged.scores if self.heads is None else merge(self.heads, judged.scores)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)
