@@ -22,7 +22,7 @@ from pipeline.keys import file_digest
 from pipeline.microbatch import inputs_of, units_of
 from pipeline.models import resolve_model
 from pipeline.runs import Run
-from pipeline.stages.asked import target_of, without
+from pipeline.stages.asked import target_of, without_separators
 from pipeline.stages.load_model import choices, predictions
 from pipeline.store import Store
 
@@ -165,9 +165,8 @@ class Recomputed:
 
     def _explained(self, row: Row, kept: Row, method: Row) -> Any:
         inputs, explain = self._inputs(row), self._config["explain"]
-        separator = getattr(self._explainer.tokenizer, "sep_token_id", None)
-        if explain["hide_separators"] and separator is not None:
-            inputs = without(inputs, separator)
+        if explain["hide_separators"]:
+            inputs = without_separators(inputs, self._explainer.tokenizer)
         target = (kept["target"],) if kept["target_end"] is None else ((kept["target"], kept["target_end"]),)
         found = self._explainer.scores_many(
             inputs.input_ids,
