@@ -64,7 +64,7 @@ def experiment(name: str) -> Config:
 
 def test_options_are_the_documented_ones() -> None:
     ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "methods_sst2", "methods_squad", "cue_alignment"}
-    ours |= {"heads_sst2", "mask_choice_sst2", "which_method"}
+    ours |= {"heads_sst2", "mask_choice_sst2", "which_method", "rationales_sst", "rationales_movies"}
     paper = {
         *(f"mask_lrp_{n}" for n in PAPER),
         "conservative_lrp",
