@@ -179,15 +179,28 @@ def test_reader_that_has_seen_enough() -> None:
 # --- methods, explain -----------------------------------------------------------------------------------------------
 
 
-def test_methods_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_methods_lists_all_in_lines_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1 : len(METHODS) + 1]] == list(METHODS)
-    assert any("head_mask=null, variant=corrected" in line for line in lines)
-    mask_lrp = next(line for line in lines if line.startswith("mask_lrp "))
+    assert max(map(len, lines)) <= 120
+
+
+def test_methods_tells_all_of_those_that_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "mask_lrp", "Saliency"]) == 0
+    mask_lrp, saliency = capsys.readouterr().out.split("\n\n")
+    assert mask_lrp.startswith("mask_lrp\n")
+    assert "head_mask=null, variant=corrected" in mask_lrp
     assert "attention gradient, masked relevance" in mask_lrp
-    assert "all but deberta-v2" in mask_lrp
-    assert any("llama" in line for line in lines[len(METHODS) + 1 :])
+    assert "all but deberta-v2 of " in mask_lrp
+    assert "llama" in mask_lrp
+    assert METHODS["mask_lrp"].source in mask_lrp
+    assert saliency.startswith("saliency\n")
+
+
+def test_methods_knows_no_other_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "mask_lpr"]) == 4
+    assert "mask_lpr is not a method. Did you mean mask_lrp?" in capsys.readouterr().err
 
 
 def test_explain_prints_a_line_and_writes_a_page(
