@@ -18,7 +18,7 @@ VALUES = np.random.default_rng(1).normal(size=(3, 4)).round(3)
 def records(metric="aopc", left_out=()):
     return [
         {"run": data, "method": method, "dataset": data, "metric": metric, "value": float(VALUES[i, j]),
-         "low": float(VALUES[i, j]) - 0.1, "high": float(VALUES[i, j]) + 0.1, "n": 9}
+         "low": float(VALUES[i, j]) - 0.1, "high": float(VALUES[i, j]) + 0.1, "n": 9, "n_undefined": 0}
         for i, method in enumerate(METHODS) for j, data in enumerate(DATA) if (method, data) not in left_out
     ]  # fmt: skip
 
@@ -45,6 +45,21 @@ def test_columns_without_all_rows_are_left_out_and_counted():
     table = with_ranks(pivot(records(left_out=[("b", "two")]), "method", "dataset"))
     np.testing.assert_allclose(ranks(table), rankdata(-VALUES[:, [0, 2, 3]], axis=0).mean(1))
     assert "over 3 columns, 1 without all rows left out" in table.title
+
+
+def test_what_is_undefined_is_counted():
+    found = records()
+    found[0] |= {"value": None, "n": 0, "n_undefined": 9}
+    found[5] |= {"n": 7, "n_undefined": 2}
+    table = pivot(found, "method", "dataset")
+    assert table.text("a", "one") == "9 undefined"
+    assert table.text("b", "two").endswith("], 2 undefined")
+    assert "undefined" not in table.text("b", "one")
+    assert table.best["one"] != "a"
+    assert "over 3 columns, 1 without all rows left out" in with_ranks(table).title
+    over_data = pivot(found, "method", "metric")
+    assert over_data.text("a", "aopc").endswith("(3 runs), 9 undefined")
+    assert WRITERS["csv"](over_data).splitlines()[0].endswith("methods,runs,undefined")
 
 
 def test_one_column_has_no_mean_ranks():
