@@ -75,7 +75,7 @@ def test_expected_numbers_stand_beside_ours(tmp_path):
     assert table.entries["b", "two"].expected == 0.25
     assert table.entries["c", "one"].expected is None
     assert "3 numbers of published.csv, 1 of them without ours (z of one)" in table.title
-    assert WRITERS["csv"](table).splitlines()[0].endswith(",runs,expected")
+    assert WRITERS["csv"](table).splitlines()[0].endswith(",runs,undefined,expected")
 
 
 @pytest.mark.parametrize(
