@@ -13,7 +13,10 @@ from pipeline.recommendation import Recommendation
 
 @dataclass(frozen=True)
 class Across:
-    """What several runs say together. `wins` [M, M]: runs on which the row is better than the column, after Holm."""
+    """What several runs say together, methods by mean rank.
+
+    `wins` [M, M]: on how many runs the row is better than the column, after Holm.
+    """
 
     metric: str
     n: int  # runs
@@ -34,9 +37,10 @@ def across(found: Sequence[Recommendation]) -> Across | str | None:
     if len(shared) < 2:
         return "the runs have fewer than two methods in common"
     methods, wins = wins_across([each.compared for each in found], led[0])
-    places = [methods.index(name) for name in shared]
     ranks, problem = _ranks(found, shared, led[0])
-    return Across(led[0], len(found), tuple(shared), wins[places][:, places], ranks, problem)
+    order = shared if ranks is None else [*ranks.methods, *ranks.left_out]
+    places = [methods.index(name) for name in order]
+    return Across(led[0], len(found), tuple(order), wins[places][:, places], ranks, problem)
 
 
 def _ranks(found: Sequence[Recommendation], methods: list[str], metric: str) -> tuple[CriticalDifference | None, str]:

@@ -103,4 +103,4 @@ def _together(found: Across | str) -> Iterator[str]:
         cells = (
             f"{'' if name == other else wins:>{len(other)}}" for other, wins in zip(found.methods, row, strict=True)
         )
-        yield f"  {name:{width}}  " + "  ".join(cells)
+        yield f"  {name:{width}}  {'  '.join(cells)}".rstrip()

@@ -125,9 +125,9 @@ def test_compare_prints_each_verdict_and_mean_ranks(decided, make_run, capsys):
     assert "mean ranks over 2 runs on aopc" in said
     lines = said.rstrip().splitlines()
     assert lines[-8].split() == ["1.00", "mask_lrp"]
-    assert lines[-4].split() == ["attcat", "gradcam", "mask_lrp"]
+    assert lines[-4].split() == ["mask_lrp", "gradcam", "attcat"]
     assert [line.split() for line in lines[-3:]] == [
-        ["attcat", "0", "0"], ["gradcam", "2", "0"], ["mask_lrp", "2", "2"]
+        ["mask_lrp", "2", "2"], ["gradcam", "0", "2"], ["attcat", "0", "0"]
     ]  # fmt: skip
 
 
