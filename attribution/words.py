@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -67,6 +68,12 @@ def _with_spaces_joined(ids: list[int], offsets: Sequence[Span], text: str) -> l
         joined[i] = ids[solid[min(bisect_right(solid, i), len(solid) - 1)]]
     rank = {word: number for number, word in enumerate(sorted({word for word in joined if word >= 0}))}
     return [rank.get(word, -1) for word in joined]
+
+
+def is_punctuation(text: str) -> bool:
+    """Whether there is nothing but punctuation and symbols in it, spaces aside."""
+    bare = text.strip()
+    return bool(bare) and all(unicodedata.category(character)[0] in "PS" for character in bare)
 
 
 def words_of(word_ids: Sequence[int], offsets: Sequence[Span], text: str) -> list[Word]:

@@ -6,11 +6,12 @@ to their first token whatever the text.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from attribution.words import is_punctuation
 
 MARKERS = ("##", "Ġ", "▁")  # of word pieces, byte-level and SentencePiece tokenizers
 _WORDS = """
@@ -29,14 +30,8 @@ def bare(token: str) -> str:
     return token.strip().lower()
 
 
-def is_punctuation(token: str) -> bool:
-    """Whether there is nothing but punctuation and symbols in it."""
-    text = bare(token)
-    return bool(text) and all(unicodedata.category(character)[0] in "PS" for character in text)
-
-
 KINDS: dict[str, Callable[[str], bool]] = {
-    "punctuation": is_punctuation,
+    "punctuation": lambda token: is_punctuation(bare(token)),
     "function_words": lambda token: bare(token) in FUNCTION_WORDS,
     "numbers": lambda token: bare(token).isnumeric(),
     "word_pieces": lambda token: token.startswith("##"),

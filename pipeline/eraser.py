@@ -142,6 +142,11 @@ class Eraser:
                 about = {"annotation_id": item, "classification": self.labels[row["label"]], "query": ""}
                 yield {**about, "evidences": evidences, "query_type": None, "docids": None}
 
+    def undefined(self, method: str) -> int:
+        """Texts that a method has no defined scores for, which its results therefore lack."""
+        rows = self.run.table("attributions").select(["method", "status"]).to_pylist()
+        return sum(row["method"] == method and row["status"] != "ok" for row in rows)
+
     def results(self, method: str) -> Iterator[Row]:
         """What a method says of each text that it has scores for."""
         curves = self._curves(method)
@@ -210,8 +215,8 @@ def _rationale(text: Document, soft: Floats, hard: Sequence[bool]) -> Row:
     return {"docid": text.id, "hard_rationale_predictions": spans, "soft_rationale_predictions": soft.tolist()}
 
 
-def export_eraser(run: Run, folder: Path, methods: Sequence[str] = ()) -> list[Path]:
-    """Write a run, or some of its methods, into a folder; returns the files."""
+def export_eraser(run: Run, folder: Path, methods: Sequence[str] = ()) -> dict[Path, int]:
+    """Write a run, or some of its methods, into a folder; returns the files, and how many texts each lacks."""
     known = list(run.manifest.get("methods") or {})
     for method in methods:
         if method not in known:
@@ -220,10 +225,11 @@ def export_eraser(run: Run, folder: Path, methods: Sequence[str] = ()) -> list[P
     files = {folder / "docs.jsonl": eraser.docs()}
     if any(row["label"] is not None for row in eraser.examples.values()):
         files[folder / f"{split if split in SPLITS else 'test'}.jsonl"] = eraser.annotations()
-    files |= {folder / "results" / f"{method}.jsonl": eraser.results(method) for method in methods or known}
+    results = {folder / "results" / f"{method}.jsonl": method for method in methods or known}
+    files |= {path: eraser.results(method) for path, method in results.items()}
     for path, rows in files.items():
         write_atomically(path, _lines(rows))
-    return list(files)
+    return {path: eraser.undefined(results[path]) if path in results else 0 for path in files}
 
 
 def _lines(rows: Iterable[Row]) -> bytes:

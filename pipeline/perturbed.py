@@ -119,7 +119,7 @@ def removals_of(table: pa.Table, length: int) -> Removals:
         asked[i, :sets], groups[i, :sets] = True, row["groups"]
         removed[i, :sets, :n] = np.array(row["removed"], dtype=bool).reshape(sets, n)
         logits[i, :sets], probabilities[i, :sets] = (
-            np.array(row[name]).reshape(sets, -1) for name in ("logits", "probabilities")
+            np.array(row[name]).reshape(sets, intact.shape[1]) for name in ("logits", "probabilities")
         )
     return Removals(
         units,

@@ -12,7 +12,7 @@ from attribution.methods.registry import METHODS
 from evaluation import METRICS
 
 _LEADING = ("answer_recall", "aopc")  # the first of these that was measured names the best method
-_CONTROL_METHODS = frozenset({"random", "position", "token_frequency"})
+_CONTROL_METHODS = frozenset({"random", "position", "token_frequency", "punctuation"})
 _CONTROL_LABEL = re.compile(r".+_random(_?\d+)?")  # a method under a random mask
 
 

@@ -35,12 +35,13 @@ those that run copies of their own no neighbours, those without a seed no `seed_
 of other weights. `label_randomisation` needs a second model, the same one trained on shuffled labels
 (`model.shuffled=FOLDER`; `evaluation.randomised.shuffled_labels` shuffles them).
 
-`evaluation.conformance.check_metric` examines a metric, yours as well (entry points of the group `headlight.metrics`):
-its range, the same digits alone, in shards, in any order and with more padding, NaN where a score is NaN and nowhere
-else, its arguments left alone, and the weights of an additive model ranked above their opposite. All of these metrics
-pass (`tests/evaluation/test_metric_conformance.py`). The last is not asked of `monotonicity`, which cannot tell an
-additive model's weights from their opposite: each token moves it by its weight in whatever order it comes; nor of
-`answer_recall` and `blank_out`, whose answers and importances the kit would have to make up.
+`evaluation.conformance.check_metric` examines a metric, yours as well (entry points of the group `headlight.metrics`,
+an example in CONTRIBUTING.md): its range, the same digits alone, in shards, in any order and with more padding, NaN
+where a score is NaN and nowhere else, its arguments left alone, and the weights of an additive model ranked above their
+opposite. All of these metrics pass (`tests/evaluation/test_metric_conformance.py`). The last is not asked of
+`monotonicity`, which cannot tell an additive model's weights from their opposite: each token moves it by its weight in
+whatever order it comes; nor of `answer_recall` and `blank_out`, whose answers and importances the kit would have to
+make up.
 """
 CURVES_HEAD = """
 ## Curves

@@ -8,6 +8,7 @@ from torch import Tensor
 from attribution.capture import Capture, Need
 from attribution.draws import example_keys, uniform
 from attribution.methods.registry import register
+from attribution.words import is_punctuation
 
 
 @register("random", needs=Need.NOTHING, source="uniform noise", class_blind=True, control=True)
@@ -37,3 +38,11 @@ def token_frequency(capture: Capture) -> Tensor:
     No corpus is needed: under Zipf's law the frequency of the token of rank r is proportional to 1 / r.
     """
     return capture.input_ids.to(torch.float64).log1p()
+
+
+@register("punctuation", needs=Need.NOTHING, source="marks and symbols (Unicode P, S)", class_blind=True, control=True)
+def punctuation(capture: Capture) -> Tensor:
+    """1 for tokens of nothing but punctuation, 0 for others; ids are no text, so 0 for all without a tokenizer."""
+    distinct, places = torch.unique(capture.input_ids, return_inverse=True)
+    marks = [is_punctuation(text) for text in capture.trace.adapter.texts(distinct.tolist())]
+    return torch.tensor(marks, device=places.device).to(torch.float64)[places]

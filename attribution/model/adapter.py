@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,12 @@ class ModelAdapter:
         """Where the model is."""
         device: torch.device = self.model.device
         return device
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """What the tokenizer makes of each token by itself, word pieces without their marks; empty without one."""
+        if self.tokenizer is None:
+            return [""] * len(ids)
+        return [str(self.tokenizer.decode([id])).removeprefix("##") for id in ids]
 
     @property
     def dtype(self) -> torch.dtype:

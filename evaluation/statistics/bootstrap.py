@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
 
-from evaluation.statistics.moments import Floats, Moments
+from evaluation.statistics.moments import Floats, Ints, Moments
 
 DRAWS_AT_ONCE = 2_000_000  # 16 MB of indexes
+KEPT = 2**27  # counts that are held for further columns: 256 MB; of more, they are drawn again
 TIE = 1e-9  # standard errors within which a resampled mean counts as equal to the mean: rounding, not chance
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """So many resamples of `n` examples, for as many columns as come: how often each example is drawn."""
+
+    n: int
+    samples: int
+    seed: int
+
+    def sums(self, columns: Floats, rows: Ints | None = None) -> Floats:
+        """Sums [samples, m] of `columns` [n, m], or of columns [r, m] that only these rows have."""
+        sums = np.empty((self.samples, columns.shape[1]))
+        for start, counts in self._kept if self.n * self.samples <= KEPT else self._drawn():
+            own = counts if rows is None else counts[:, rows]
+            sums[start : start + len(own)] = own.astype(np.float64) @ columns
+        return sums
+
+    @cached_property
+    def _kept(self) -> list[tuple[int, NDArray[np.uint16]]]:
+        return list(self._drawn())
+
+    def _drawn(self) -> Iterator[tuple[int, NDArray[np.uint16]]]:
+        """Counts [r, n] of some resamples at a time, after how many others; no example is drawn 65,536 times."""
+        generator, step = np.random.default_rng(self.seed), max(1, DRAWS_AT_ONCE // max(self.n, 1))
+        for start in range(0, self.samples, step):
+            rows = min(step, self.samples - start)
+            drawn = generator.integers(0, self.n, (rows, self.n)) + self.n * np.arange(rows)[:, None]
+            counts = np.bincount(drawn.ravel(), minlength=rows * self.n).reshape(rows, self.n)
+            yield start, counts.astype(np.uint16)
 
 
 def bootstrap_columns(values: Floats, weights: Floats, *, samples: int, seed: int) -> Floats:
@@ -16,18 +52,16 @@ def bootstrap_columns(values: Floats, weights: Floats, *, samples: int, seed: in
 
     A weight of 0 leaves a value out. A resample in which a column has no weight at all gives NaN.
     """
-    generator, n = np.random.default_rng(seed), len(values)
     distinct, pattern = _distinct_columns(weights)
-    weighted, step = np.where(weights > 0, values, 0.0) * weights, max(1, DRAWS_AT_ONCE // max(n, 1))
-    means = np.empty((samples, values.shape[1]))
-    for start in range(0, samples, step):
-        rows = min(step, samples - start)
-        drawn = generator.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
-        totals = (counts @ distinct)[:, pattern]
-        sums, here = counts @ weighted, means[start : start + rows]
-        here.fill(np.nan)
-        np.divide(sums, totals, out=here, where=totals > 0)
+    weighted = np.where(weights > 0, values, 0.0) * weights
+    sums = Resamples(len(values), samples, seed).sums(np.hstack([weighted, distinct]))
+    return quotients(sums[:, : weighted.shape[1]], sums[:, weighted.shape[1] :][:, pattern])
+
+
+def quotients(sums: Floats, totals: Floats) -> Floats:
+    """Means of resamples, NaN where a total is 0."""
+    means = np.full(sums.shape, np.nan)
+    np.divide(sums, totals, out=means, where=totals > 0)
     return means
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from attribution.errors import InputError
-from evaluation.statistics.bootstrap import bca_interval, bootstrap_columns
+from evaluation.statistics.bootstrap import Resamples, bca_interval, quotients
 from evaluation.statistics.moments import Bools, Floats, Ints, Moments, moments, t_statistic
 from evaluation.statistics.p_values import PLANNED, anytime_interval, anytime_test, holm, t_test
 from evaluation.statistics.values import ValueTable
 
 SKEWED = 1 / 30  # acceleration beyond which a mean is not near normal: Cochran's n > 25 skewness ** 2
 COLUMNS_AT_ONCE = 512  # of paired differences that need resamples of their own
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -155,30 +156,44 @@ def _pair_moments(table: ValueTable) -> Moments:
     )
 
 
-def _differences(table: ValueTable, metric: int, first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
-    """Differences of columns [n, C] and the weights of those that are defined."""
-    difference = table.values[metric][:, np.asarray(first)] - table.values[metric][:, np.asarray(second)]
-    return difference, ~np.isnan(difference) * table.weights[metric][:, None]
+def _differences(
+    table: ValueTable, metric: int, first: ArrayLike, second: ArrayLike, rows: Ints | slice = ALL
+) -> tuple[Floats, Floats]:
+    """Differences of columns [n, C] and the weights of those that are defined, of these examples."""
+    values = table.values[metric][rows]
+    difference = values[:, np.asarray(first)] - values[:, np.asarray(second)]
+    return difference, ~np.isnan(difference) * table.weights[metric][rows][:, None]
 
 
 def _bootstrap_intervals(
     table: ValueTable, of: Moments, samples: int, confidence: float, seed: int
 ) -> tuple[Floats, Floats]:
-    """BCa ends [K, P]. Differences of means where both methods have values on the same examples, as nearly always;
-    the other pairs are resampled as differences, by the same draws.
-    """
-    shape = (samples, len(table.metrics), len(table.methods))
-    means = bootstrap_columns(*table.columns(), samples=samples, seed=seed).reshape(shape)
-    first, second = np.triu_indices(len(table.methods), 1)
+    """BCa ends [K, P], all pairs of all metrics by the same draws."""
+    resamples, pairs = Resamples(len(table.items), samples, seed), np.triu_indices(len(table.methods), 1)
     ends = np.empty((2, *of.mean.shape))
     for k in range(len(table.metrics)):
-        drawn = means[:, k, first] - means[:, k, second]
-        defined = table.defined[k]
-        apart = np.flatnonzero(
-            [not np.array_equal(defined[:, i], defined[:, j]) for i, j in zip(first, second, strict=True)]
-        )
-        for chunk in np.array_split(apart, -(-len(apart) // COLUMNS_AT_ONCE)) if len(apart) else []:
-            own = _differences(table, k, first[chunk], second[chunk])
-            drawn[:, chunk] = bootstrap_columns(*own, samples=samples, seed=seed)
+        drawn = _resampled(table, k, pairs, resamples)
         ends[:, k] = bca_interval(drawn, Moments(*(field[k] for field in of)), confidence)
     return ends[0], ends[1]
+
+
+def _resampled(table: ValueTable, metric: int, pairs: tuple[Ints, Ints], resamples: Resamples) -> Floats:
+    """Mean differences [samples, P]. Sums of methods do for the examples that all have, which most examples are; only
+    the others need the sums of pairs.
+    """
+    first, second = pairs
+    defined, weights = table.defined[metric], table.weights[metric][:, None]
+    measured = defined.any(0)
+    alike = (defined == measured).all(1)
+    own = np.flatnonzero(alike)
+    columns = np.hstack([np.where(defined[own], table.values[metric][own], 0.0) * weights[own], weights[own]])
+    sums = resamples.sums(columns, None if alike.all() else own)
+    drawn, totals = sums[:, first] - sums[:, second], np.repeat(sums[:, -1:], len(first), 1)
+    apart = np.flatnonzero(~alike & (defined.sum(1) > 1))
+    for start in range(0, len(first) if len(apart) else 0, COLUMNS_AT_ONCE):
+        chunk = slice(start, start + COLUMNS_AT_ONCE)
+        difference, weight = _differences(table, metric, first[chunk], second[chunk], apart)
+        drawn[:, chunk] += resamples.sums(np.nan_to_num(difference) * weight, apart)
+        totals[:, chunk] += resamples.sums(weight, apart)
+    totals[:, ~(measured[first] & measured[second])] = 0.0
+    return quotients(drawn, totals)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluation.statistics import CriticalDifference
+    from pipeline.across import Across
     from pipeline.recommendation import Recommendation
     from pipeline.runs import Run
 
@@ -37,6 +37,7 @@ def add(commands: Any) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Print the verdicts, and write their page where one is asked for."""
+    from pipeline.across import across
     from pipeline.recommendation import recommendation
     from pipeline.runs import Run, resolve_run
 
@@ -45,19 +46,18 @@ def compare(arguments: argparse.Namespace) -> int:
     for run, each in found:
         print("\n".join(_lines(run, each)), end="\n\n")
     known = [each for _, each in found if each is not None]
-    ranks = _across(known)
-    if len(known) > 1:
-        print("\n".join(_ranks(known, ranks)))
+    if (together := across(known)) is not None:
+        print("\n".join(_together(together)))
     if arguments.page is not None:
-        print(f"page: {_write(arguments.page, found, ranks)}")
+        print(f"page: {_write(arguments.page, found, together)}")
     return 0
 
 
-def _write(path: Path, found: list[tuple[Run, Recommendation | None]], ranks: CriticalDifference | None) -> Path:
+def _write(path: Path, found: list[tuple[Run, Recommendation | None]], together: Across | str | None) -> Path:
     from attribution.errors import InputError
     from pipeline.report.comparison import comparison_page
 
-    page = comparison_page(found, ranks)
+    page = comparison_page(found, together)
     try:
         path.write_text(page, "utf-8")
     except OSError as error:
@@ -84,23 +84,23 @@ def _lines(run: Run, found: Recommendation | None) -> Iterator[str]:
         yield f"  {rank.method:{width}}  {place:6}  {'?' if cost is None else f'{cost:.3g}'}"
 
 
-def _ranks(found: list[Recommendation], ranks: CriticalDifference | None) -> Iterator[str]:
-    if ranks is None:
-        led = ", ".join(sorted({each.rule.metric for each in found}))
-        why = f"are led by {led}; --metric names one" if "," in led else "have fewer than two methods in common"
-        yield f"no mean ranks: the runs {why}"
+def _together(found: Across | str) -> Iterator[str]:
+    from pipeline.across import left_out
+
+    if isinstance(found, str):
+        yield f"no mean ranks: {found}"
         return
-    metric = found[0].rule.metric
-    yield f"mean ranks over {ranks.n} runs on {metric} (closer than {ranks.difference:.2f} is not told apart):"
-    yield from (f"  {place:5.2f}  {name}" for name, place in zip(ranks.methods, ranks.mean_ranks, strict=True))
-
-
-def _across(found: list[Recommendation]) -> CriticalDifference | None:
-    """Mean ranks over runs of the candidates that all have; None of one run, or where nothing can be ranked."""
-    from evaluation.statistics import critical_difference_across
-
-    shared = set.intersection(*(set(each.candidates) for each in found)) if found else set()
-    if len(found) < 2 or len(shared) < 2 or len({each.rule.metric for each in found}) > 1:
-        return None
-    tables = [each.table.only(methods=sorted(shared)) for each in found]
-    return critical_difference_across(tables, found[0].rule.metric)
+    width = max(map(len, found.methods))
+    if found.ranks is None:
+        yield f"no mean ranks: {found.problem}"
+    else:
+        ranks, near = found.ranks, f"closer than {found.ranks.difference:.2f} is not told apart"
+        yield f"mean ranks over {ranks.n} runs on {found.metric} ({near}):{left_out(ranks, 'runs')}"
+        yield from (f"  {place:5.2f}  {name}" for name, place in zip(ranks.methods, ranks.mean_ranks, strict=True))
+    yield f"of {found.n} runs, those on which the row is better than the column after Holm:"
+    yield f"  {'':{width}}  " + "  ".join(found.methods)
+    for name, row in zip(found.methods, found.wins.tolist(), strict=True):
+        cells = (
+            f"{'' if name == other else wins:>{len(other)}}" for other, wins in zip(found.methods, row, strict=True)
+        )
+        yield f"  {name:{width}}  {'  '.join(cells)}".rstrip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ def add(commands: Any) -> None:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write the files and print where they are."""
+    """Write the files and print where they are; on standard error, what no line could be written for."""
     from pipeline.eraser import export_eraser
     from pipeline.runs import Run, resolve_run
 
     run = Run(resolve_run(arguments.run, Path(arguments.root / "runs")))
-    for path in export_eraser(run, arguments.out, arguments.method):
+    for path, undefined in export_eraser(run, arguments.out, arguments.method).items():
         print(path)
+        if undefined:
+            print(f"{path.stem}: {undefined} texts without defined scores are not in it", file=sys.stderr)
     return 0

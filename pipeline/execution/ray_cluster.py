@@ -8,12 +8,14 @@ import os
 import secrets
 import socket
 import sysconfig
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import ray
+from ray._private.node import Node as RayNode
 
 from attribution.errors import HeadlightError, InputError
 from pipeline.config import ClusterConfig
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 _PRIVATE_AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 _OBJECT_STORE_BYTES = 256 * 2**20  # only tasks and outcomes travel; the default is 30 % of the memory
 _REACH_TIMEOUT_S = 10.0
+_STARTS = 3  # Ray gives its own processes 30 seconds to come up, which a machine under load may not manage
 
 
 def cluster_address(config: ClusterConfig) -> str | None:
@@ -144,24 +147,44 @@ def _start_private(config: ClusterConfig) -> Connection:
     machine = this_machine()
     demand = worker_demand(config, [machine])
     logger.info("starting a private Ray cluster on this machine: %d workers with %s each", demand.workers, demand)
-    folder = private_folder()
     before = set_environment({"RAY_USAGE_STATS_ENABLED": "0"} | _auth())
-    connection = Connection(opened=True, environment=before, folder=folder)
-    try:
-        ray.init(
-            address="local",
-            num_cpus=math.ceil(demand.workers * demand.cpus),
-            num_gpus=int(machine.gpus),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _temp_dir=str(folder / RAY),
-        )
-    except RuntimeError as error:
-        connection.close()
-        raise HeadlightError(f"Ray does not start on this machine: {error}; cluster=local does without it") from error
-    return connection
+    settings = {"num_cpus": math.ceil(demand.workers * demand.cpus), "num_gpus": int(machine.gpus)}
+    reason = ""
+    for _ in range(_STARTS):
+        connection = Connection(opened=True, environment=before, folder=(folder := private_folder()))
+        try:
+            _init(folder, settings)
+        except Exception as error:  # Ray has no type for it: a plain one where a node or RuntimeError where GCS is late
+            reason = " ".join(str(error).split())
+            logger.warning("Ray did not start (%s)", reason)
+            _end_processes_of(error)
+            ray.shutdown()
+            remove(folder)
+        else:
+            return connection
+    set_environment(before)
+    raise HeadlightError(f"Ray does not start on this machine: {reason}; cluster=local does without it")
+
+
+def _init(folder: Path, settings: Mapping[str, int]) -> None:
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        _temp_dir=str(folder / RAY),
+        **settings,
+    )
+
+
+def _end_processes_of(error: Exception) -> None:
+    """End what a node that did not come up had started: Ray itself would leave it until this process ends."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        node = frame.f_locals.get("self")
+        if isinstance(node, RayNode):
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+            return
 
 
 def _auth() -> dict[str, str]:

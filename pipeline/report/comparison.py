@@ -4,29 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evaluation.statistics import CriticalDifference
+from pipeline.across import Across
 from pipeline.recommendation import Recommendation
 from pipeline.report.disagreement import disagreement
 from pipeline.report.html import Child, join, tag
 from pipeline.report.page import document
 from pipeline.report.rank_figure import rank_figure
 from pipeline.report.texts import Texts
-from pipeline.report.verdict import verdict_section
+from pipeline.report.verdict import matrix, verdict_section
 from pipeline.runs import Run
 
 NOTHING = "Nothing to compare: a verdict needs two methods that are no controls, and two examples."
 
 
-def comparison_page(found: Sequence[tuple[Run, Recommendation | None]], across: CriticalDifference | None) -> str:
+def comparison_page(found: Sequence[tuple[Run, Recommendation | None]], together: Across | str | None) -> str:
     """The page; it shows no more texts of a run than its report does."""
     head = tag("header", tag("p", "Headlight verdict", class_="eyebrow"), tag("h1", _names(found)))
-    ranks = tag("section", tag("h2", "Over all runs"), rank_figure(across, "runs")) if across else None
+    ranks = None if together is None else tag("section", tag("h2", "Over all runs"), list(_together(together)))
     sections = [tag("section", list(_section(run, each))) for run, each in found]
     return document(f"{_names(found)} · Headlight", join(head, tag("main", ranks, sections)))
 
 
 def _names(found: Sequence[tuple[Run, Recommendation | None]]) -> str:
     return ", ".join(str(run.manifest["name"]) for run, _ in found)
+
+
+def _together(found: Across | str) -> Iterator[Child]:
+    if isinstance(found, str):
+        yield tag("p", f"No mean ranks: {found}.", class_="hint")
+        return
+    yield (
+        rank_figure(found.ranks, "runs") if found.ranks else tag("p", f"No mean ranks: {found.problem}.", class_="hint")
+    )
+    shares = [["" if i == j else str(wins) for j, wins in enumerate(row)] for i, row in enumerate(found.wins.tolist())]
+    hint = f"Of {found.n} runs, those on which the row is better than the column on {found.metric}, after Holm."
+    yield matrix(found.metric, found.methods, shares, hint)
 
 
 def _section(run: Run, found: Recommendation | None) -> Iterator[Child]:

@@ -130,10 +130,10 @@ def method_name(label: str, manifest: Mapping[str, Any]) -> Safe:
 
 
 def _cell(entry: Standing | None, column: _Column, label: str) -> Safe:
+    undefined = tag("small", f"{entry.n_undefined} undefined") if entry and entry.n_undefined else None
     if entry is None or math.isnan(entry.value):
-        return tag("td", "–", class_="number", data_value="")
+        return tag("td", tag("div", "–"), undefined, class_="number", data_value="")
     best = tag("span", "best", class_="tag best") if label == column.best else None
-    undefined = tag("small", f"{entry.n_undefined} undefined") if entry.n_undefined else None
     value = tag("div", best, " ", tag("b", number(entry.value)))
     bounds = tag("small", interval(entry.low, entry.high))
     return tag("td", value, bounds, _strip(entry, column), undefined, class_="number", data_value=repr(entry.value))

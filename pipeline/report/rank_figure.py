@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evaluation.statistics import CriticalDifference
+from pipeline.across import left_out
 from pipeline.report.html import Safe, tag
 
 _WIDTH, _ROW, _LETTER = 680, 18, 7
@@ -13,7 +14,7 @@ def rank_figure(ranks: CriticalDifference, over: str) -> Safe:
     """Mean ranks over so many examples, or runs, with the critical difference."""
     hint = (
         f"Mean rank over {ranks.n} {over}, 1 being the best; a bar joins methods closer than the critical difference "
-        f"of {ranks.difference:.2f} (Nemenyi)."
+        f"of {ranks.difference:.2f} (Nemenyi).{left_out(ranks, over)}"
     )
     return tag(
         "figure", tag("figcaption", tag("b", "Critical difference"), f" · {hint}"), _picture(ranks), class_="drawing"

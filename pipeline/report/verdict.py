@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from attribution.errors import InputError
 from evaluation.statistics import (
@@ -100,12 +100,17 @@ def _wins(found: Recommendation) -> Safe:
     metric = found.rule.metric
     order = [rank.method for rank in found.places if rank.method in found.candidates]
     wins = win_matrix(found.table.only(methods=order), metric)
-    head = tag("tr", tag("th", title(metric)), [tag("th", name, scope="col") for name in order])
-    rows = [
-        tag("tr", tag("th", name, scope="row"), [tag("td", number(share, 2)) for share in shares])
-        for name, shares in zip(order, wins.share.tolist(), strict=True)
-    ]
     hint = "Share of the examples on which the row is better than the column; a tie counts half."
+    return matrix(metric, order, [[number(share, 2) for share in shares] for shares in wins.share.tolist()], hint)
+
+
+def matrix(metric: str, methods: Sequence[str], cells: Sequence[Sequence[Child]], hint: str) -> Safe:
+    """The win matrix, rows against columns."""
+    head = tag("tr", tag("th", title(metric)), [tag("th", name, scope="col") for name in methods])
+    rows = [
+        tag("tr", tag("th", name, scope="row"), [tag("td", cell) for cell in row])
+        for name, row in zip(methods, cells, strict=True)
+    ]
     table = tag("table", tag("thead", head), tag("tbody", rows))
     return tag(
         "details", tag("summary", "Win matrix"), tag("p", hint, class_="hint"), tag("div", table, class_="scroll")
@@ -113,10 +118,10 @@ def _wins(found: Recommendation) -> Safe:
 
 
 def _ranks(found: Recommendation) -> Child:
-    """The critical-difference picture; None where no example has all methods."""
+    """The critical-difference picture, or why there is none."""
     try:
         own = found.table.only(methods=found.candidates)
         ranks = critical_difference_within(own, found.rule.metric, confidence=found.rule.confidence)
-    except InputError:
-        return None
+    except InputError as error:
+        return tag("p", f"No mean ranks: {error}.", class_="hint")
     return rank_figure(ranks, "examples")

@@ -30,9 +30,10 @@ def with_ranks(table: Pivot) -> Pivot:
     blocks = np.array([[_upwards(table, row, column) for row in table.rows] for column in columns])
     found = critical_difference(blocks, table.rows, higher_is_better=True)
     ranks = {(row, RANK): Entry(rank) for row, rank in zip(found.methods, found.mean_ranks, strict=True)}
-    left_out = f", {found.n_undefined} without all rows left out" if found.n_undefined else ""
+    few = f", {found.n_undefined} without all rows left out" if found.n_undefined else ""
+    none = f", {', '.join(found.left_out)} without any value" if found.left_out else ""
     title = (
-        f"{table.title}; mean ranks over {found.n} columns{left_out}: closer than {found.difference:.2f} is not told "
+        f"{table.title}; mean ranks over {found.n} columns{few}{none}: closer than {found.difference:.2f} is not told "
         f"apart (Nemenyi), P {found.p:.2g} that no row differs (Friedman)"
     )
     return replace(

@@ -15,7 +15,7 @@ from pipeline.runs import Run
 from pipeline.standing import higher_is_better, leading_metric
 from pipeline.sweep.record import SweepFolder
 
-Record = dict[str, Any]  # run, method, metric, value, low, high, n, model, dataset, and what was swept
+Record = dict[str, Any]  # run, method, metric, value, low, high, n, n_undefined, model, dataset, and what was swept
 FORMATS = ("md", "csv", "latex")
 
 
@@ -30,14 +30,19 @@ class Entry:
     runs: int = 1
     methods: int = 1
     expected: float | None = None  # what it is compared with
+    undefined: int = 0  # examples, of all runs, that no value is of
 
     @property
     def text(self) -> str:
-        """`0.540 [0.522, 0.558]`, or `0.540 ± 0.010 (3 runs)`; with `expected 0.550` behind it where that is known."""
-        return self._own if self.expected is None else f"{self._own}, expected {self.expected:.3f}"
+        """`0.540 [0.522, 0.558]`, or `0.540 ± 0.010 (3 runs)`; behind it what is undefined and what was expected."""
+        expected = "" if self.expected is None else f"expected {self.expected:.3f}"
+        undefined = f"{self.undefined} undefined" if self.undefined else ""
+        return ", ".join(part for part in (self._own, undefined, expected) if part)
 
     @property
     def _own(self) -> str:
+        if math.isnan(self.value):
+            return ""
         if self.deviation is not None:
             counts = [
                 f"{count} {noun}" for count, noun in ((self.methods, "methods"), (self.runs, "runs")) if count > 1
@@ -64,7 +69,8 @@ class Pivot:
         """Column -> its best row, where it has several."""
         found = {}
         for column, higher in self.higher.items():
-            held = {row: entry.value for (row, name), entry in self.entries.items() if name == column}
+            own = {row: entry.value for (row, name), entry in self.entries.items() if name == column}
+            held = {row: value for row, value in own.items() if not math.isnan(value)}
             if len(held) > 1:
                 found[column] = (max if higher else min)(held, key=lambda row: held[row])
         return found
@@ -89,7 +95,7 @@ def run_rows(run: Run) -> list[Record]:
     """A record for each method and metric of a run."""
     about: Record = {"run": run.folder.name}
     about |= {name: (run.manifest.get(name) or {}).get("name") for name in ("model", "dataset")}
-    kept = ("method", "metric", "value", "low", "high", "n")
+    kept = ("method", "metric", "value", "low", "high", "n", "n_undefined")
     rows = run.table("metrics").to_pylist()
     return [{**about, **{key: row[key] for key in kept}} for row in rows if row["against"] is None]
 
@@ -115,7 +121,7 @@ def pivot(records: Sequence[Record], rows: str, columns: str, metric: str | None
     return replace(_arranged(chosen, rows, columns, title), metric=shown)
 
 
-_NUMBERS = ("value", "low", "high", "n")
+_NUMBERS = ("value", "low", "high", "n", "n_undefined")
 
 
 def _require(option: str, value: str, choices: Iterable[str]) -> None:
@@ -128,19 +134,23 @@ def _arranged(records: Sequence[Record], rows: str, columns: str, title: str) ->
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((str(record.get(rows, "")), str(record.get(columns, ""))), []).append(record)
-    entries = {place: entry for place, group in groups.items() if (entry := _entry(group)) is not None}
+    entries = {place: _entry(group) for place, group in groups.items()}
     names = list(dict.fromkeys(column for _, column in groups))
     order = list(dict.fromkeys(row for row, _ in groups))
     return Pivot(title, rows, order, names, entries, dict(_directions(records, names, columns)))
 
 
-def _entry(group: Sequence[Record]) -> Entry | None:
+def _entry(group: Sequence[Record]) -> Entry:
+    """NaN where no run has a value."""
+    undefined = sum(record["n_undefined"] for record in group)
     finite = [record for record in group if record["value"] is not None and math.isfinite(record["value"])]
-    if len(finite) < 2:
-        return Entry(finite[0]["value"], finite[0]["low"], finite[0]["high"]) if finite else None
+    if not finite:
+        return Entry(math.nan, undefined=undefined)
+    if len(finite) == 1:
+        return Entry(finite[0]["value"], finite[0]["low"], finite[0]["high"], undefined=undefined)
     values = [record["value"] for record in finite]
     runs, methods = (len({record[name] for record in finite}) for name in ("run", "method"))
-    return Entry(fmean(values), deviation=stdev(values), runs=runs, methods=methods)
+    return Entry(fmean(values), deviation=stdev(values), runs=runs, methods=methods, undefined=undefined)
 
 
 def _directions(records: Sequence[Record], names: Sequence[str], columns: str) -> Iterator[tuple[str, bool]]:
@@ -170,7 +180,7 @@ def comma_separated(table: Pivot) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     compared = any(entry.expected is not None for entry in table.entries.values())
-    numbers = ("value", "low", "high", "deviation", "methods", "runs", *(["expected"] if compared else []))
+    numbers = ("value", "low", "high", "deviation", "methods", "runs", "undefined", *(["expected"] if compared else []))
     writer.writerow([table.corner, "column", *numbers])
     for (row, column), entry in table.entries.items():
         writer.writerow([row, column, *(getattr(entry, name) for name in numbers)])

@@ -124,6 +124,13 @@ def test_position_falls_and_rare_tokens_are_high(explainer):
     assert frequency[1, 3] == 0
 
 
+def test_punctuation_is_what_the_tokenizer_writes_so(explainer):
+    (found,) = explainer.explain(["the film , never dull !"], method="punctuation", target=1)
+    assert found.tokens == ["[CLS]", "the", "film", ",", "never", "dull", "!", "[SEP]"]
+    assert [float(score) for score in found.scores] == [0, 0, 0, 1, 0, 0, 1, 0]
+    assert not Explainer(explainer.model).scores(torch.tensor([[2, 7, 9, 3]]), method="punctuation").any()
+
+
 def test_explain_takes_words_and_sentences_as_units(explainer):
     text = "the goodish film . it was dull . never !"
     for unit, expected in (("word", 10), ("sentence", 3)):

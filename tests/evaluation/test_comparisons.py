@@ -12,6 +12,7 @@ from value_tables import table_of
 
 from attribution.errors import InputError
 from evaluation.statistics import compare_methods, mean_intervals, paired_difference
+from evaluation.statistics.bootstrap import Resamples, bca_interval, quotients
 from evaluation.statistics.moments import moments
 
 
@@ -76,6 +77,42 @@ def test_intervals_are_those_of_the_differences(share):
         assert (found.n, found.n_undefined) == (alone.n, alone.n_undefined)
         mirrored = compared.difference(f"m{j}", f"m{i}", "k0")
         assert (mirrored.low, mirrored.high) == (-found.high, -found.low)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5])
+def test_intervals_of_pairs_with_gaps_are_those_of_a_loop(monkeypatch, share):
+    """Some examples lack all methods, some a few, and one method has no value at all; weights differ."""
+    monkeypatch.setattr("evaluation.statistics.comparisons.COLUMNS_AT_ONCE", 4)
+    monkeypatch.setattr("evaluation.statistics.bootstrap.DRAWS_AT_ONCE", 30 * 7)
+    values, weights = with_gaps(draw(0, 2, 30, 5), share=share), np.random.default_rng(1).integers(0, 4, (2, 30)) / 2
+    values[:, 3:5], values[1, :, 2] = np.nan, np.nan
+    compared = compare_methods(table_of(values, weights=weights), samples=300, seed=3)
+    resamples = Resamples(30, 300, 3).sums(np.eye(30))  # how often each example is drawn
+    for k, i, j in np.ndindex(2, 5, 5):
+        difference = values[k, :, i] - values[k, :, j]
+        there = ~np.isnan(difference) & (weights[k] > 0)
+        found = compared.difference(f"m{i}", f"m{j}", f"k{k}") if i < j else None
+        if found is None or not there.any():
+            assert found is None or np.isnan([found.low, found.high]).all()
+            continue
+        counted = resamples[:, there] * weights[k, there]
+        drawn = quotients((counted * difference[there]).sum(1), counted.sum(1))[:, None]
+        of = moments(difference[there, None], weights[k, there, None])
+        assert (found.low, found.high) == pytest.approx(np.ravel(bca_interval(drawn, of, 0.95)), abs=1e-12)
+        assert found.n_undefined == 30 - there.sum()
+
+
+def test_counts_of_resamples_are_kept_or_drawn_again(monkeypatch):
+    values = draw(0, 50, 3)
+    kept = Resamples(50, 20, 1)
+    once, again = kept.sums(values), kept.sums(values)
+    monkeypatch.setattr("evaluation.statistics.bootstrap.KEPT", 0)
+    assert np.array_equal(once, again)
+    assert np.array_equal(once, Resamples(50, 20, 1).sums(values))
+    rows = np.array([3, 4, 40])
+    assert kept.sums(values[rows], rows) == pytest.approx(
+        kept.sums(np.where(np.isin(range(50), rows)[:, None], values, 0))
+    )
 
 
 def test_weights_count():

@@ -98,12 +98,13 @@ def words_of_two(explainer_weights):
     return inputs, word_ids, explainer_weights[inputs.input_ids]
 
 
-def test_whole_words_are_taken_away():
+@pytest.mark.parametrize("unit", ["word", "sentence"])
+def test_whole_units_are_taken_away(unit):
     weights = torch.zeros(FIRST_WORD + 6, dtype=torch.float64)
     weights[CLS], weights[FIRST_WORD:] = 0.3, torch.arange(1, 7, dtype=torch.float64) / 100
     inputs, word_ids, scores = words_of_two(weights)
     model = BagOfTokens(weights)
-    options = {"target": 1, "unit": "word", "word_ids": word_ids}
+    options = {"target": 1, "unit": unit, f"{unit}_ids": word_ids}
     curves = perturbation_curves(model, inputs.input_ids, inputs.attention_mask, scores, levels=[1, 2, 3], **options)
     assert curves.probabilities[0, :, 1].tolist() == pytest.approx([0.51 - 0.11, 0.51 - 0.18, 0.3])
     assert curves.levels[0].tolist() == pytest.approx([1 / 3, 2 / 3, 1])

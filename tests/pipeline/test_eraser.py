@@ -125,6 +125,10 @@ def test_the_command_writes_it_and_says_what_it_cannot(folder, qa_run_folder, tm
     assert main(["export", str(folder), "--out", str(tmp_path / "out"), "--method", "random"]) == 0
     listed = capsys.readouterr().out.split()
     assert listed == [str(tmp_path / "out" / name) for name in ("docs.jsonl", "test.jsonl", "results/random.jsonl")]
+    rewrite(folder, "attributions", lambda row: [{**row, "status": "nan" if row["method"] == "gradcam" else "ok"}])
+    assert main(["export", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == "gradcam: 8 texts without defined scores are not in it\n"
+    assert rows_of(tmp_path / "out" / "results" / "gradcam.jsonl") == []
     with pytest.raises(InputError, match=r"method=lime is not in .*; it has gradcam, random"):
         export_eraser(Run(folder), tmp_path, ["lime"])
     with pytest.raises(InputError, match="explains question_answering; ERASER's format is for classes"):

@@ -6,12 +6,15 @@ import os
 import stat
 import sys
 import tempfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import ray
 
-from attribution.errors import InputError
+from attribution.errors import HeadlightError, InputError
 from pipeline.config import ClusterConfig
 from pipeline.execution import ray_folder
 from pipeline.execution.ray_cluster import connect
@@ -41,6 +44,52 @@ def test_a_private_cluster_is_closed_to_others_and_leaves_nothing(tmp_path, monk
             assert ray._private.worker._global_node.get_session_dir_path().startswith(f"{folder}/")
             assert ray.get(ray.remote(lambda: os.getpid()).options(num_cpus=0.5).remote(), timeout=120) != os.getpid()
         assert list(Path(real).iterdir()) == []
+
+
+def test_a_start_that_takes_too_long_is_tried_again_and_leaves_nothing_behind(monkeypatch, caplog):
+    """A machine under load: the first time Ray does not find its own node, and its 30 seconds are over at once."""
+    times, clock = [], iter(range(0, 100_000, 40))
+    late = SimpleNamespace(monotonic=lambda: next(clock), sleep=time.sleep, time=time.time)
+    original, started = ray.init, []
+
+    def init(**given):
+        times.append(given["_temp_dir"])
+        with monkeypatch.context() as patch:
+            if len(times) == 1:
+                patch.setattr("ray._private.services.get_node", lambda *args: _not_there(started))
+                patch.setattr("ray._private.node.time", late)
+            return original(**given)
+
+    monkeypatch.setattr(ray, "init", init)
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as place:
+        monkeypatch.setenv("RAY_TMPDIR", place)
+        with connect(ClusterConfig("ray", workers=1, cpus_per_worker=0.5)):
+            assert [str(folder / "r") for folder in Path(place).iterdir()] == times[1:]
+            assert len(times) == 2
+    assert "node timed out during startup" in caplog.text
+    assert started
+    assert not any(_is_at_work(pid) for pid in started)
+
+
+def _not_there(started):
+    started.extend(child.pid for child in psutil.Process().children() if not started or child.pid not in started)
+    raise RuntimeError("no such node")
+
+
+def _is_at_work(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_machine_on_which_ray_never_starts_is_told(monkeypatch, tmp_path):
+    def init(**given):
+        raise Exception("The current node timed out\nduring startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    before = dict(os.environ)
+    with pytest.raises(HeadlightError, match="does not start on this machine: The current node timed out during start"):
+        connect(ClusterConfig("ray", workers=1, cpus_per_worker=0.5))
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("keeps_logs", [False, True])

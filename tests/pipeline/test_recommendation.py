@@ -148,7 +148,38 @@ def test_compare_prints_each_verdict_and_mean_ranks(decided, make_run, capsys):
     assert said.count("Use mask_lrp: on aopc it is better") == 2
     assert "  because mask_lrp is better than 2 of the 2 other methods on aopc" in said
     assert "mean ranks over 2 runs on aopc" in said
-    assert said.rstrip().splitlines()[-3].split() == ["1.00", "mask_lrp"]
+    lines = said.rstrip().splitlines()
+    assert lines[-8].split() == ["1.00", "mask_lrp"]
+    assert lines[-4].split() == ["mask_lrp", "gradcam", "attcat"]
+    assert [line.split() for line in lines[-3:]] == [
+        ["mask_lrp", "2", "2"], ["gradcam", "0", "2"], ["attcat", "0", "0"]
+    ]  # fmt: skip
+
+
+def test_runs_that_share_no_examples_of_all_methods_say_so(decided, make_run, capsys, tmp_path):
+    """Each example has one of the two methods alone: nothing can be ranked, and nothing is silently left out."""
+    folder = with_values(make_run("apart", methods=list(MEANS)), {"mask_lrp": 0.8, "gradcam": 0.5, "random": 0.1})
+    rows = pq.read_table(folder / "values.parquet").to_pylist()
+    for number, row in enumerate(rows):
+        odd = {"mask_lrp": 1, "gradcam": 0}.get(row["method"], number % 2)
+        row["value"] = row["value"] if number % 2 == odd else float("nan")
+    pq.write_table(pa.Table.from_pylist(rows, schema=VALUES), folder / "values.parquet")
+    page = tmp_path / "page.html"
+    assert main(["compare", str(decided), str(folder), "--page", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "no mean ranks: a critical difference needs two blocks and two methods with all values, not 1 and 2" in said
+    assert page.read_text("utf-8").count("No mean ranks: a critical difference needs") == 2
+
+
+def test_examples_that_mean_ranks_leave_out_are_counted(decided):
+    rows = pq.read_table(decided / "values.parquet").to_pylist()
+    for row in rows:
+        if row["method"] == "attcat" and row["item_id"] in ("i3", "i4"):
+            row["value"] = float("nan")
+    pq.write_table(pa.Table.from_pylist(rows, schema=VALUES), decided / "values.parquet")
+    page = render(Run(decided), "none", 3)
+    assert "Mean rank over 58 examples" in page
+    assert "Left out: 2 examples without a value of every method." in page
 
 
 def test_another_metric_may_decide(decided, capsys):

@@ -59,7 +59,7 @@ def test_compare_writes_a_page(opposed, make_run, tmp_path, capsys):
     assert f"page: {page}" in capsys.readouterr().out
     content = page.read_text("utf-8")
     assert content.count("Where methods differ") == 2
-    assert content.count("Win matrix") == 2
+    assert content.count("Win matrix") == 3  # of each, and over both
     assert "Over all runs" in content
     assert "<script>" not in content
     assert main(["compare", str(opposed), "--page", str(tmp_path / "none" / "verdict.html")]) == 4

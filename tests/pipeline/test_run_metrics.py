@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
+
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from plugin_package import write_package
 from tiny_experiment import tiny_overrides
 from tiny_models import save_tiny
 
 from attribution import Explainer
 from attribution.errors import InputError
 from evaluation import CURVES, METRICS, evaluate_all
+from evaluation.conformance import check_metric
 from evaluation.levels import paper_counts
+from evaluation.plugins import GROUP, ORIGINS, load_plugins
 from pipeline.execution import make_progress
 from pipeline.microbatch import inputs_of
 from pipeline.run import run
@@ -47,6 +54,36 @@ def test_metrics_of_a_run_are_those_of_the_library(base):
     for metric in OF_CLASSES:
         kept = tables["values"].filter(pc.field("metric") == metric)["value"].to_numpy()
         np.testing.assert_allclose(kept, found.values["m"][metric].numpy(), atol=2e-6, err_msg=metric)
+
+
+def test_the_metric_of_an_installed_package_is_one_like_ours(base, tmp_path, monkeypatch):
+    """The example of CONTRIBUTING.md, installed with its entry point: examined, run, reported."""
+    overrides, _ = base
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
+    (source,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.S) if "register(\n" in code]
+    write_package(tmp_path, "medians", source, GROUP, "medians")
+    monkeypatch.syspath_prepend(tmp_path)
+    known, origins = dict(METRICS), dict(ORIGINS)
+    try:
+        load_plugins()
+        assert ORIGINS["median_drop"] == "medians 1.2"
+        assert check_metric("median_drop") == []
+        asked = [*overrides, "attribution.m.method=input_x_gradient", "attribution.g.method=gradcam"]
+        asked += ["evaluation.controls=[]", "evaluation.metrics=[median_drop]", "heads=all"]
+        folder = run(load_config(asked), asked, make_progress(silent=True)).folder
+        rows = pq.read_table(folder / "values.parquet").to_pylist()
+        curves = pq.read_table(folder / "curves.parquet").to_pylist()
+        drops = [
+            row["intact_probability"][0] - sorted(row["probabilities"])[len(row["probabilities"]) // 2]
+            for row in curves
+        ]
+        np.testing.assert_allclose([row["value"] for row in rows], drops, atol=1e-6)
+        assert "median_k p(x) - p(x without top k)" in (folder / "report.html").read_text("utf-8")
+    finally:
+        for table, before in ((METRICS, known), (ORIGINS, origins)):
+            table.clear()
+            table.update(before)
+        sys.modules.pop("medians", None)
 
 
 def test_a_metric_that_runs_cannot_compute_is_refused(base):

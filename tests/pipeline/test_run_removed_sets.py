@@ -133,6 +133,21 @@ def test_removed_sets_of_questions_are_those_of_the_library(base, tmp_path):
     assert {len(row["intact_logit"]) for row in table(result.folder, "removals").to_pylist()} == {2}
 
 
+@pytest.mark.parametrize("others", [TEXTS[:2], []])
+def test_a_text_of_one_word_is_undefined_and_counted(base, tmp_path, others):
+    """There are no sets of a fifth of one word; some metrics are defined all the same."""
+    texts = [*others, ("good", "positive"), ("bad", "negative"), ("fine", "positive")]
+    (tmp_path / "reviews.tsv").write_text("sentence\tlabel\n" + "".join(f"{a}\t{b}\n" for a, b in texts))
+    metrics = ["faithfulness_correlation", "tau_loo", "infidelity", "sensitivity_n", "aopc"]
+    result = ran([*base, f"evaluation.metrics=[{','.join(metrics)}]"])
+    assert result.exit_code == 0
+    told = {row["metric"]: row for row in table(result.folder, "metrics").to_pylist() if row["method"] == "m"}
+    counted = {metric: (row["n"], row["n_undefined"]) for metric, row in told.items()}
+    assert counted == {**dict.fromkeys(metrics, (len(others), 3)), "aopc": (len(others) + 3, 0)}
+    page = (result.folder / "report.html").read_text()
+    assert page.count("3 undefined") == 2 * 4
+
+
 def test_sets_serve_all_methods_and_the_saving_is_told(base, capsys):
     asked = [*base, "evaluation.metrics=[tau_loo,faithfulness_estimate,faithfulness_correlation]"]
     first = ran(asked)

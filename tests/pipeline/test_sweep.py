@@ -233,7 +233,7 @@ def test_tables_of_a_sweep_and_of_a_run(base, capsys):
     assert f"{own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]" in lines[2]
     assert main(["table", "grid", "--format", "csv"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0] == "method,column,value,low,high,deviation,methods,runs"
+    assert table[0] == "method,column,value,low,high,deviation,methods,runs,undefined"
     assert table[1].startswith("m,reviews,")
     assert table[1].endswith(",1,2")
     assert main(["table", "grid", "--rows", "model", "--cols", "evaluation.operator"]) == 0

@@ -18,7 +18,7 @@ VALUES = np.random.default_rng(1).normal(size=(3, 4)).round(3)
 def records(metric="aopc", left_out=()):
     return [
         {"run": data, "method": method, "dataset": data, "metric": metric, "value": float(VALUES[i, j]),
-         "low": float(VALUES[i, j]) - 0.1, "high": float(VALUES[i, j]) + 0.1, "n": 9}
+         "low": float(VALUES[i, j]) - 0.1, "high": float(VALUES[i, j]) + 0.1, "n": 9, "n_undefined": 0}
         for i, method in enumerate(METHODS) for j, data in enumerate(DATA) if (method, data) not in left_out
     ]  # fmt: skip
 
@@ -47,6 +47,21 @@ def test_columns_without_all_rows_are_left_out_and_counted():
     assert "over 3 columns, 1 without all rows left out" in table.title
 
 
+def test_what_is_undefined_is_counted():
+    found = records()
+    found[0] |= {"value": None, "n": 0, "n_undefined": 9}
+    found[5] |= {"n": 7, "n_undefined": 2}
+    table = pivot(found, "method", "dataset")
+    assert table.text("a", "one") == "9 undefined"
+    assert table.text("b", "two").endswith("], 2 undefined")
+    assert "undefined" not in table.text("b", "one")
+    assert table.best["one"] != "a"
+    assert "over 3 columns, 1 without all rows left out" in with_ranks(table).title
+    over_data = pivot(found, "method", "metric")
+    assert over_data.text("a", "aopc").endswith("(3 runs), 9 undefined")
+    assert WRITERS["csv"](over_data).splitlines()[0].endswith("methods,runs,undefined")
+
+
 def test_one_column_has_no_mean_ranks():
     with pytest.raises(InputError, match="--ranks needs two rows and two columns"):
         with_ranks(pivot([r for r in records() if r["dataset"] == "one"], "method", "dataset"))
@@ -60,7 +75,7 @@ def test_expected_numbers_stand_beside_ours(tmp_path):
     assert table.entries["b", "two"].expected == 0.25
     assert table.entries["c", "one"].expected is None
     assert "3 numbers of published.csv, 1 of them without ours (z of one)" in table.title
-    assert WRITERS["csv"](table).splitlines()[0].endswith(",runs,expected")
+    assert WRITERS["csv"](table).splitlines()[0].endswith(",runs,undefined,expected")
 
 
 @pytest.mark.parametrize(
