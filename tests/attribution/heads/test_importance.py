@@ -156,8 +156,9 @@ def test_leaving_a_head_out_is_pruning_it(bert):
     assert (found < 0).any()
 
 
+OF_THEIR_OWN = ("gate_grad_batch", "attention_attribution", "l0_gates")
 PER_EXAMPLE = [
-    *({"method": name} for name in IMPORTANCES if name not in ("gate_grad_batch", "attention_attribution")),
+    *({"method": name} for name in IMPORTANCES if name not in OF_THEIR_OWN),
     {"method": "attention_attribution", "steps": 2},
     *({"method": "leave_one_out", "ablation": kind} for kind in ("mean", "resample")),
 ]
@@ -252,7 +253,7 @@ def test_values_of_parts_make_the_importance_of_the_whole(bert):
         joined = HeadValues(
             torch.cat([first.values, second.values]),
             torch.cat([first.tokens, second.tokens]),
-            torch.cat([first.batch, second.batch + 1]),
+            torch.cat([first.unit, second.unit + 1]),
             first.reads_first,
         )
         found = importance_of(spec, joined)
@@ -276,3 +277,4 @@ def test_ablations_by_other_texts_need_all_of_them():
     specs = [{"method": "leave_one_out", "ablation": kind} for kind in ("zero", "mean", "resample")]
     assert [needs_all_texts(spec) for spec in specs] == [False, True, True]
     assert not needs_all_texts("gate_grad")
+    assert needs_all_texts({"method": "l0_gates", "parts": 1})

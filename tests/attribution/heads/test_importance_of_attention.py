@@ -156,7 +156,7 @@ def test_errors_name_what_is_wrong(bert):
         head_importance(explainer, [batch()], method="leave_one_out", ablation="half")
     with pytest.raises(InputError, match=r"gate_grad has no such parameter; it has: none"):
         head_importance(explainer, [batch()], method="gate_grad", steps=3)
-    with pytest.raises(InputError, match=r"importance.steps=0 is not a number of steps"):
+    with pytest.raises(InputError, match=r"importance.steps=0 must be a whole number, at least 1"):
         head_importance(explainer, [batch()], method="attention_attribution", steps=0)
     with pytest.raises(InputError, match="at least one batch"):
         head_importance(explainer, [])
