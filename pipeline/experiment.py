@@ -377,7 +377,7 @@ class Experiment:
             self.counted = Counted(self.config.heads, self.counts, tables, shape)
             self.heads = self.counted.scores()
             self._tell(self.heads.describe(selected=len(self.heads.scores) > SAID))
-            self.note_down(head_domain(self.config.heads, self.prepared))
+            self.note_down(head_domain(self.config, self.prepared))
         if judged.scores is not None:
             self.heads = judged.scores if self.heads is None else merge(self.heads, judged.scores)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)

@@ -25,6 +25,7 @@ from pipeline.mixing_steps import mixing_plans
 from pipeline.models.minilm import minilm_folder
 from pipeline.models.resolve import untrained_head
 from pipeline.other_operators import portions
+from pipeline.plan_heads import head_costs, pruning_ahead
 from pipeline.prepare import Prepared
 from pipeline.rounds import round_sizes
 from pipeline.run import require_cluster
@@ -59,7 +60,9 @@ def describe_plan(config: Config, probe: bool = False) -> str:
     experiment.check()
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)
-    lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans), *_rounds(experiment)]
+    costs = [*_cost(config, prepared, batches), *head_costs(experiment)]
+    ahead = pruning_ahead(experiment, plans)
+    lines = [*_facts(prepared, batches), *costs, *map(_line, plans), *ahead, *_rounds(experiment)]
     if STAGES[-1] in {plan.stage for plan in plans}:
         lines += map(_line, [*mixing_plans(experiment), *error_plans(experiment)])
     else:

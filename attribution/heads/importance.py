@@ -145,6 +145,11 @@ def needs_all_texts(spec: str | Mapping[str, Any]) -> bool:
     return request.method.needs_all(**request.known)
 
 
+def parameters_of(spec: str | Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of an importance, given or not."""
+    return _Request.of(spec).known
+
+
 def own_passes(spec: str | Mapping[str, Any], size: Size) -> tuple[int, int]:
     """Texts that an importance takes forward and back, beside the pass that serves all importances."""
     request = _Request.of(spec)

@@ -122,7 +122,7 @@ IMPORTANCES: dict[str, ImportanceMethod] = {
         ),
         ImportanceMethod(
             "l0_gates", f"{VOITA}, gates alone trained", prepare=open_gates, groups=parts_of,
-            needs_all=lambda **_: True, cost=_of_gates, probe={"parts": 1, "steps": 4},
+            needs_all=lambda **_: True, cost=_of_gates, probe={"parts": 1, "steps": 8},
         ),
         ImportanceMethod("confidence", VOITA, confidence),
         ImportanceMethod("entropy", "Clark et al. 2019, arXiv 1906.04341", entropy),

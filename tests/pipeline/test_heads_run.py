@@ -33,6 +33,7 @@ IMPORTANCE = {
     "gate": {"method": "gate_grad"},
     "loo": {"method": "leave_one_out"},
     "mean": {"method": "leave_one_out", "ablation": "mean"},
+    "gates": {"method": "l0_gates", "parts": 2, "steps": 3, "batch": 3},
 }
 
 
@@ -89,7 +90,7 @@ def test_importance_is_that_of_the_texts_that_are_not_explained(done, importance
     role = f"importance:{label}"
     torch.testing.assert_close(found.scores[role], expected.scores, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.interval[role], expected.interval, rtol=1e-3, atol=1e-5)
-    assert found.count[role] == len(OTHERS)
+    assert found.count[role] == (2 if label == "gates" else len(OTHERS))
     assert not found.selected[role].any()
 
 
@@ -201,10 +202,31 @@ def test_ray_workers_give_the_same_bytes(base, done, tmp_path):
 
 
 def test_a_plan_tells_what_importance_and_curves_take(base, tmp_path):
-    plan = describe_plan(load_config([*base, f"paths.root={tmp_path}"]), probe=True)
-    (time,) = (line for line in plan.splitlines() if line.startswith("time:"))
+    plan = describe_plan(load_config([*base, f"paths.root={tmp_path}"]), probe=True).splitlines()
+    (time,) = (line for line in plan if line.startswith("time:"))
     assert "weigh_heads" in time
     assert "prune_heads" in time
+    rankings, orders = len(IMPORTANCE), 2 * len(IMPORTANCE) + 5
+    assert f"importance of heads: {len(OTHERS)} texts in 1 microbatches, {rankings} rankings" in plan
+    assert (
+        f"loo: {12 * len(OTHERS)} texts forward and 0 back beside the pass that serves all (ablation=zero, seed=0)"
+        in plan
+    )
+    (gates,) = (line for line in plan if line.startswith("gates: "))
+    assert gates.startswith("gates: 18 texts forward and 18 back")  # 2 parts x 3 steps x 3 texts
+    assert "parts=2, steps=3, batch=3" in gates
+    assert (
+        f"pruning: {orders} orders, at most {3 * orders + 2} sets of heads removed from {len(TEXTS)} examples" in plan
+    )
+    (ahead,) = (line for line in plan if line.startswith("prune_heads:"))
+    assert ahead.endswith("known once heads are weighed")
+
+
+def test_a_plan_knows_the_curves_once_heads_are_weighed(base, done, tmp_path):
+    plan = describe_plan(load_config([*base, "heads.curve_steps=3"])).splitlines()
+    (line,) = (line for line in plan if line.startswith("prune_heads:"))
+    assert f"{2 * len(IMPORTANCE) + 5} results to compute" in line
+    assert not any(line.startswith("attribute: 0") for line in plan)
 
 
 def test_texts_that_are_all_explained_are_refused(base, tmp_path):
