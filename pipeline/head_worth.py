@@ -98,7 +98,7 @@ def _worth(label: str, judged: Judged) -> Iterator[dict[str, Any]]:
     importance, curves = judged.importances[label], judged.curves
     if len(importance.per_example) >= HALVED:
         for measure, values in vars(split_half_stability(importance)).items():
-            low, high = np.nanquantile(values, [0.025, 0.975]).tolist()
+            low, high = np.quantile(values, [0.025, 0.975]).tolist()  # undefined, as the mean, where a half is flat
             about = {"measure": measure, "order": None, "beaten": None, "n": len(importance.per_example)}
             yield {"ranking": label, **about, "value": float(np.mean(values)), "low": low, "high": high}
     if not curves:

@@ -207,7 +207,7 @@ def test_a_plan_tells_what_importance_and_curves_take(base, tmp_path):
     assert "weigh_heads" in time
     assert "prune_heads" in time
     rankings, orders = len(IMPORTANCE), 2 * len(IMPORTANCE) + 5
-    assert f"importance of heads: {len(OTHERS)} texts in 1 microbatches, {rankings} rankings" in plan
+    assert f"importance of heads: {len(OTHERS)} texts in 5 microbatches, {rankings} rankings" in plan
     assert (
         f"loo: {12 * len(OTHERS)} texts forward and 0 back beside the pass that serves all (ablation=zero, seed=0)"
         in plan
