@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from pipeline.execution import make_progress
 from pipeline.plan import describe_plan
 from pipeline.run import run
 from pipeline.stages.identify_heads import COMPARED, REPORT_SEED, batches
+from pipeline.store import Store
 from pipeline.validate import load_config
 
 OTHERS = [
@@ -193,12 +195,65 @@ def test_what_is_there_is_not_computed_again(base, done):
     assert "weigh_heads: 0 results to compute" in plan
 
 
+@pytest.fixture(scope="module")
+def weighing(base):
+    """The same importances and curves, and nothing searched for."""
+    kept = [each for each in base if not each.startswith(("heads.roles", "heads.controls", "+attribution.next"))]
+    return [*kept, "heads.source=all", "heads.random_orders=2"]
+
+
+@pytest.fixture(scope="module")
+def in_peace(weighing, tmp_path_factory):
+    given = [*weighing, f"paths.root={tmp_path_factory.mktemp('peace')}"]
+    return files(run(load_config(given), given, make_progress(silent=True)).folder)
+
+
+def files(folder):
+    return json.loads((folder / "manifest.json").read_text())["files"]
+
+
+@pytest.mark.parametrize("stage", ["weigh_heads", "prune_heads"])
+def test_what_is_damaged_is_computed_again(weighing, in_peace, tmp_path, monkeypatch, stage):
+    original, damaged = Store.put, []
+
+    def put(store, key, table, kind):
+        stored = original(store, key, table, kind)
+        if kind == stage and not damaged:
+            damaged.append(Path(store.location, stored.name))
+            damaged[0].write_bytes(damaged[0].read_bytes()[:-9] + b"corrupted")
+        return stored
+
+    monkeypatch.setattr(Store, "put", put)
+    given = [*weighing, f"paths.root={tmp_path}"]
+    assert files(run(load_config(given), given, make_progress(silent=True)).folder) == in_peace
+    assert damaged
+
+
+@pytest.mark.parametrize(("stage", "number"), [("weigh_heads", 3), ("prune_heads", 4)])
+def test_a_run_that_broke_off_goes_on_where_it_was(weighing, in_peace, tmp_path, monkeypatch, stage, number):
+    original, put = Store.put, []
+
+    def breaking_off(store, key, table, kind):
+        if kind == stage and len(put) == number:
+            raise KeyboardInterrupt
+        put.extend([key] if kind == stage else [])
+        return original(store, key, table, kind)
+
+    given = [*weighing, f"paths.root={tmp_path}"]
+    monkeypatch.setattr(Store, "put", breaking_off)
+    with pytest.raises(KeyboardInterrupt):
+        run(load_config(given), given, make_progress(silent=True))
+    monkeypatch.undo()
+    folder = run(load_config(given), given, make_progress(silent=True)).folder
+    assert files(folder) == in_peace
+    assert json.loads((folder / "manifest.json").read_text())["reuse"][stage]["reused"] == number
+
+
 @pytest.mark.slow
 def test_ray_workers_give_the_same_bytes(base, done, tmp_path):
     given = [*base, f"paths.root={tmp_path}", "cluster=ray", "cluster.workers=2"]
     found = run(load_config(given), given, make_progress(silent=True)).folder
-    ours, local = (json.loads((each / "manifest.json").read_text())["files"] for each in (found, done))
-    assert ours == local
+    assert files(found) == files(done)
 
 
 def test_a_plan_tells_what_importance_and_curves_take(base, tmp_path):
@@ -222,11 +277,11 @@ def test_a_plan_tells_what_importance_and_curves_take(base, tmp_path):
     assert ahead.endswith("known once heads are weighed")
 
 
-def test_a_plan_knows_the_curves_once_heads_are_weighed(base, done, tmp_path):
+@pytest.mark.usefixtures("done")
+def test_a_plan_knows_the_curves_once_heads_are_weighed(base):
     plan = describe_plan(load_config([*base, "heads.curve_steps=3"])).splitlines()
     (line,) = (line for line in plan if line.startswith("prune_heads:"))
-    assert f"{2 * len(IMPORTANCE) + 5} results to compute" in line
-    assert not any(line.startswith("attribute: 0") for line in plan)
+    assert line == f"prune_heads: {6 * (2 * len(IMPORTANCE) + 5)} results to compute in 6 tasks, 0 at hand"
 
 
 def test_texts_that_are_all_explained_are_refused(base, tmp_path):
