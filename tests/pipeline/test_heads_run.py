@@ -198,8 +198,9 @@ def test_what_is_there_is_not_computed_again(base, done):
 @pytest.fixture(scope="module")
 def weighing(base):
     """The same importances and curves, and nothing searched for."""
-    kept = [each for each in base if not each.startswith(("heads.roles", "heads.controls", "+attribution.next"))]
-    return [*kept, "heads.source=all", "heads.random_orders=2"]
+    left_out = ("heads.roles", "heads.controls", "+attribution", "evaluation.own")
+    kept = [each for each in base if not each.startswith(left_out)]
+    return [*kept, "+attribution.r.method=random", "heads.source=all", "heads.random_orders=2", "heads.curve_steps=2"]
 
 
 @pytest.fixture(scope="module")

@@ -243,6 +243,19 @@ def test_heads_that_do_nothing_have_no_importance(bert):
         assert zero.sum() == 1
 
 
+def test_one_pass_serves_all_that_gradients_and_attention_give(bert, monkeypatch):
+    """Two batches: two forwards and two backwards, for all of them together."""
+    passes, backwards, grad = [], [], torch.autograd.grad
+    bert.register_forward_hook(lambda *_: passes.append(1))
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kwargs: backwards.append(1) or grad(*args, **kwargs))
+    shared = ["gate_grad", "gate_grad_token", "gate_grad_batch", "taylor_params", "confidence", "entropy"]
+    together = head_importances(Explainer(bert), split(batch(), 2, 3), methods=shared)
+    assert len(passes) == len(backwards) == 2
+    for method in shared:
+        alone = head_importance(Explainer(bert), split(batch(), 2, 3), method=method)
+        assert torch.equal(alone, together[method].scores)
+
+
 def test_values_of_parts_make_the_importance_of_the_whole(bert):
     explainer, given = Explainer(bert), batch()
     methods = {"g": "gate_grad", "t": "gate_grad_token", "b": "gate_grad_batch", "l": {"method": "leave_one_out"}}
