@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.config import Config, HeadsConfig
 from pipeline.prepare import Prepared
-from pipeline.stages.identify_heads import CORPORA, SELECT
+from pipeline.stages.identify_heads import selecting_corpus
 
 KNOWN_ENOUGH = 0.5  # share of the words of the texts, below which the report warns
 GRAMMAR = "en"  # the language of the built-in grammar
@@ -20,11 +20,10 @@ def head_domain(config: Config, prepared: Prepared) -> str:
     """A sentence for the report: where the trees are from, what share of the texts' words they know, and in what they
     differ, as far as that is known.
     """
-    corpus = CORPORA[config.heads.source](config.heads)[SELECT]
-    assert corpus is not None, "validated: there is something to select on"
     columns = (prepared.whole[name].to_pylist() for name in ("text", "text_b"))
     explained = _words(text or "" for column in columns for text in column)
-    share = len(explained & _words(sentence.text for sentence in corpus.read())) / max(1, len(explained))
+    known = _words(sentence.text for sentence in selecting_corpus(config.heads).read())
+    share = len(explained & known) / max(1, len(explained))
     where = "the built-in grammar" if config.heads.select is None else Path(config.heads.select).name
     told = f"heads were selected on {where}, which has {share:.0%} of the words of the explained texts"
     return "; ".join([told, *_doubts(tree_language(config.heads), config.dataset.language, share)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -214,18 +213,8 @@ def files(folder):
 
 
 @pytest.mark.parametrize("stage", ["weigh_heads", "prune_heads"])
-def test_what_is_damaged_is_computed_again(weighing, in_peace, tmp_path, monkeypatch, stage):
-    original, damaged = Store.put, []
-
-    def put(store, key, table, kind):
-        stored = original(store, key, table, kind)
-        if kind == stage and not damaged:
-            damaged.append(Path(store.location, stored.name))
-            damaged[0].write_bytes(damaged[0].read_bytes()[:-9] + b"corrupted")
-        return stored
-
-    monkeypatch.setattr(Store, "put", put)
-    given = [*weighing, f"paths.root={tmp_path}"]
+def test_what_is_damaged_is_computed_again(weighing, in_peace, tmp_path, damage, stage):
+    damaged, given = damage(stage), [*weighing, f"paths.root={tmp_path}"]
     assert files(run(load_config(given), given, make_progress(silent=True)).folder) == in_peace
     assert damaged
 
