@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from attribution.errors import InputError
 from pipeline.config import Config, HeadsConfig
+from pipeline.heads import given_path
 from pipeline.prepare import Prepared
+from pipeline.runs import read_manifest
 from pipeline.stages.identify_heads import selecting_corpus
 
 KNOWN_ENOUGH = 0.5  # share of the words of the texts, below which the report warns
+SELECTED = "heads were selected on"  # begins the sentence, by which a later run finds it
 GRAMMAR = "en"  # the language of the built-in grammar
 CODE = re.compile(r"[a-z]{2,3}(-\w+)*")  # en, pt-BR
 _UNIVERSAL = re.compile(r"([a-z]{2,3})_\w+-ud-")  # how Universal Dependencies name their files
@@ -25,8 +29,25 @@ def head_domain(config: Config, prepared: Prepared) -> str:
     known = _words(sentence.text for sentence in selecting_corpus(config.heads).read())
     share = len(explained & known) / max(1, len(explained))
     where = "the built-in grammar" if config.heads.select is None else Path(config.heads.select).name
-    told = f"heads were selected on {where}, which has {share:.0%} of the words of the explained texts"
+    told = f"{SELECTED} {where}, which has {share:.0%} of the words of the explained texts"
     return "; ".join([told, *_doubts(tree_language(config.heads), config.dataset.language, share)])
+
+
+def given_domain(config: Config) -> str | None:
+    """The same for heads of an earlier run: what that said of its own texts; None where this run finds its own."""
+    path = given_path(config)
+    if path is None:
+        return None
+    said = next((f': "{note}"' for note in _notes(path.parent) if note.startswith(SELECTED)), "")
+    return f"heads are those of {config.heads.run}" + (said or ", which does not say on what text they were selected")
+
+
+def _notes(folder: Path) -> list[str]:
+    try:
+        notes: list[str] = read_manifest(folder).get("notes", [])
+    except InputError:  # a table of heads may lie anywhere
+        return []
+    return notes
 
 
 def tree_language(heads: HeadsConfig) -> str | None:

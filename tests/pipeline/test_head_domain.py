@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,8 @@ import pytest
 
 from pipeline.compose import compose_config
 from pipeline.config import Config
-from pipeline.head_domain import head_domain, tree_language
+from pipeline.head_domain import given_domain, head_domain, tree_language
+from pipeline.schemas import SCHEMA_VERSION
 from pipeline.validate import validate
 
 SENTENCE = "# text = {text}\n1\tDogs\tdog\tNOUN\t_\t_\t2\tnsubj\t_\t_\n2\tbark\tbark\tVERB\t_\t_\t0\troot\t_\t_\n\n"
@@ -82,3 +84,18 @@ def test_known_data_sets_declare_their_language(dataset: str, monkeypatch: pytes
     monkeypatch.setenv("HEADLIGHT_DATA", "/data")
     assert compose_config([f"dataset={dataset}", "heads=ud_ewt"]).dataset.language == "en"
     assert tree_language(compose_config(["heads=ud_ewt"]).heads) == "en"
+
+
+def test_heads_of_an_earlier_run_come_with_what_that_said(tmp_path: Path) -> None:
+    folder = tmp_path / "earlier"
+    folder.mkdir()
+    own = compose_config(["heads=run", f"heads.run={folder / 'heads.parquet'}"])
+    assert (
+        given_domain(own) == f"heads are those of {own.heads.run}, which does not say on what text they were selected"
+    )
+    said = "heads were selected on trees.conllu, which has 9% of the words of the explained texts"
+    (folder / "manifest.json").write_text(
+        json.dumps({"schema_version": SCHEMA_VERSION, "notes": ["something else", said]})
+    )
+    assert given_domain(own) == f'heads are those of {own.heads.run}: "{said}"'
+    assert given_domain(compose_config(["heads=grammar"])) is None
