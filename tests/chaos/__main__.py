@@ -200,8 +200,9 @@ def _default_run(folder: Path) -> list[str]:
         "model=local", f"model.path={model}", "dataset=local", f"dataset.path={data}", "heads.sentences=150",
         "attribution=none", "attribution.m.method=mask_lrp", "attribution.m.head_mask=both", "tracking=none",
         "attribution.random.method=random", "++model.label_map.positive=0", "++model.label_map.negative=1",
-        "cluster.max_batch=1", f"heads.texts={others}", "+heads.importance.grad.method=gate_grad",
-        "+heads.importance.gates={method: l0_gates, parts: 2, steps: 5}", "heads.curves=true", "heads.curve_steps=3",
+        "cluster.max_batch=1", f"heads.texts={others}", "heads.n_texts=16", "+heads.importance.grad.method=gate_grad",
+        "+heads.importance.gates={method: l0_gates, parts: 2, steps: 5}", "heads.curves=true", "heads.curve_steps=2",
+        "heads.random_orders=1",
     ]  # fmt: skip
 
 
