@@ -75,7 +75,7 @@ def test_planted_heads_on_ud_english_ewt():
     assert score(found, "nsubj", "dep->head", 1) < 0.12
     assert max(score(found, r, "dep->head", 3) for r in RELATIONS) < 0.105
     # The planted offset scores what the baseline is, and is no syntactic head.
-    assert found.baseline["syntactic:obj:dep->head"] == pytest.approx(0.365, abs=5e-4)
+    assert found.baseline["syntactic:obj:dep->head"] == pytest.approx(0.365, abs=2e-3)
     assert score(found, "obj", "dep->head", 2) == pytest.approx(found.baseline["syntactic:obj:dep->head"], abs=0.01)
     assert found.mask("syntactic").tolist() == [[True, True, False, False]]
     column = syntactic_heads(explainer, treebank, reading="column")
