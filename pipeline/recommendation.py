@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +28,7 @@ from evaluation.verdict import Rule, Verdict, verdict
 from pipeline.operators import other_operator
 from pipeline.runs import Run
 from pipeline.slices import run_slices
-from pipeline.standing import higher_is_better, is_control, leading_metric
+from pipeline.standing import higher_is_better, is_control, leading_metric, takes_heads
 
 COSTS = ["method", "forwards", "backwards"]
 SHARED = 1  # forward that all methods take together
@@ -101,10 +102,11 @@ def recommendation(run: Run, metric: str | None = None) -> Recommendation | None
     names = [name for name in measured if other_operator(name) is None]
     table = _table(values, names)
     deciding = metric or leading_metric(names)
-    controls = _controls(table, run.manifest)
-    if deciding is None or not _comparable(table, deciding, controls):
+    if deciding is None:
         return None
-    rule = Rule(deciding, controls, costs(run), anytime=bool(run.manifest.get("budget")))
+    rule = Rule(deciding, _controls(table, run.manifest), costs(run), anytime=bool(run.manifest.get("budget")))
+    if not _comparable(table, rule):
+        return None
     options: dict[str, Any] = {"samples": rule.samples, "confidence": rule.confidence, "seed": rule.seed}
     compared = compare_methods(table, **options, anytime=rule.anytime, planned=rule.planned)
     named = run_slices(run)
@@ -123,16 +125,25 @@ def verdict_so_far(values: pa.Table, manifest: Mapping[str, Any]) -> Verdict | N
     if metric is None:
         return None
     table = _table(values, [metric])
-    controls = _controls(table, manifest)
-    return verdict(table, Rule(metric, controls, anytime=True)) if _comparable(table, metric, controls) else None
+    rule = Rule(metric, _controls(table, manifest), anytime=True)
+    return verdict(table, rule) if _comparable(table, rule) else None
 
 
-def _controls(table: ValueTable, manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(label for label in table.methods if is_control(label, manifest))
+def _controls(table: ValueTable, manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What each method is held against: chance, and, where it takes heads, random heads, its own if it has any."""
+    controls = [label for label in table.methods if is_control(label, manifest)]
+    random_heads = [label for label in controls if takes_heads(label, manifest)]
+    chance = [label for label in controls if label not in random_heads]
+
+    def heads_for(label: str) -> list[str]:
+        own = [control for control in random_heads if re.fullmatch(rf"{re.escape(label)}_random_?\d*", control)]
+        return (own or random_heads) if takes_heads(label, manifest) else []
+
+    return {label: (*chance, *heads_for(label)) for label in table.methods}
 
 
-def _comparable(table: ValueTable, metric: str, controls: Collection[str]) -> bool:
-    return len(table.items) > 1 and len(_measured(table, metric) - set(controls)) > 1
+def _comparable(table: ValueTable, rule: Rule) -> bool:
+    return len(table.items) > 1 and len(_measured(table, rule.metric) - rule.control_names) > 1
 
 
 def _table(values: pa.Table, metrics: Sequence[str]) -> ValueTable:

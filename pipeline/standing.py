@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from attribution.methods.registry import METHODS
 from evaluation import METRICS
 
 _LEADING = ("answer_recall", "aopc")  # the first of these that was measured names the best method
@@ -44,10 +45,20 @@ def higher_is_better(metric: str) -> bool | None:
 
 def is_control(label: str, manifest: Mapping[str, Any]) -> bool:
     """Whether a label only serves as a yardstick: a chance method, or any method under a random mask."""
-    entry = (manifest.get("methods") or {}).get(label) or {}
+    entry = _entry(label, manifest)
     spec = str((entry.get("params") or {}).get("head_mask", ""))
     masked = spec.startswith("random") or bool(_CONTROL_LABEL.fullmatch(label))
     return entry.get("method", label) in _CONTROL_METHODS or masked
+
+
+def takes_heads(label: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether a label's method lets relevance through chosen heads alone, so that random heads are a control of it."""
+    known = METHODS.get(_entry(label, manifest).get("method", label))
+    return known is not None and known.needs_heads
+
+
+def _entry(label: str, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (manifest.get("methods") or {}).get(label) or {}
 
 
 def standings(rows: Iterable[Mapping[str, Any]]) -> list[Standing]:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from attribution.methods.registry import METHODS
+from evaluation.statistics import lifts
 from pipeline.cli import main
 from pipeline.recommendation import costs, recommendation, sentence
 from pipeline.report.build import render
@@ -58,6 +59,30 @@ def test_no_better_than_random_recommends_nothing(make_run):
     assert found.sentence.startswith("No method is recommended: ")
     assert "is not shown to beat the control random." in found.sentence
     assert any(doubt.kind == "control" for doubt in found.verdict.doubts)
+
+
+def test_random_heads_are_a_control_of_methods_that_take_heads_alone(make_run):
+    means = {"gradcam": 0.5, "mask_lrp": 0.3, "mask_lrp_random_0": 0.5, "random": 0.1}
+    found = recommendation(Run(with_values(make_run("heads", methods=list(means)), means)))
+    assert found.verdict.method == "gradcam"
+    assert found.candidates == ["gradcam", "mask_lrp"]
+    assert {lift.method: lift.control for lift in lifts(found.compared, found.rule.controls)} == {
+        "gradcam": "random", "mask_lrp": "mask_lrp_random_0",
+    }  # fmt: skip
+
+
+def test_random_heads_of_its_own_are_the_control_of_a_method_that_has_some(make_run):
+    means = {"mask_lrp": 0.5, "mask_lrp_random_0": 0.2, "other": 0.3, "other_random_0": 0.4}
+    folder = with_values(make_run("own", methods=["mask_lrp", "mask_lrp_random_0"]), means)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["methods"] |= {label: {"method": "mask_lrp"} for label in ("other", "other_random_0")}
+    path.write_text(json.dumps(manifest))
+    found = recommendation(Run(folder))
+    assert {lift.method: lift.control for lift in lifts(found.compared, found.rule.controls)} == {
+        "mask_lrp": "mask_lrp_random_0", "other": "other_random_0",
+    }  # fmt: skip
+    assert found.verdict.method == "mask_lrp"
 
 
 def test_a_sentence_names_at_most_so_many_methods(make_run):
