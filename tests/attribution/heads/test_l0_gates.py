@@ -8,9 +8,9 @@ from importance_inputs import batch, split
 from tiny_models import tiny_model
 
 from attribution import Explainer, InputError
-from attribution.heads import head_importance, head_importances
+from attribution.heads import IMPORTANCES, head_importance, head_importances
 from attribution.heads.gate_importance import parts_of
-from attribution.heads.importance import own_passes
+from attribution.heads.importance import as_probe, needs_all_texts, own_passes
 from attribution.heads.importance_methods import Size
 from attribution.heads.l0_gates import l0_gates, l0_path, open_probability, sampled_gates, settled_gates
 from attribution.heads.regroup import regrouped
@@ -150,6 +150,14 @@ def test_what_training_takes():
     assert own_passes(spec, Size(6, 6, 12)) == (60, 60)
     assert own_passes("gate_grad", Size(100, 6, 12)) == (0, 0)
     assert own_passes("leave_one_out", Size(100, 6, 12)) == (7200, 0)
+
+
+def test_what_depends_on_all_texts_says_what_it_takes():
+    """Its time is estimated by it."""
+    assert as_probe({"method": "l0_gates", "steps": 900, "rate": 0.3})["steps"] == 8
+    specs = [*IMPORTANCES, *({"method": "leave_one_out", "ablation": kind} for kind in ("mean", "resample"))]
+    for spec in filter(needs_all_texts, specs):
+        assert own_passes(as_probe(spec), Size(2, 1, 1))[0] > 0
 
 
 WRONG = {"parts": 0, "steps": 1.5, "batch": "all", "penalty": -1, "rate": 0, "seed": -1}
