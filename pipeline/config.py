@@ -57,6 +57,7 @@ class DatasetConfig:
     split: str | None = None
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     label_names: list[str] | None = None  # names of integer labels, in order
+    language: str | None = None  # code of the texts' language (en, pt-BR), for what is said of heads found elsewhere
     limit: int | None = None  # how many examples are used
     sample_seed: int | None = None  # None: the first `limit`; else a seeded sample
     skip: int = 0  # how many are passed over before `limit` are taken, in the same order
@@ -77,6 +78,7 @@ class HeadsConfig:
     roles: list[str] = field(default_factory=lambda: ["positional", "syntactic"])  # and attention, induction, distance
     select: str | None = None  # treebank on which heads are selected (.conllu, .jsonl, .json)
     report: str | None = None  # treebank on which their accuracy is reported
+    language: str | None = None  # code of the trees' language; None: as the file's name says (en_ewt-ud-dev.conllu)
     run: str | None = None  # heads of an earlier run, or a heads.parquet file
     sentences: int = 1000  # grammar: sentences per split
     seed: int = 0

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from attribution.heads.importance import as_probe, needs_all_texts, own_passes
+from attribution.heads.importance_methods import Size
 from evaluation.head_pruning import random_order
-from pipeline.config import HeadsConfig
+from pipeline.config import Config, HeadsConfig
 from pipeline.execution import Executor
 from pipeline.experiment import Experiment
 from pipeline.head_importance import plan_joint, plan_pruning, plan_single
-from pipeline.microbatch import MicroBatch
+from pipeline.keys import digest
 from pipeline.other_texts import OtherTexts
 from pipeline.samples import beginnings, done, extended, samples_of
 from pipeline.schedule import Ledger, StagePlan
@@ -56,13 +57,27 @@ def weighing_seconds(experiment: Experiment, texts: OtherTexts, store: Store, ex
     store.put(texts.prepared.examples_key, texts.prepared.examples, "examples")
     single = done(plan_single(config, ledger, fewer), executor)
     samples = samples_of(single, fewer.batches, (weigh_heads.STAGE,))
-    joint = sum(outcome.seconds for _, outcome in done(plan_joint(config, ledger, fewer), executor))
     alone = extended(samples, weigh_heads.STAGE, texts.batches)
-    return alone + joint * _rows(texts.batches) / _rows(fewer.batches)
+    return alone + _joint_seconds(config, texts, fewer, ledger, executor)
 
 
-def _rows(batches: Sequence[MicroBatch]) -> int:
-    return sum(len(batch.rows) for batch in batches)
+def _joint_seconds(config: Config, texts: OtherTexts, fewer: OtherTexts, ledger: Ledger, executor: Executor) -> float:
+    """Importances that depend on all texts, by the texts they take forward; those that train train little."""
+    total, taken = 0.0, dict[str, float]()
+    for label, spec in config.heads.importance.items():
+        if not needs_all_texts(spec):
+            continue
+        probe = as_probe(spec)
+        heads = replace(config.heads, importance={label: probe})
+        outcomes = done(plan_joint(replace(config, heads=heads), ledger, fewer), executor)
+        seconds = taken.setdefault(digest(probe), sum(outcome.seconds for _, outcome in outcomes))
+        total += seconds * own_passes(spec, _size(texts))[0] / own_passes(probe, _size(fewer))[0]
+    return total
+
+
+def _size(texts: OtherTexts) -> Size:
+    model = texts.prepared.model
+    return Size(sum(len(batch.rows) for batch in texts.batches), model.n_layers, model.n_heads)
 
 
 def pruning_seconds(experiment: Experiment, store: Store, executor: Executor) -> float:

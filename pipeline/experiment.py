@@ -19,7 +19,7 @@ from pipeline.driver import Aside
 from pipeline.error_steps import ExplainedErrors, error_steps
 from pipeline.execution import Site
 from pipeline.explained_again import again_values, plan_again
-from pipeline.head_domain import head_domain
+from pipeline.head_domain import given_domain, head_domain
 from pipeline.head_importance import found_on, head_texts, pruning, weighing
 from pipeline.head_search import Counted
 from pipeline.head_worth import Judged
@@ -108,7 +108,7 @@ class Experiment:
         self.head_texts = head_texts(self.config, self.prepared, self.site.cluster.device)
         self.counts = identify_heads.counts_of(self.config.heads, partial(self.setting.key, identify_heads.STAGE))
         self.facts.timings["prepare"] = time.perf_counter() - started
-        for note in self.prepared.notes:
+        for note in (*self.prepared.notes, *filter(None, [given_domain(self.config)])):
             self.note_down(note)
 
     def before_explaining(self) -> Iterator[StagePlan]:
@@ -377,7 +377,7 @@ class Experiment:
             self.counted = Counted(self.config.heads, self.counts, tables, shape)
             self.heads = self.counted.scores()
             self._tell(self.heads.describe(selected=len(self.heads.scores) > SAID))
-            self.note_down(head_domain(self.config.heads, self.prepared))
+            self.note_down(head_domain(self.config, self.prepared))
         if judged.scores is not None:
             self.heads = judged.scores if self.heads is None else merge(self.heads, judged.scores)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)

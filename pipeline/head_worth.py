@@ -55,13 +55,12 @@ def _joined(tables: Sequence[pa.Table], items: Sequence[str]) -> pa.Table:
 
 
 def values_of(tables: Sequence[pa.Table], items: Sequence[str], shape: tuple[int, int]) -> HeadValues:
-    """What several microbatches gave, as of one batch each."""
+    """What several microbatches gave; units of one are none of another."""
     whole = _joined(tables, items)
     values = np.array(whole["values"].to_pylist(), dtype=np.float64).reshape(-1, *shape)
-    tokens = torch.tensor(whole["tokens"].to_pylist())
-    return HeadValues(
-        torch.from_numpy(values), tokens, torch.tensor(whole["batch"].to_pylist()), whole["reads_first"][0].as_py()
-    )
+    tokens, unit, batch = (torch.tensor(whole[name].to_pylist()) for name in ("tokens", "unit", "batch"))
+    unit = batch * (int(unit.max()) + 1) + unit
+    return HeadValues(torch.from_numpy(values), tokens, unit, whole["reads_first"][0].as_py())
 
 
 def curve_of(tables: Sequence[pa.Table], items: Sequence[str]) -> PruningCurve:
@@ -99,7 +98,7 @@ def _worth(label: str, judged: Judged) -> Iterator[dict[str, Any]]:
     importance, curves = judged.importances[label], judged.curves
     if len(importance.per_example) >= HALVED:
         for measure, values in vars(split_half_stability(importance)).items():
-            low, high = np.nanquantile(values, [0.025, 0.975]).tolist()
+            low, high = np.quantile(values, [0.025, 0.975]).tolist()  # undefined, as the mean, where a half is flat
             about = {"measure": measure, "order": None, "beaten": None, "n": len(importance.per_example)}
             yield {"ranking": label, **about, "value": float(np.mean(values)), "low": low, "high": high}
     if not curves:

@@ -21,14 +21,22 @@ from pipeline.stages.identify_heads import CORPORA
 
 def given_heads(config: Config) -> HeadScores | None:
     """Heads of an earlier run or file; None where this run finds its own, or takes all."""
-    if config.heads.source != "run" or not config.heads.run:
+    path = given_path(config)
+    if path is None:
         return None
-    path = Path(config.heads.run)
-    if path.suffix != ".parquet":
-        path = resolve_run(config.heads.run, Path(config.paths.runs)) / "heads.parquet"
     if not path.is_file():
         raise InputError(f"conf error: heads.run={config.heads.run}: {path} does not exist.")
     return HeadScores.load(path)
+
+
+def given_path(config: Config) -> Path | None:
+    """Where heads of an earlier run are; None where this run finds its own, or takes all."""
+    if config.heads.source != "run" or not config.heads.run:
+        return None
+    path = Path(config.heads.run)
+    return (
+        path if path.suffix == ".parquet" else resolve_run(config.heads.run, Path(config.paths.runs)) / "heads.parquet"
+    )
 
 
 def check_masks(config: Config, heads: HeadScores | None, model: ResolvedModel) -> None:

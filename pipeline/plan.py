@@ -25,6 +25,7 @@ from pipeline.mixing_steps import mixing_plans
 from pipeline.models.minilm import minilm_folder
 from pipeline.models.resolve import untrained_head
 from pipeline.other_operators import portions
+from pipeline.plan_heads import head_costs, pruning_ahead
 from pipeline.prepare import Prepared
 from pipeline.rounds import round_sizes
 from pipeline.run import require_cluster
@@ -41,25 +42,16 @@ def describe_plan(config: Config, probe: bool = False) -> str:
 
     With `probe` a few microbatches are computed, to tell how long the run would take; the run compares.
     """
-    if config.model.source == "minilm_reviews" and not minilm_folder(Path(config.paths.models)).is_dir():
-        dataset = load_dataset(config.dataset)
-        return (
-            f"model minilm_reviews: fine-tuned first, in about a minute; the plan counts tokens and passes after that\n"
-            f"examples: {len(dataset.examples)} of {dataset.name}, {len(config.attribution)} methods"
-        )
-    if (texts := untrained_head(config.model, Path(config.paths.models))) is not None:
-        dataset = load_dataset(config.dataset)
-        return (
-            f"model.lm_head=train: a language-model head is trained first, once, on {texts} texts; the plan counts "
-            f"tokens and passes after that\n"
-            f"examples: {len(dataset.examples)} of {dataset.name}, {len(config.attribution)} methods"
-        )
+    if (first := _trained_first(config)) is not None:
+        return first
     site = require_cluster([config], make_progress(silent=True))
     experiment = Experiment(config, Ledger(Store(config.paths.store).checked()), site, say=lambda text: None)
     experiment.check()
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)
-    lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans), *_rounds(experiment)]
+    costs = [*_cost(config, prepared, batches), *head_costs(experiment)]
+    ahead = pruning_ahead(experiment, plans)
+    lines = [*_facts(prepared, batches), *costs, *map(_line, plans), *ahead, *_rounds(experiment)]
     if STAGES[-1] in {plan.stage for plan in plans}:
         lines += map(_line, [*mixing_plans(experiment), *error_plans(experiment)])
     else:
@@ -67,6 +59,22 @@ def describe_plan(config: Config, probe: bool = False) -> str:
         known = "heads are found" if experiment.layer_texts is None else "heads are found and a layer is chosen"
         lines.append(f"attribute: up to {results} results; known once {known}")
     return "\n".join([*lines, *(_time(experiment, plans) if probe else ())])
+
+
+def _trained_first(config: Config) -> str | None:
+    """The plan where a model is trained before anything can be counted; None where none is."""
+    models = Path(config.paths.models)
+    if config.model.source == "minilm_reviews" and not minilm_folder(models).is_dir():
+        trained = "model minilm_reviews: fine-tuned first, in about a minute"
+    elif (texts := untrained_head(config.model, models)) is not None:
+        trained = f"model.lm_head=train: a language-model head is trained first, once, on {texts} texts"
+    else:
+        return None
+    dataset = load_dataset(config.dataset)
+    return (
+        f"{trained}; the plan counts tokens and passes after that\n"
+        f"examples: {len(dataset.examples)} of {dataset.name}, {len(config.attribution)} methods"
+    )
 
 
 def stage_plans(experiment: Experiment) -> list[StagePlan]:

@@ -142,6 +142,7 @@ HEAD_VALUES = pa.schema(
     [
         ("item_id", pa.string()),
         ("tokens", pa.int32()),
+        ("unit", pa.int64()),  # which items of this result are summed first, where a method has such units
         ("reads_first", pa.bool_()),  # what is explained reads the first token of the last layer alone
         ("values", pa.list_(pa.float64())),  # [L * H]
     ]

@@ -11,6 +11,7 @@ from attribution.heads.importance import check_importance
 from attribution.heads.role_readings import MASSES, PROBES, ROWS
 from attribution.heads.roles import IMPORTANCE, POSITIONAL, SYNTACTIC
 from pipeline.config import Config, HeadsConfig
+from pipeline.head_domain import CODE
 from pipeline.head_search import SCORES
 from pipeline.overrides import Problem, did_you_mean
 from pipeline.stages.identify_heads import ALL, CONTROLS, CORPORA, SPLITS
@@ -19,7 +20,7 @@ _NAMED = re.compile(r"(relation|role|top|bottom)\(\s*([^\s(),]+)")
 
 
 def check_heads(config: Config) -> Iterator[Problem]:
-    """Roles, controls, relations and importances that do not exist, and settings that mean nothing together."""
+    """Roles, controls, languages and importances that do not exist, and settings that mean nothing together."""
     heads = config.heads
     for key, values, known in (("roles", heads.roles, SPLITS), ("controls", heads.controls, CONTROLS)):
         for value in values:
@@ -29,6 +30,9 @@ def check_heads(config: Config) -> Iterator[Problem]:
     if heads.source in CORPORA and SCORES.keys().isdisjoint(heads.roles):
         text = f"heads.roles={heads.roles} has no role. Add one of {', '.join(SCORES)}, or take heads=all."
         yield Problem("heads.roles", text)
+    for key, language in (("heads.language", heads.language), ("dataset.language", config.dataset.language)):
+        if language is not None and not CODE.fullmatch(language):
+            yield Problem(key, f"{key}={language} is not the code of a language, such as en or pt-BR.")
     yield from _thresholds(heads)
     yield from _importance(config)
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attribution.draws import example_keys
 from attribution.errors import InputError
 from attribution.heads.head_pass import HeadPass
 from attribution.heads.outputs import head_outputs, kept, replaced
+from attribution.heads.regroup import keys_of
 from attribution.heads.rows import Rows, loss_of
 from attribution.model.adapter import frozen
-from attribution.model.inputs import Inputs, padded_rows
+from attribution.model.inputs import Inputs, alone
 
 Replacement = Callable[[Rows], list[Tensor | float]]  # L values for `outputs.replaced`, heads in the last but one axis
 
@@ -71,7 +71,7 @@ def resampled(rows: Sequence[Rows], seed: int) -> Replacement:
     texts = [(each.inputs, row) for each in rows for row in range(each.inputs.shape[0])]
     if len(texts) < 2:
         raise InputError("method=leave_one_out: ablation=resample needs at least two examples")
-    keys = torch.cat([example_keys(each.inputs.input_ids, each.visible, seed) for each in rows]).cpu()
+    keys = keys_of(rows, seed)
     order = keys.argsort(stable=True)
     donor = torch.empty_like(order).scatter(0, order, order.roll(-1)).tolist()
 
@@ -85,18 +85,14 @@ def resampled(rows: Sequence[Rows], seed: int) -> Replacement:
 def _borrowed(own: Rows, donors: Sequence[tuple[Inputs, int]]) -> list[Tensor | float]:
     """L x [B, N, H, d] what the heads give for the donors, one of each row."""
     adapter, width = own.adapter, own.inputs.shape[1]
-    alone = [padded_rows(inputs.rows(slice(row, row + 1)), [(0, _extent(inputs, row))], 0) for inputs, row in donors]
-    lengths = [inputs.shape[1] for inputs in alone]
-    given = [outputs_of(Rows(adapter, inputs, None, own.batch, own.first)) for inputs in alone]
+    texts = [alone(inputs, row) for inputs, row in donors]
+    lengths = [inputs.shape[1] for inputs in texts]
+    given = [outputs_of(Rows(adapter, inputs, None, own.batch, own.first)) for inputs in texts]
     wanted = [torch.arange(width, device=adapter.device) % length for length in lengths]
     return [
         torch.stack([each[layer][0, at] for each, at in zip(given, wanted, strict=True)])
         for layer in range(adapter.n_layers)
     ]
-
-
-def _extent(inputs: Inputs, row: int) -> range:
-    return range(int(inputs.attention_mask[row].nonzero().max()) + 1)
 
 
 ABLATIONS: dict[str, Callable[[Sequence[Rows], int], Replacement]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.heads.head_pass import head_pass
-from attribution.heads.importance_methods import CHOICES, IMPORTANCES, ImportanceMethod
+from attribution.heads.importance_methods import CHOICES, IMPORTANCES, NUMBERS, ImportanceMethod, Size
 from attribution.heads.roles import IMPORTANCE
-from attribution.heads.rows import rows_of
+from attribution.heads.rows import Rows, rows_of
 from attribution.heads.scores import HeadScores
 from attribution.heads.totals import Units
 from attribution.model.adapter import ModelAdapter
@@ -39,12 +39,12 @@ class Importance:
 
     @cached_property
     def interval(self) -> Tensor:
-        """[L, H, 2] 95 % bootstrap interval over examples, over batches where the method is of batches."""
+        """[L, H, 2] 95 % bootstrap interval over units: examples, or the batches or parts that a method has."""
         return self.units.resampled(self.method.finish)
 
     @property
     def per_example(self) -> Tensor:
-        """[U, L, H] values before they are summed; for methods of batches those of each batch."""
+        """[U, L, H] values before they are summed; of methods of batches or parts the sum of each of these."""
         return self.units.values
 
     def of(self, weights: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class HeadValues:
 
     values: Tensor  # [B, L, H] float64, signed
     tokens: Tensor  # [B]
-    batch: Tensor  # [B] the number of the batch that each was in
+    unit: Tensor  # [B] which are summed together before anything else, where a method has such units
     reads_first: bool  # what is explained reads the first token of the last layer alone
 
 
@@ -104,9 +104,14 @@ def head_values(
         for label, read in readers.items():
             found[label].append(read(one).detach().double().cpu())
     tokens = torch.cat([each.visible.sum(1).cpu() for each in rows])
-    batch = torch.cat([torch.full((len(each.visible),), each.batch) for each in rows])
     first = _reads_first(explainer.adapter)
-    return {label: HeadValues(torch.cat(values), tokens, batch, first) for label, values in found.items()}
+    units = {label: _units(each, rows, tokens) for label, each in requests.items()}
+    return {label: HeadValues(torch.cat(values), tokens, units[label], first) for label, values in found.items()}
+
+
+def _units(request: _Request, rows: Sequence[Rows], tokens: Tensor) -> Tensor:
+    groups = request.method.groups
+    return torch.zeros_like(tokens) if groups is None else groups(rows, **request.params)
 
 
 def importance_of(spec: str | Mapping[str, Any], found: HeadValues) -> Importance:
@@ -114,8 +119,8 @@ def importance_of(spec: str | Mapping[str, Any], found: HeadValues) -> Importanc
     request = _Request.of(spec)
     tokens = found.tokens.double()
     units = Units(found.values, torch.ones_like(tokens), tokens, found.reads_first)
-    if request.method.by_batch:
-        units = units.by_batch(found.batch)
+    if request.method.groups is not None:
+        units = units.together(found.unit)
     if request.method.magnitude:
         units = Units(units.values.abs(), units.examples, units.tokens, units.reads_first)
     return Importance(request.method, request.params, units)
@@ -136,7 +141,25 @@ def as_scores(found: Mapping[str, Importance]) -> HeadScores:
 
 def needs_all_texts(spec: str | Mapping[str, Any]) -> bool:
     """Whether the values of one example depend on the others: what replaces a head is the mean of all, say."""
-    return bool(_Request.of(spec).params.get("ablation", "zero") != "zero")
+    request = _Request.of(spec)
+    return request.method.needs_all(**request.known)
+
+
+def parameters_of(spec: str | Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of an importance, given or not."""
+    return _Request.of(spec).known
+
+
+def own_passes(spec: str | Mapping[str, Any], size: Size) -> tuple[int, int]:
+    """Texts that an importance takes forward and back, beside the pass that serves all importances."""
+    request = _Request.of(spec)
+    return request.method.cost(size, **request.known)
+
+
+def as_probe(spec: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The same importance with parameters that take little: what it gives is worth nothing, its passes are alike."""
+    request = _Request.of(spec)
+    return {"method": request.method.id, **request.params, **request.method.probe}
 
 
 def check_importance(spec: str | Mapping[str, Any]) -> None:
@@ -153,6 +176,11 @@ def requested(methods: Iterable[str] | Mapping[str, str | Mapping[str, Any]]) ->
 class _Request:
     method: ImportanceMethod
     params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """All parameters, given or not."""
+        return {**self.method.options, **self.params}
 
     @classmethod
     def of(cls, spec: str | Mapping[str, Any]) -> _Request:
@@ -172,8 +200,9 @@ def _check(method: ImportanceMethod, key: str, value: Any) -> None:
         raise InputError(f"conf error: importance.{key}={value}: {method.id} has no such parameter; it has: {known}.")
     if key in CHOICES and value not in CHOICES[key]:
         raise InputError(f"conf error: importance.{key}={value} is not known; choose {', '.join(CHOICES[key])}.")
-    if key == "steps" and (not isinstance(value, int) or value < 1):
-        raise InputError(f"conf error: importance.steps={value} is not a number of steps; give 1 or more.")
+    fits, words = NUMBERS.get(key, (None, ""))
+    if fits is not None and not fits(value):
+        raise InputError(f"conf error: importance.{key}={value} must be {words}.")
 
 
 def _reads_first(adapter: ModelAdapter) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attribution.explainer import Explainer
 
 TEMPERATURE, LOW, HIGH, EDGE = 0.33, -0.1, 1.1, 1e-6
+PENALTY, RATE, START = 0.1, 0.1, 2.0
 PENALTIES = (0.01, 0.03, 0.1, 0.3)
 
 
@@ -71,10 +72,10 @@ def l0_gates(
     explainer: Explainer,
     batches: Iterable[Mapping[str, Tensor]],
     *,
-    penalty: float = 0.1,
+    penalty: float = PENALTY,
     steps: int = 200,
-    rate: float = 0.1,
-    start: float = 2.0,
+    rate: float = RATE,
+    start: float = START,
     seed: int = 0,
 ) -> L0Gates:
     """Train gates against the loss of the labels, or of what the intact model predicts, plus `penalty` times the
@@ -83,17 +84,23 @@ def l0_gates(
     rows = list(rows_of(explainer, batches))
     if not rows or steps < 1:
         raise InputError("conf error: heads: gates are trained on text, in one step or more; give at least one batch.")
-    asked = [each.parts(intact(each)) for each in rows]
+    return trained(rows, penalty=penalty, steps=steps, rate=rate, start=start, seed=seed)
+
+
+def trained(
+    rows: Sequence[Rows], *, penalty: float, steps: int, rate: float, start: float = START, seed: int
+) -> L0Gates:
+    """The same on passes of examples, one a step."""
+    adapter, asked = rows[0].adapter, [each.parts(intact(each)) for each in rows]
     generator = torch.Generator().manual_seed(seed)
-    shape = (explainer.adapter.n_layers, explainer.adapter.n_heads)
+    shape = (adapter.n_layers, adapter.n_heads)
     log_a = torch.full(shape, start, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([log_a], lr=rate)
     losses = []
     for step in range(steps):
         gates = sampled_gates(log_a, torch.rand(shape, generator=generator, dtype=torch.float64))
         loss = _loss(rows[step % len(rows)], asked[step % len(rows)], gates)
-        (gradient,) = torch.autograd.grad(loss + penalty * open_probability(log_a).sum(1).mean(), [log_a])
-        log_a.grad = gradient
+        (log_a.grad,) = torch.autograd.grad(loss + penalty * open_probability(log_a).sum(1).mean(), [log_a])
         optimizer.step()
         losses.append(float(loss.detach()))
     return L0Gates(log_a.detach(), penalty, losses)

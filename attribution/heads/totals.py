@@ -26,7 +26,7 @@ Finish = Callable[[Totals], Tensor]
 
 @dataclass(frozen=True)
 class Units:
-    """What is resampled, examples or batches of them: a value of each head, and how much text it stands for."""
+    """What is resampled, examples or several of them: a value of each head, and how much text it stands for."""
 
     values: Tensor  # [U, L, H] float64
     examples: Tensor  # [U] float64
@@ -38,11 +38,10 @@ class Units:
         values = (weights @ self.values.flatten(1)).view(*weights.shape[:-1], *self.values.shape[1:])
         return Totals(values, weights @ self.examples, weights @ self.tokens, self.reads_first)
 
-    def by_batch(self, batch: Tensor) -> Units:
-        """Signed sums over the units with the same number in `batch` [U]."""
-        index = torch.unique(batch, return_inverse=True)[1]
-        together = torch.nn.functional.one_hot(index).double().T
-        total = self.totals(together)
+    def together(self, number: Tensor) -> Units:
+        """Signed sums over the units with the same number [U]."""
+        index = torch.unique(number, return_inverse=True)[1]
+        total = self.totals(torch.nn.functional.one_hot(index).double().T)
         return Units(total.values, total.examples, total.tokens, self.reads_first)
 
     def resampled(self, finish: Finish, seed: int = 0) -> Tensor:

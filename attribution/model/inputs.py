@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 ABOUT_TEXT = ("special_tokens_mask", "word_ids", "sentence_ids")  # what models are not given
@@ -70,3 +71,20 @@ def padded_rows(inputs: Inputs, rows: Sequence[tuple[int, Sequence[int]]], pad_i
         for new, (row, columns) in enumerate(rows):
             fields[name][new, : len(columns)] = value[row, torch.as_tensor(columns)]
     return Inputs(**fields)
+
+
+def alone(inputs: Inputs, row: int) -> Inputs:
+    """One row [1, n] without what is padded behind it."""
+    end = int(inputs.attention_mask[row].nonzero().max()) + 1
+    return Inputs(**{name: value[row : row + 1, :end] for name, value in inputs.present().items()})
+
+
+def together(several: Sequence[Inputs], pad_id: int) -> Inputs:
+    """The rows of batches with the same fields, one after the other, padded on the right."""
+    width = max(each.shape[1] for each in several)
+    fill = {**FILL, "input_ids": pad_id}
+
+    def wide(name: str, each: Inputs) -> Tensor:
+        return F.pad(each.present()[name], (0, width - each.shape[1]), value=fill.get(name, 0))
+
+    return Inputs(**{name: torch.cat([wide(name, each) for each in several]) for name in several[0].present()})

@@ -81,8 +81,7 @@ def _splits(
     for split in SPLITS[kind]:
         if (corpus := corpora[split]) is not None:
             yield split, corpus, None
-    select = corpora[SELECT]
-    assert select is not None, "validated: there is something to select on"
+    select = _required(corpora)
     asked = [control for control in config.controls if kind in CONTROLLED[control]]
     if SHUFFLED in asked:
         yield SHUFFLED, Shuffled(select, config.seed), None
@@ -110,13 +109,22 @@ def _chunks(kind: str, corpus: Corpus) -> list[Chunk]:
     return corpus.chunks(COMPARED)[:1] if kind == "distance" else corpus.chunks(CHUNK)
 
 
+def selecting_corpus(config: HeadsConfig) -> Source:
+    """What heads are selected on."""
+    return _required(CORPORA[config.source](config))
+
+
+def _required(corpora: Mapping[str, Source | None]) -> Source:
+    select = corpora[SELECT]
+    assert select is not None, "validated: there is something to select on"
+    return select
+
+
 def searched_relations(config: HeadsConfig) -> tuple[str, ...]:
     """The relations of a search, sorted: those that are named, or all with enough cases where heads are selected."""
     if config.relations != [ALL]:
         return tuple(sorted(config.relations))
-    select = CORPORA[config.source](config)[SELECT]
-    assert select is not None, "validated: there is something to select on"
-    return _every_relation(select, config.min_cases)
+    return _every_relation(selecting_corpus(config), config.min_cases)
 
 
 @lru_cache(maxsize=8)  # every split and every plan asks again

@@ -74,5 +74,11 @@ def batch_of(inputs: Inputs, gold: Gold, rows: slice) -> dict[str, Tensor]:
 def value_table(items: Sequence[str], found: HeadValues) -> pa.Table:
     """The table of one method's values."""
     n = len(items)
-    columns = {"item_id": items, "tokens": found.tokens.tolist(), "reads_first": [found.reads_first] * n}
-    return pa.table({**columns, "values": found.values.flatten(1).tolist()}, schema=HEAD_VALUES)
+    columns = {
+        "item_id": items,
+        "tokens": found.tokens.tolist(),
+        "unit": found.unit.tolist(),
+        "reads_first": [found.reads_first] * n,
+        "values": found.values.flatten(1).tolist(),
+    }
+    return pa.table(columns, schema=HEAD_VALUES)

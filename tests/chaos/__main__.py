@@ -185,7 +185,7 @@ def _faults(arguments: argparse.Namespace) -> list[str]:
 def _default_run(folder: Path) -> list[str]:
     if {"HEADLIGHT_MODELS", "HEADLIGHT_DATA"} <= os.environ.keys():
         return REAL
-    model, data = save_tiny("bert", folder / "model"), folder / "data.tsv"
+    model, data, others = save_tiny("bert", folder / "model"), folder / "data.tsv", folder / "others.tsv"
     words = ("good", "bad", "great", "awful", "bright", "dull")
     texts = [
         f"the {noun} was {one} and not {two} ."
@@ -193,12 +193,16 @@ def _default_run(folder: Path) -> list[str]:
         for one in words
         for two in words
     ]
-    data.write_text("sentence\tlabel\n" + "".join(f"{text}\tpositive\n" for text in texts))
+    for path, beginning in ((data, "the"), (others, "a")):
+        lines = (f"{text.replace('the', beginning, 1)}\tpositive\n" for text in texts)
+        path.write_text("sentence\tlabel\n" + "".join(lines))
     return [
         "model=local", f"model.path={model}", "dataset=local", f"dataset.path={data}", "heads.sentences=150",
         "attribution=none", "attribution.m.method=mask_lrp", "attribution.m.head_mask=both", "tracking=none",
         "attribution.random.method=random", "++model.label_map.positive=0", "++model.label_map.negative=1",
-        "cluster.max_batch=1",
+        "cluster.max_batch=1", f"heads.texts={others}", "heads.n_texts=16", "+heads.importance.grad.method=gate_grad",
+        "+heads.importance.gates={method: l0_gates, parts: 2, steps: 5}", "heads.curves=true", "heads.curve_steps=2",
+        "heads.random_orders=1",
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from network_cluster import NetworkCluster
 
 from pipeline.folder import RESULTS
 
-STAGES = ("load_model", "identify_heads", "attribute", "evaluate")
+STAGES = ("load_model", "identify_heads", "weigh_heads", "prune_heads", "attribute", "evaluate")
 
 
 @dataclass

@@ -23,6 +23,7 @@ import pytest
 
 from pipeline.config import TrackingConfig
 from pipeline.schemas import RUN_TABLES, SCHEMA_VERSION
+from pipeline.store import Store, StoredFile
 from pipeline.tracking import Tracker
 
 Rows = list[dict[str, Any]]
@@ -363,3 +364,23 @@ def browser() -> Iterator[Any]:
         chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def damage(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Path]]:
+    """Spoils the first result that a stage writes from now on: `damage(stage)` fills a list with its file."""
+
+    def of(damaged_stage: str) -> list[Path]:
+        original, damaged = Store.put, list[Path]()
+
+        def put(store: Store, key: str, table: pa.Table, stage: str) -> StoredFile:
+            stored = original(store, key, table, stage)
+            if stage == damaged_stage and not damaged:
+                damaged.append(Path(store.location, stored.name))
+                damaged[0].write_bytes(damaged[0].read_bytes()[:-9] + b"corrupted")
+            return stored
+
+        monkeypatch.setattr(Store, "put", put)
+        return damaged
+
+    return of

@@ -197,7 +197,7 @@ def test_methods_can_be_taken_away(override: str) -> None:
 def test_each_way_of_choosing_heads_has_random_masks_of_its_own() -> None:
     config = experiment("mask_choice_sst2")
     ways = [label for label in config.attribution if f"{label}_random_0" in config.attribution]
-    assert len(ways) == 12
+    assert len(ways) == 13
     assert {"all_heads", "no_heads"}.isdisjoint(ways)
     masks = {label: entry.get("head_mask") for label, entry in config.attribution.items()}
     for way in ways:

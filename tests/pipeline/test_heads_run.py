@@ -23,6 +23,7 @@ from pipeline.execution import make_progress
 from pipeline.plan import describe_plan
 from pipeline.run import run
 from pipeline.stages.identify_heads import COMPARED, REPORT_SEED, batches
+from pipeline.store import Store
 from pipeline.validate import load_config
 
 OTHERS = [
@@ -33,6 +34,7 @@ IMPORTANCE = {
     "gate": {"method": "gate_grad"},
     "loo": {"method": "leave_one_out"},
     "mean": {"method": "leave_one_out", "ablation": "mean"},
+    "gates": {"method": "l0_gates", "parts": 2, "steps": 3, "batch": 3},
 }
 
 
@@ -89,7 +91,7 @@ def test_importance_is_that_of_the_texts_that_are_not_explained(done, importance
     role = f"importance:{label}"
     torch.testing.assert_close(found.scores[role], expected.scores, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.interval[role], expected.interval, rtol=1e-3, atol=1e-5)
-    assert found.count[role] == len(OTHERS)
+    assert found.count[role] == (2 if label == "gates" else len(OTHERS))
     assert not found.selected[role].any()
 
 
@@ -192,19 +194,84 @@ def test_what_is_there_is_not_computed_again(base, done):
     assert "weigh_heads: 0 results to compute" in plan
 
 
+@pytest.fixture(scope="module")
+def weighing(base):
+    """The same importances and curves, and nothing searched for."""
+    left_out = ("heads.roles", "heads.controls", "+attribution", "evaluation.own")
+    kept = [each for each in base if not each.startswith(left_out)]
+    return [*kept, "+attribution.r.method=random", "heads.source=all", "heads.random_orders=2", "heads.curve_steps=2"]
+
+
+@pytest.fixture(scope="module")
+def in_peace(weighing, tmp_path_factory):
+    given = [*weighing, f"paths.root={tmp_path_factory.mktemp('peace')}"]
+    return files(run(load_config(given), given, make_progress(silent=True)).folder)
+
+
+def files(folder):
+    return json.loads((folder / "manifest.json").read_text())["files"]
+
+
+@pytest.mark.parametrize("stage", ["weigh_heads", "prune_heads"])
+def test_what_is_damaged_is_computed_again(weighing, in_peace, tmp_path, damage, stage):
+    damaged, given = damage(stage), [*weighing, f"paths.root={tmp_path}"]
+    assert files(run(load_config(given), given, make_progress(silent=True)).folder) == in_peace
+    assert damaged
+
+
+@pytest.mark.parametrize(("stage", "number"), [("weigh_heads", 3), ("prune_heads", 4)])
+def test_a_run_that_broke_off_goes_on_where_it_was(weighing, in_peace, tmp_path, monkeypatch, stage, number):
+    original, put = Store.put, []
+
+    def breaking_off(store, key, table, kind):
+        if kind == stage and len(put) == number:
+            raise KeyboardInterrupt
+        put.extend([key] if kind == stage else [])
+        return original(store, key, table, kind)
+
+    given = [*weighing, f"paths.root={tmp_path}"]
+    monkeypatch.setattr(Store, "put", breaking_off)
+    with pytest.raises(KeyboardInterrupt):
+        run(load_config(given), given, make_progress(silent=True))
+    monkeypatch.undo()
+    folder = run(load_config(given), given, make_progress(silent=True)).folder
+    assert files(folder) == in_peace
+    assert json.loads((folder / "manifest.json").read_text())["reuse"][stage]["reused"] == number
+
+
 @pytest.mark.slow
 def test_ray_workers_give_the_same_bytes(base, done, tmp_path):
     given = [*base, f"paths.root={tmp_path}", "cluster=ray", "cluster.workers=2"]
     found = run(load_config(given), given, make_progress(silent=True)).folder
-    ours, local = (json.loads((each / "manifest.json").read_text())["files"] for each in (found, done))
-    assert ours == local
+    assert files(found) == files(done)
 
 
 def test_a_plan_tells_what_importance_and_curves_take(base, tmp_path):
-    plan = describe_plan(load_config([*base, f"paths.root={tmp_path}"]), probe=True)
-    (time,) = (line for line in plan.splitlines() if line.startswith("time:"))
+    plan = describe_plan(load_config([*base, f"paths.root={tmp_path}"]), probe=True).splitlines()
+    (time,) = (line for line in plan if line.startswith("time:"))
     assert "weigh_heads" in time
     assert "prune_heads" in time
+    rankings, orders = len(IMPORTANCE), 2 * len(IMPORTANCE) + 5
+    assert f"importance of heads: {len(OTHERS)} texts in 5 microbatches, {rankings} rankings" in plan
+    assert (
+        f"loo: {12 * len(OTHERS)} texts forward and 0 back beside the pass that serves all (ablation=zero, seed=0)"
+        in plan
+    )
+    (gates,) = (line for line in plan if line.startswith("gates: "))
+    assert gates.startswith("gates: 18 texts forward and 18 back")  # 2 parts x 3 steps x 3 texts
+    assert "parts=2, steps=3, batch=3" in gates
+    assert (
+        f"pruning: {orders} orders, at most {3 * orders + 2} sets of heads removed from {len(TEXTS)} examples" in plan
+    )
+    (ahead,) = (line for line in plan if line.startswith("prune_heads:"))
+    assert ahead.endswith("known once heads are weighed")
+
+
+@pytest.mark.usefixtures("done")
+def test_a_plan_knows_the_curves_once_heads_are_weighed(base):
+    plan = describe_plan(load_config([*base, "heads.curve_steps=3"])).splitlines()
+    (line,) = (line for line in plan if line.startswith("prune_heads:"))
+    assert line == f"prune_heads: {6 * (2 * len(IMPORTANCE) + 5)} results to compute in 6 tasks, 0 at hand"
 
 
 def test_texts_that_are_all_explained_are_refused(base, tmp_path):

@@ -135,18 +135,9 @@ def test_an_interrupted_run_goes_on_where_it_was(base, monkeypatch, number, erro
 
 
 @pytest.mark.parametrize("stage", ["load_model", "identify_heads", "attribute", "evaluate"])
-def test_a_result_damaged_after_it_was_written_is_computed_again(base, monkeypatch, stage):
+def test_a_result_damaged_after_it_was_written_is_computed_again(base, damage, stage):
     whole = go([*base, *METHODS, "paths.root=whole"])
-    original, damaged = Store.put, []
-
-    def put(store, key, table, kind):
-        stored = original(store, key, table, kind)
-        if kind == stage and not damaged:
-            damaged.append(Path(store.location, stored.name))
-            damaged[0].write_bytes(damaged[0].read_bytes()[:-9] + b"corrupted")
-        return stored
-
-    monkeypatch.setattr(Store, "put", put)
+    damaged = damage(stage)
     result = go([*base, *METHODS])
     assert damaged
     assert result.exit_code == 0

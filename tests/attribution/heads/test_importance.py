@@ -156,8 +156,9 @@ def test_leaving_a_head_out_is_pruning_it(bert):
     assert (found < 0).any()
 
 
+OF_THEIR_OWN = ("gate_grad_batch", "attention_attribution", "l0_gates")
 PER_EXAMPLE = [
-    *({"method": name} for name in IMPORTANCES if name not in ("gate_grad_batch", "attention_attribution")),
+    *({"method": name} for name in IMPORTANCES if name not in OF_THEIR_OWN),
     {"method": "attention_attribution", "steps": 2},
     *({"method": "leave_one_out", "ablation": kind} for kind in ("mean", "resample")),
 ]
@@ -242,6 +243,19 @@ def test_heads_that_do_nothing_have_no_importance(bert):
         assert zero.sum() == 1
 
 
+def test_one_pass_serves_all_that_gradients_and_attention_give(bert, monkeypatch):
+    """Two batches: two forwards and two backwards, for all of them together."""
+    passes, backwards, grad = [], [], torch.autograd.grad
+    bert.register_forward_hook(lambda *_: passes.append(1))
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kwargs: backwards.append(1) or grad(*args, **kwargs))
+    shared = ["gate_grad", "gate_grad_token", "gate_grad_batch", "taylor_params", "confidence", "entropy"]
+    together = head_importances(Explainer(bert), split(batch(), 2, 3), methods=shared)
+    assert len(passes) == len(backwards) == 2
+    for method in shared:
+        alone = head_importance(Explainer(bert), split(batch(), 2, 3), method=method)
+        assert torch.equal(alone, together[method].scores)
+
+
 def test_values_of_parts_make_the_importance_of_the_whole(bert):
     explainer, given = Explainer(bert), batch()
     methods = {"g": "gate_grad", "t": "gate_grad_token", "b": "gate_grad_batch", "l": {"method": "leave_one_out"}}
@@ -252,7 +266,7 @@ def test_values_of_parts_make_the_importance_of_the_whole(bert):
         joined = HeadValues(
             torch.cat([first.values, second.values]),
             torch.cat([first.tokens, second.tokens]),
-            torch.cat([first.batch, second.batch + 1]),
+            torch.cat([first.unit, second.unit + 1]),
             first.reads_first,
         )
         found = importance_of(spec, joined)
@@ -276,3 +290,4 @@ def test_ablations_by_other_texts_need_all_of_them():
     specs = [{"method": "leave_one_out", "ablation": kind} for kind in ("zero", "mean", "resample")]
     assert [needs_all_texts(spec) for spec in specs] == [False, True, True]
     assert not needs_all_texts("gate_grad")
+    assert needs_all_texts({"method": "l0_gates", "parts": 1})

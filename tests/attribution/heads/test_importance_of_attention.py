@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,6 +51,46 @@ def test_attributions_of_a_layer_add_up_to_what_its_attention_adds(bert, layer):
     assert error["midpoint", 32] < error["midpoint", 8] / 8  # O(1 / m^2)
     assert error["midpoint", 8] < error["left", 8]
     assert error["midpoint", 32] < 1e-4
+
+
+@dataclass
+class FirstLogit:
+    """A part whose value is a logit, so that all that follows attention can be linear."""
+
+    visible: torch.Tensor
+    chosen: torch.Tensor
+    output: str = "logit"
+
+    def value(self, logits, attended, chosen):
+        return logits[:, 0]
+
+
+class LinearRows:
+    """Two heads of attention over given values, projected and added up over tokens: linear in the attention."""
+
+    def __init__(self, attention, values):
+        self.heads = (attention @ values).transpose(1, 2)
+        block = torch.nn.Module()
+        block.out = torch.nn.Linear(6, 2).double()
+        family = SimpleNamespace(block=SimpleNamespace(output="out"))
+        self.adapter = SimpleNamespace(n_layers=1, n_heads=2, model=block, family=family, layers=lambda: [block])
+
+    def logits(self):
+        return self.adapter.model.out(self.heads.flatten(2)).sum(1)
+
+
+@pytest.mark.parametrize("rule", ["left", "midpoint"])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_attributions_are_exact_for_any_steps_where_everything_is_linear(rule, steps):
+    generator = torch.Generator().manual_seed(4)
+    attention = torch.rand(3, 2, 4, 4, generator=generator, dtype=torch.float64)
+    values = torch.randn(3, 2, 4, 3, generator=generator, dtype=torch.float64)
+    rows = LinearRows(attention, values)
+    found = HeadPass(rows, rows.logits().detach(), [rows.heads], [attention], [values])
+    found.parts = [FirstLogit(torch.ones(3, 4, dtype=torch.bool), torch.zeros(3, 1, dtype=torch.long))]
+    maps = attention_maps(found, 0, steps=steps, rule=rule)
+    closed = 4 * rows.adapter.model.out.bias[0].detach()  # one bias for each token is all that is left
+    torch.testing.assert_close(maps.sum((1, 2, 3)), found.logits[:, 0] - closed, rtol=0, atol=1e-12)
 
 
 def test_attributions_of_heads_are_the_largest_of_their_maps(bert):
@@ -156,7 +198,7 @@ def test_errors_name_what_is_wrong(bert):
         head_importance(explainer, [batch()], method="leave_one_out", ablation="half")
     with pytest.raises(InputError, match=r"gate_grad has no such parameter; it has: none"):
         head_importance(explainer, [batch()], method="gate_grad", steps=3)
-    with pytest.raises(InputError, match=r"importance.steps=0 is not a number of steps"):
+    with pytest.raises(InputError, match=r"importance.steps=0 must be a whole number, at least 1"):
         head_importance(explainer, [batch()], method="attention_attribution", steps=0)
     with pytest.raises(InputError, match="at least one batch"):
         head_importance(explainer, [])

@@ -69,12 +69,13 @@ def test_planted_heads_on_ud_english_ewt():
     assert len(treebank) == 1533
     found = syntactic_heads(explainer, treebank)
     assert score(found, "obj", "dep->head", 0) == 1
-    assert max(score(found, relation, "dep->head", 0) for relation in ("nsubj", "amod", "advmod")) < 0.12
-    assert score(found, "obj", "head->dep", 0) < 0.12
+    assert max(score(found, relation, "dep->head", 0) for relation in ("nsubj", "amod", "advmod")) < 0.105
+    assert score(found, "obj", "head->dep", 0) < 0.085
     assert score(found, "nsubj", "head->dep", 1) == 1
     assert score(found, "nsubj", "dep->head", 1) < 0.12
-    assert max(score(found, r, "dep->head", 3) for r in RELATIONS) < 0.12
+    assert max(score(found, r, "dep->head", 3) for r in RELATIONS) < 0.105
     # The planted offset scores what the baseline is, and is no syntactic head.
+    assert found.baseline["syntactic:obj:dep->head"] == pytest.approx(0.365, abs=2e-3)
     assert score(found, "obj", "dep->head", 2) == pytest.approx(found.baseline["syntactic:obj:dep->head"], abs=0.01)
     assert found.mask("syntactic").tolist() == [[True, True, False, False]]
     column = syntactic_heads(explainer, treebank, reading="column")
