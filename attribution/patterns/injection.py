@@ -51,13 +51,18 @@ def check_family(model: PreTrainedModel) -> Family:
 
 
 def install(model: PreTrainedModel) -> None:
-    """Make a model follow the patterns of its configuration; what they learn and know becomes part of its weights."""
-    heads = PatternHeads(model)
+    """Make a model follow the patterns of its configuration; what they learn and know becomes part of its weights.
+
+    A decoder builds its base model from the configuration too, which then has the patterns already.
+    """
     base = model.base_model
+    if hasattr(base, KEY):
+        return
+    heads = PatternHeads(model)
     base.add_module(KEY, heads)
     base.register_forward_pre_hook(heads.begin, with_kwargs=True)
     base.register_forward_hook(heads.end, always_call=True)
-    if heads.in_place:
+    if any(heads.in_place):
         model.config._attn_implementation = NAME
     for block in dict.fromkeys(heads.blocks(base)) if len(heads.projected) else ():
         block.register_forward_pre_hook(heads.enter)

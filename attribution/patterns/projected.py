@@ -29,6 +29,8 @@ class ProjectedAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(size.width, size.width) for _ in range(3))
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
+        for parameter in self.parameters():
+            parameter._is_hf_initialized = True  # type: ignore[attr-defined]  # or the model would draw it anew
 
     def forward(self, hidden: Tensor, heads: dict[int, str], running: RunningPatterns) -> Tensor:
         """What is added beside the block that `hidden` enters; `heads`: patterns by the number of the head."""
