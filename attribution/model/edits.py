@@ -1,4 +1,4 @@
-"""What a model that carries attention patterns does to each layer's attention scores, whichever function computes it."""
+"""What a model that carries patterns does to each layer's attention scores, whichever function computes them."""
 
 from __future__ import annotations
 

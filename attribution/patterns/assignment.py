@@ -30,7 +30,7 @@ Layers = list[dict[int, str]]  # of each layer, patterns by the number of the he
 def assigned(
     file: PatternFile, n_layers: int, n_heads: int, *, causal: bool = False, relevance: PatternRelevance | None = None
 ) -> Layers:
-    """The patterns of each layer's heads. `n_heads` of a layer, or of a projected one; InputError where they do not fit."""
+    """The patterns of each layer's heads, `n_heads` in a layer. InputError where they do not fit."""
     inject = required(file)
     if causal:
         _refuse_ahead(file.patterns)
@@ -44,7 +44,7 @@ def assigned(
 
 
 def resolved(file: PatternFile, config: Any, relevance: PatternRelevance | None = None) -> PatternFile:
-    """The same file; where it asks for heads by relevance, with the heads these are in a model of this configuration."""
+    """The same file; where it asks for heads by relevance, with those heads of a model of this configuration."""
     inject = required(file)
     if inject.assign.strategy != BY_RELEVANCE:
         return file
@@ -68,9 +68,7 @@ def required(file: PatternFile) -> Injection:
 def _refuse_ahead(patterns: Mapping[str, Pattern]) -> None:
     for name, pattern in patterns.items():
         if pattern.pred.ahead:
-            raise InputError(
-                f"conf error: patterns.{name} holds for later tokens alone, which this model does not see: it is a decoder."
-            )
+            raise InputError(f"conf error: patterns.{name} holds for later tokens alone, which a decoder does not see.")
 
 
 def _cycled(inject: Injection, n_layers: int, n_heads: int) -> dict[Head, str]:
@@ -87,7 +85,9 @@ def _cycled(inject: Injection, n_layers: int, n_heads: int) -> dict[Head, str]:
 def _relevant(inject: Injection, relevance: PatternRelevance | None) -> dict[Head, str]:
     """Significant heads, each with the pattern that holds most of its attention above chance."""
     if relevance is None:
-        raise InputError("conf error: inject.assign.strategy=by_relevance needs the patterns' relevance, measured before.")
+        raise InputError(
+            "conf error: inject.assign.strategy=by_relevance needs the patterns' relevance, measured first."
+        )
     best: dict[Head, tuple[float, str]] = {}
     for name in relevance.names:
         for head, score in relevance.ranked(name)[: inject.assign.most]:

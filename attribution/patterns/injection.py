@@ -70,7 +70,7 @@ def install(model: PreTrainedModel) -> None:
 
 
 class PatternHeads(nn.Module):
-    """What a model carries of patterns: which head has which, the vocabulary, and projected attention if there is any."""
+    """What a model carries of patterns: which head has which, the vocabulary, and projected attention."""
 
     spelling: Tensor
     classes: Tensor
@@ -135,7 +135,8 @@ class PatternHeads(nn.Module):
 
     def leave(self, _mlp: nn.Module, _args: Any, output: Tensor) -> Tensor:
         """Add what the projected attention says of what entered the block to what its feed-forward branch says."""
-        assert self.entered is not None and self.running is not None
+        assert self.entered is not None
+        assert self.running is not None
         layer = self.depth - 1
         beside: Tensor = self.projected[layer](self.entered, self.beside[layer], self.running)
         return output + beside

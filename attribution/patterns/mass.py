@@ -73,9 +73,7 @@ def measure(
     return PatternMass(tuple(patterns), *(torch.cat(each) for each in zip(*found, strict=True)))
 
 
-def _passes(
-    adapter: ModelAdapter, batches: Iterable[Mapping[str, Tensor]]
-) -> Iterator[dict[str, Tensor]]:
+def _passes(adapter: ModelAdapter, batches: Iterable[Mapping[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
     """Rows of the batches on the model's device, as many at once as the attention weights allow."""
     for batch in batches:
         tensors = {name: value.to(adapter.device) for name, value in batch.items() if isinstance(value, Tensor)}

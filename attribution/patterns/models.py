@@ -56,14 +56,13 @@ class WithPatterns:
 def config_with_patterns(config_class: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
     """The class of configurations whose models have patterns."""
     name = f"Headlight{config_class.__name__}"
-    made = type(name, (config_class,), {
+    return type(name, (config_class,), {
         "model_type": WITH_PATTERNS + config_class.model_type,
         "__annotations__": {KEY: "dict | None"},
         KEY: None,
         "from_dict": classmethod(lambda cls, *args, **kwargs: _read(cls, config_class, args, kwargs)),
         "__module__": __name__,
     })  # fmt: skip
-    return made
 
 
 def _read(cls: Any, stock: type[PreTrainedConfig], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -104,7 +103,8 @@ def inject(
     check_needs(file, vocabulary)
     made: Any = model_with_patterns(type(model))(_config(model, resolved(file, model.config, relevance)))
     report = made.load_state_dict(model.state_dict(), strict=False)
-    assert not report.unexpected_keys and all(f"{KEY}." in key for key in report.missing_keys), report
+    assert not report.unexpected_keys
+    assert all(f"{KEY}." in key for key in report.missing_keys)
     made.to(device=model.device, dtype=model.dtype).train(model.training)
     if vocabulary is not None:
         pattern_heads(made).know(vocabulary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from attribution.errors import InputError
 from attribution.heads.roles import DIRECTIONS
 from attribution.patterns import reading
-from attribution.patterns.reading import many, one_of, reads
+from attribution.patterns.reading import many, one_of
 from attribution.patterns.tokens import SEGMENTS, Tokens
 from attribution.patterns.vocabulary import CLASSES
 
@@ -50,9 +50,9 @@ class SameToken(Block):
     """Other occurrences of the same token; `exclude_types` takes classes of tokens out, as queries and as keys."""
 
     name: ClassVar[str] = "same_token"
-    casefold: bool = reads(reading.flag, False)
-    exclude_self: bool = reads(reading.flag, True)
-    exclude_types: tuple[str, ...] = reads(many(one_of(*CLASSES), least=0), ())
+    casefold: Annotated[bool, reading.flag] = False
+    exclude_self: Annotated[bool, reading.flag] = True
+    exclude_types: Annotated[tuple[str, ...], many(one_of(*CLASSES), least=0)] = ()
 
     @classmethod
     def read(cls, value: Any, where: str) -> SameToken:
@@ -164,8 +164,8 @@ class Dependency(Block):
     """Keys at the other end of an arc: from a dependent to its governor (`dep->head`), or back (`head->dep`)."""
 
     name: ClassVar[str] = "dependency"
-    relation: str = reads(reading.text)
-    direction: str = reads(one_of(*DIRECTIONS), DIRECTIONS[0])
+    relation: Annotated[str, reading.text]
+    direction: Annotated[str, one_of(*DIRECTIONS)] = DIRECTIONS[0]
 
     @classmethod
     def read(cls, value: Any, where: str) -> Dependency:

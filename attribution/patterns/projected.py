@@ -1,8 +1,8 @@
 """Projected attention layers: a narrow attention beside each block of a trained model, whose heads follow patterns.
 
 Source: Stickland & Murray 2019 (PALs); Li et al. 2022 for the patterns in them. Their released code starts with every
-weight at zero, from where only the bias of the last map can learn; here the map back up alone is zero, so that the model
-starts unchanged and everything else has a gradient after the first step.
+weight at zero, from where only the bias of the last map can learn; here the map back up alone is zero, so that the
+model starts unchanged and everything else has a gradient after the first step.
 """
 
 from __future__ import annotations
@@ -47,4 +47,6 @@ class ProjectedAttention(nn.Module):
 
 def _mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """[B, 1, N, N]: the lowest number where a token does not see another."""
-    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)[:, None]
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)[
+        :, None
+    ]

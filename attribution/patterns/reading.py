@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, field, fields
-from typing import Any, TypeVar
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
 
 from attribution.errors import InputError
 
@@ -13,18 +14,19 @@ T = TypeVar("T")
 Reader = Callable[[Any, str], Any]  # value, name of its key -> what it says
 
 
-def reads(reader: Reader, default: Any = MISSING) -> Any:
-    """A field of a dataclass that is read by `reader`; without a default it has to be given."""
-    return field(default=default, metadata={"reader": reader})
-
-
 def read_fields(cls: type[T], value: Any, where: str) -> T:
-    """A dataclass whose fields were made by `reads`, from a mapping."""
-    readers = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]
+    """A dataclass from a mapping; its fields are `Annotated` with their readers. Those without a default are needed."""
+    readers = _readers(cls)
     given = keys_of(value, where, readers)
-    if missing := [n for n, each in readers.items() if each.default is MISSING and n not in given]:
+    if missing := [each.name for each in fields(cls) if each.default is MISSING and each.name not in given]:  # type: ignore[arg-type]
         raise InputError(f"conf error: {where} lacks {missing[0]}.")
-    return cls(**{name: readers[name].metadata["reader"](each, f"{where}.{name}") for name, each in given.items()})
+    return cls(**{name: readers[name](each, f"{where}.{name}") for name, each in given.items()})
+
+
+@cache
+def _readers(cls: type) -> dict[str, Reader]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {each.name: hints[each.name].__metadata__[0] for each in fields(cls)}
 
 
 def plain(value: Any) -> Any:
@@ -112,6 +114,11 @@ def named(reader: Reader) -> Reader:
         return {text(name, where): reader(each, f"{where}.{name}") for name, each in value.items()}
 
     return read
+
+
+def nested(cls: type[Any]) -> Reader:
+    """A dataclass whose fields are read in turn."""
+    return lambda value, where: read_fields(cls, value, where)
 
 
 text, integer, flag = an(str, "a text"), an(int, "a whole number"), an(bool, "true or false")

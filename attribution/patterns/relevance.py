@@ -1,7 +1,7 @@
 """Global relevance of heads to patterns, against three references: the other heads, random models, even attention.
 
-Source: Li et al. 2022 (the formula as we recall it); their threshold is mean + 3 standard deviations of a reference that
-we could not look up, so that all three are kept and the decision takes a random model and even attention together.
+Source: Li et al. 2022 (the formula as we recall it); their threshold is mean + 3 standard deviations of a reference we
+could not look up, so that all three are kept, and the decision takes a random model and even attention together.
 """
 
 from __future__ import annotations

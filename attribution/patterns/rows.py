@@ -17,7 +17,7 @@ from attribution.patterns.tokens import Tokens
 
 
 class Rows(NamedTuple):
-    """`keys` bool [B, N, N]: what each query attends to, at least one key; `content` bool [B, N]: whether by content."""
+    """`keys` bool [B, N, N]: what each query attends to, one at least; `content` bool [B, N]: whether by content."""
 
     keys: Tensor
     content: Tensor
@@ -58,7 +58,9 @@ def rows_of(pattern: Pattern, holds: Tensor, legal: Tensor, real: Tensor) -> Row
     keys = torch.where(empty[..., None], outside, inside)
     keys = keys | (~keys.any(-1, keepdim=True) & torch.eye(keys.shape[-1], dtype=torch.bool, device=keys.device))
     by_content = torch.tensor(pattern.mode == "mask", device=keys.device)
-    return Rows(keys, torch.where(empty & real, torch.tensor(pattern.edge == "original", device=keys.device), by_content))
+    return Rows(
+        keys, torch.where(empty & real, torch.tensor(pattern.edge == "original", device=keys.device), by_content)
+    )
 
 
 class RunningPatterns:

@@ -6,14 +6,14 @@ import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
 from attribution.errors import InputError
 from attribution.patterns import reading
 from attribution.patterns.predicates import Predicate, read_predicate, write_predicate
-from attribution.patterns.reading import many, named, one_of, reads
+from attribution.patterns.reading import many, named, one_of
 
 SCHEMA = 1
 MODES = ("mask", "fix")
@@ -61,16 +61,16 @@ def _date(value: Any, where: str) -> str:
 class Pattern:
     """A predicate and what a head does with it.
 
-    mode: `mask` attends by content inside of the pattern, `fix` evenly to all it allows, without content. empty: what a
-    row attends to for which the pattern allows no key: `self`, `cls` (the first real token), `uniform` (all real
-    tokens, evenly) or `original` (as the head would without a pattern). "": `original` under `mask`, `self` under `fix`.
+    mode: `mask` attends by content inside of the pattern, `fix` evenly to all it allows, without content. empty: what
+    a row attends to for which the pattern allows no key: `self`, `cls` (the first real token), `uniform` (all real
+    tokens, evenly) or `original` (as without a pattern). Left out: `original` under `mask`, `self` under `fix`.
     """
 
-    pred: Predicate = reads(read_predicate)
-    mode: str = reads(one_of(*MODES), "mask")
-    empty: str = reads(one_of(*EDGES), "")
-    why: str = reads(reading.text, "")
-    seen_in: tuple[str, ...] = reads(_readable_heads, ())
+    pred: Annotated[Predicate, read_predicate]
+    mode: Annotated[str, one_of(*MODES)] = "mask"
+    empty: Annotated[str, one_of(*EDGES)] = ""
+    why: Annotated[str, reading.text] = ""
+    seen_in: Annotated[tuple[str, ...], _readable_heads] = ()
 
     @property
     def edge(self) -> str:
@@ -91,44 +91,44 @@ class Assignment:
     significantly relevant, measured beforehand, each the pattern with the most of it; at most `most` of each pattern.
     """
 
-    strategy: str = reads(one_of(*STRATEGIES))
-    order: tuple[str, ...] = reads(many(reading.text), ())
-    heads_per_pattern: int = reads(reading.positive, 1)
-    heads: dict[str, str] | None = reads(_heads_of_patterns, None)
-    most: int | None = reads(reading.positive, None)
+    strategy: Annotated[str, one_of(*STRATEGIES)]
+    order: Annotated[tuple[str, ...], many(reading.text)] = ()
+    heads_per_pattern: Annotated[int, reading.positive] = 1
+    heads: Annotated[dict[str, str] | None, _heads_of_patterns] = None
+    most: Annotated[int | None, reading.positive] = None
 
 
 @dataclass(frozen=True)
 class Projection:
     """Size of a projected attention layer: `width` of all its heads together."""
 
-    width: int = reads(reading.positive, 256)
-    heads: int = reads(reading.positive, 4)
+    width: Annotated[int, reading.positive] = 256
+    heads: Annotated[int, reading.positive] = 4
 
 
 @dataclass(frozen=True)
 class Injection:
     """Where patterns go: heads of a trained model (`in_place`), of one to be trained (`student`), or of `pal`."""
 
-    assign: Assignment = reads(lambda value, where: reading.read_fields(Assignment, value, where))
-    target: str = reads(one_of(*TARGETS), "in_place")
-    layers: str | tuple[int, ...] = reads(_layers, "all")
-    dropout_on_fixed: bool = reads(reading.flag, False)
-    pal: Projection = reads(lambda value, where: reading.read_fields(Projection, value, where), Projection())
+    assign: Annotated[Assignment, reading.nested(Assignment)]
+    target: Annotated[str, one_of(*TARGETS)] = "in_place"
+    layers: Annotated[str | tuple[int, ...], _layers] = "all"
+    dropout_on_fixed: Annotated[bool, reading.flag] = False
+    pal: Annotated[Projection, reading.nested(Projection)] = Projection()
 
 
 @dataclass(frozen=True)
 class Chosen:
     """Who chose the patterns, when, why, and what they looked at."""
 
-    person: str = reads(reading.text)
-    date: str = reads(_date, "")
-    why: str = reads(reading.text, "")
-    evidence: tuple[str, ...] = reads(many(reading.text), ())
+    person: Annotated[str, reading.text]
+    date: Annotated[str, _date] = ""
+    why: Annotated[str, reading.text] = ""
+    evidence: Annotated[tuple[str, ...], many(reading.text)] = ()
 
 
 def _patterns(value: Any, where: str) -> dict[str, Pattern]:
-    found: dict[str, Pattern] = named(lambda each, key: reading.read_fields(Pattern, each, key))(value, where)
+    found: dict[str, Pattern] = named(reading.nested(Pattern))(value, where)
     return found
 
 
@@ -142,10 +142,10 @@ def _schema(value: Any, where: str) -> int:
 class PatternFile:
     """Patterns by name, where they are to go, and who chose them."""
 
-    patterns: Mapping[str, Pattern] = reads(_patterns)
-    inject: Injection | None = reads(lambda value, where: reading.read_fields(Injection, value, where), None)
-    chosen_by: Chosen | None = reads(lambda value, where: reading.read_fields(Chosen, value, where), None)
-    schema: int = reads(_schema, 0)  # 0 is never read: writing leaves out what is at its default
+    patterns: Annotated[Mapping[str, Pattern], _patterns]
+    inject: Annotated[Injection | None, reading.nested(Injection)] = None
+    chosen_by: Annotated[Chosen | None, reading.nested(Chosen)] = None
+    schema: Annotated[int, _schema] = 0  # 0 is never read: writing leaves out what is at its default
 
     @classmethod
     def read(cls, value: Any, where: str = "patterns") -> PatternFile:
@@ -163,7 +163,7 @@ class PatternFile:
         if not Path(path).is_file():
             raise InputError(f"conf error: patterns={path} does not exist; give a patterns.yaml.")
         try:
-            value = yaml.load(Path(path).read_text(encoding="utf-8"), _OnceLoader)  # noqa: S506 (it is a SafeLoader)
+            value = yaml.load(Path(path).read_text(encoding="utf-8"), _OnceLoader)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"conf error: patterns={path} is not YAML: {' '.join(str(error).split())}") from None
         return cls.read(value, Path(path).name)
@@ -180,14 +180,19 @@ class PatternFile:
 def _check_names(file: PatternFile, where: str) -> None:
     assert file.inject is not None
     assign = file.inject.assign
-    needed, given = {PER_LAYER: "order", MAPPED: "heads"}.get(assign.strategy), {"order": assign.order, "heads": assign.heads}
+    needed, given = (
+        {PER_LAYER: "order", MAPPED: "heads"}.get(assign.strategy),
+        {"order": assign.order, "heads": assign.heads},
+    )
     for name, value in given.items():
         if bool(value) != (name == needed):
             verb = "needs" if name == needed else "takes no"
             raise InputError(f"conf error: {where}.strategy={assign.strategy} {verb} {name}.")
     for name in (*assign.order, *(assign.heads or {}).values()):
         if name not in file.patterns:
-            raise InputError(f"conf error: {where} names {name}, which is no pattern.{reading.hint(name, file.patterns)}")
+            raise InputError(
+                f"conf error: {where} names {name}, which is no pattern.{reading.hint(name, file.patterns)}"
+            )
 
 
 class _OnceLoader(yaml.SafeLoader):

@@ -41,7 +41,9 @@ class Vocabulary:
     def of(cls, tokenizer: PreTrainedTokenizerBase | None) -> Vocabulary:
         """Of a tokenizer. Unknown and masked words count as words of the text, as they do everywhere."""
         if tokenizer is None:
-            raise InputError("patterns: spellings and classes of tokens are read from the tokenizer; the model has none.")
+            raise InputError(
+                "patterns: spellings and classes of tokens are read from the tokenizer; the model has none."
+            )
         return _tables(tokenizer)
 
     @classmethod
@@ -77,7 +79,7 @@ def _spellings(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def _spelling(name: str, text: str) -> str:
-    return name if "\ufffd" in text or name.startswith("##") and "##" not in text else text.strip().casefold()
+    return name if "\ufffd" in text or (name.startswith("##") and "##" not in text) else text.strip().casefold()
 
 
 def _bits(text: str) -> int:

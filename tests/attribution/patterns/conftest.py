@@ -18,7 +18,7 @@ def tokenizer(tmp_path):
 
 @pytest.fixture
 def texts():
-    """Rows of different length, padded on the right: ids [3, 12] of a tiny model, with repeated tokens, and the mask."""
+    """Rows of different length, padded on the right: ids [3, 12] with repeated tokens, and the mask."""
     ids = torch.randint(5, 14, (3, 12), generator=torch.Generator().manual_seed(3))
     mask = (torch.arange(12) < torch.tensor([[12], [7], [4]])).long()
     return {"input_ids": ids * mask, "attention_mask": mask}

@@ -8,7 +8,5 @@ REPEATED = {"pred": {"same_token": {}}, "mode": "mask"}
 
 def injected(patterns, heads=None, **inject):
     """A pattern file that puts patterns into heads: by number, or each in turn in every layer."""
-    assign = (
-        {"strategy": "map", "heads": heads} if heads else {"strategy": "per_layer_cycle", "order": list(patterns)}
-    )
+    assign = {"strategy": "map", "heads": heads} if heads else {"strategy": "per_layer_cycle", "order": list(patterns)}
     return PatternFile.read({"schema": 1, "patterns": patterns, "inject": {"assign": assign, **inject}})

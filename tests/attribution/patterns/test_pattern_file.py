@@ -8,7 +8,8 @@ from attribution.patterns import PatternFile
 FULL = """
 schema: 1
 patterns:
-  match: {pred: {same_token: {casefold: true, exclude_types: [special, non_alpha]}}, why: "names repeat", seen_in: ["3.7"]}
+  match:
+    {pred: {same_token: {casefold: true, exclude_types: [special, non_alpha]}}, why: "names repeat", seen_in: ["3.7"]}
   intra: {pred: {same_segment: sentence}, mode: mask, empty: self}
   prev: {pred: {offset: -1}, mode: fix}
   band: {pred: {and: [{offset: [-3, 3]}, {not: {key: punctuation}}, {or: [{query: first}, {query: special}]}]}}

@@ -124,21 +124,18 @@ def test_fixed_heads_give_their_queries_and_keys_no_gradient(bert, texts):
         assert (gradient[[1, 2]] != 0).any()
 
 
-def test_dropout_leaves_fixed_rows_alone_unless_asked_for(bert, texts):
+@pytest.mark.parametrize("asked", [False, True])
+def test_dropout_leaves_fixed_rows_alone_unless_asked_for(asked, bert, texts):
     bert.config.attention_probs_dropout_prob = 0.5
-    for asked in (False, True):
-        file = injected({"prev": PREVIOUS}, {"0.0": "prev"}, dropout_on_fixed=asked)
-        changed = inject(bert, None, file)
-        seen = {}
-        changed.bert.encoder.layer[0].attention.self.value.register_forward_hook(lambda _m, _a, out: torch.ones_like(out))
-        changed.bert.encoder.layer[0].attention.output.dense.register_forward_pre_hook(
-            lambda _m, args: seen.update(mixed=args[0])
-        )
-        changed.bert.encoder.layer[0].attention.train()
-        changed(**texts)
-        mixed = seen["mixed"].unflatten(-1, (4, -1))[0]
-        assert torch.equal(mixed[:, 0], torch.ones_like(mixed[:, 0])) is not asked
-        assert not torch.allclose(mixed[:, 1], torch.ones_like(mixed[:, 1]))
+    changed = inject(bert, None, injected({"prev": PREVIOUS}, {"0.0": "prev"}, dropout_on_fixed=asked))
+    block, seen = changed.bert.encoder.layer[0].attention, {}
+    block.self.value.register_forward_hook(lambda _module, _args, output: torch.ones_like(output))
+    block.output.dense.register_forward_pre_hook(lambda _module, args: seen.update(mixed=args[0]))
+    block.train()
+    changed(**texts)
+    fixed, other = seen["mixed"].unflatten(-1, (4, -1)).unbind(2)[:2]
+    assert torch.equal(fixed, torch.ones_like(fixed)) is not asked
+    assert not torch.allclose(other, torch.ones_like(other))
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "albert", "modernbert", "gpt2"])
@@ -173,7 +170,9 @@ def test_projected_attention_starts_unchanged_and_learns(family, texts):
     assert len(own) == 10 * 3
     trained = _trained(changed, own, texts)
     assert all(value.abs().sum() > 0 for name, value in trained.items() if name.endswith("weight"))
-    assert all(not torch.equal(value, before) for value, before in zip(trained.values(), _start(changed, own), strict=True))
+    assert all(
+        not torch.equal(value, before) for value, before in zip(trained.values(), _start(changed, own), strict=True)
+    )
 
 
 def test_projected_attention_with_patterns_is_not_that_without(texts):

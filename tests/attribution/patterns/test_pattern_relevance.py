@@ -46,13 +46,14 @@ def test_equals_a_loop_over_documents_queries_and_keys(family, texts):
     for row, length in enumerate(texts["attention_mask"].sum(1).tolist()):
         ids = texts["input_ids"][row : row + 1, :length]
         attention = model(ids, output_attentions=True).attentions
-        for at, holds in enumerate((lambda i, j: j == i - 1, lambda i, j: i != j and ids[0, i] == ids[0, j])):
+        rules = (lambda i, j, _ids: j == i - 1), (lambda i, j, ids: i != j and ids[i] == ids[j])
+        for at, holds in enumerate(rules):
             for layer, head in ((0, 0), (2, 3)):
                 total = sum(
                     attention[layer][0, head, i, j].item()
                     for i in range(length)
                     for j in range(length)
-                    if holds(i, j) and (j <= i or family == "bert")
+                    if holds(i, j, ids[0]) and (j <= i or family == "bert")
                 )
                 assert found.mass[row, at, layer, head].item() == pytest.approx(total / length, abs=1e-10)
 
@@ -71,7 +72,9 @@ def test_even_attention_has_exactly_the_uniform_reference(causal, texts):
 
 def test_a_pattern_and_its_opposite_are_everything(bert, texts):
     found = measured(bert, texts)
-    torch.testing.assert_close(found.mass[:, 1] + found.mass[:, 2], torch.ones_like(found.mass[:, 1]), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        found.mass[:, 1] + found.mass[:, 2], torch.ones_like(found.mass[:, 1]), rtol=0, atol=1e-12
+    )
     total = found.uniform[:, 1] + found.uniform[:, 2]
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-12)
 
@@ -165,7 +168,7 @@ def test_heads_by_relevance_are_found_and_injected(bert, texts, tmp_path):
     file = PatternFile.read(
         {"schema": 1, "patterns": {"prev": PREVIOUS}, "inject": {"assign": {"strategy": "by_relevance", "most": 1}}}
     )
-    with pytest.raises(InputError, match="needs the patterns' relevance"):
+    with pytest.raises(InputError, match="needs the patterns' relevance, measured first"):
         inject(bert, None, file)
     changed = inject(bert, None, file, relevance=relevance)
     assert changed.config.head_patterns["inject"]["assign"] == {"strategy": "map", "heads": {"1.2": "prev"}}

@@ -7,12 +7,12 @@ from attribution.errors import InputError
 from attribution.patterns import Arcs, Tokens, Vocabulary, evaluate
 from attribution.patterns.predicates import read_predicate
 
-TEXT = '[CLS] The cat saw the cat . " 3 . 5 cats saw [SEP] cat . [SEP] [PAD]'.split()
+TEXT = '[CLS] The cat saw the cat . " 3 . 5 cats saw [SEP] cat . [SEP] [PAD]'
 
 
 @pytest.fixture
 def tokens(tokenizer):
-    ids = torch.tensor([tokenizer.convert_tokens_to_ids(TEXT)])
+    ids = torch.tensor([tokenizer.convert_tokens_to_ids(TEXT.split())])
     return Tokens(ids, ids != 0, Vocabulary.of(tokenizer))
 
 
@@ -56,7 +56,8 @@ def test_blocks_and_texts(tokens):
 
 
 def test_several_blocks_in_a_row(tokenizer):
-    ids = torch.tensor([tokenizer.convert_tokens_to_ids("the [CLS] cat [SEP] [CLS] dog [SEP] a".split())])
+    text = "the [CLS] cat [SEP] [CLS] dog [SEP] a"
+    ids = torch.tensor([tokenizer.convert_tokens_to_ids(text.split())])
     tokens = Tokens(ids, ids != 0, Vocabulary.of(tokenizer))
     assert pairs(tokens, {"same_segment": "block"}) == both(1, 2, 3) | both(4, 5, 6)
 
@@ -80,7 +81,9 @@ def test_and_or_not_are_sets(tokens):
 
 def test_dependencies_follow_arcs_of_words():
     # Word 0 has two tokens and depends on word 1 as nsubj; word 2 is an obj of word 1; tokens 0 and 5 are special.
-    arcs = Arcs(*torch.tensor([[[-1, 0, 0, 1, 2, -1]], [[-1, 1, 1, -1, 1, -1]], [[-1, 0, 0, -1, 1, -1]]]), ["nsubj", "obj"])
+    arcs = Arcs(
+        *torch.tensor([[[-1, 0, 0, 1, 2, -1]], [[-1, 1, 1, -1, 1, -1]], [[-1, 0, 0, -1, 1, -1]]]), ["nsubj", "obj"]
+    )
     ids = torch.ones(1, 6, dtype=torch.long)
     tokens = Tokens(ids, ids > 0, arcs=arcs)
     up = {"dependency": {"relation": "nsubj"}}
@@ -112,8 +115,8 @@ def test_what_can_only_hold_for_later_tokens(pred, ahead):
 
 def test_padding_changes_nothing_on_either_side(tokens):
     everything = [
-        {"same_token": {"casefold": True}}, {"same_segment": "sentence"}, {"same_segment": "block"}, {"offset": [-2, 1]},
-        {"same_segment": "text"}, {"not": {"key": "punctuation"}},
+        {"same_token": {"casefold": True}}, {"same_segment": "sentence"}, {"same_segment": "block"},
+        {"offset": [-2, 1]}, {"same_segment": "text"}, {"not": {"key": "punctuation"}},
     ]  # fmt: skip
     predicates = [read_predicate(each) for each in everything]
     alone = evaluate(predicates, Tokens(tokens.ids[:, :17], tokens.real[:, :17], tokens.vocabulary))
