@@ -286,6 +286,10 @@ def test_other_implementations_and_generation_are_refused(texts):
     cache = changed(ids, use_cache=True).past_key_values
     with pytest.raises(InputError, match="use_cache=False"):
         changed(ids[:, :1], past_key_values=cache)
+    changed.gradient_checkpointing_enable()
+    with pytest.raises(InputError, match="gradient checkpointing"):
+        changed.train()(ids)
+    changed.eval()
     changed.set_attn_implementation("eager")
     with pytest.raises(InputError, match="'eager' knows no patterns"):
         changed(ids)
