@@ -64,8 +64,8 @@ def attention_forward(
             Kind.UNRULED, lambda x: x.view_as(x), name="a bias of attention scores that depends on the input"
         )
         scores = scores + named(bias / scale)
-    scaling, mask = edited(scores, scale, attention_mask)
-    attention = record(Kind.SOFTMAX, lambda s: softmax(s, scaling, mask), scaling=scaling, mask=mask)(scores)
+    factor, mask = edited(scores, scale, attention_mask)
+    attention = record(Kind.SOFTMAX, lambda s: softmax(s, factor, mask), scaling=factor, mask=mask)(scores)
     attention = record(Kind.GATE, lambda x: x.view_as(x))(attention)
     value = record(Kind.GATE, lambda x: x.view_as(x))(value)
     taps.attention.append(attention)

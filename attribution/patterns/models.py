@@ -49,7 +49,7 @@ class WithPatterns:
 
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
-        install(self)  # type: ignore[arg-type]
+        install(self)
 
 
 @cache
@@ -100,8 +100,9 @@ def inject(
     if required(file).target != "pal":
         check_family(model)
     vocabulary = None if tokenizer is None else Vocabulary.of(tokenizer)
-    check_needs(file, vocabulary)
-    made: Any = model_with_patterns(type(model))(_config(model, resolved(file, model.config, relevance)))
+    _check_needs(file, vocabulary)
+    kind: Any = type(model)
+    made: Any = model_with_patterns(kind)(_config(model, resolved(file, model.config, relevance)))
     report = made.load_state_dict(model.state_dict(), strict=False)
     assert not report.unexpected_keys
     assert all(f"{KEY}." in key for key in report.missing_keys)
@@ -114,14 +115,15 @@ def inject(
 
 def _config(model: PreTrainedModel, file: PatternFile) -> PreTrainedConfig:
     """The model's configuration with patterns."""
+    kind: Any = type(model.config)
     given = copy.deepcopy(model.config.to_dict())
     given.pop("model_type")
-    config: PreTrainedConfig = config_with_patterns(type(model.config)).from_dict({**given, KEY: file.plain()})
+    config: PreTrainedConfig = config_with_patterns(kind).from_dict({**given, KEY: file.plain()})
     config._attn_implementation = model.config._attn_implementation
     return config
 
 
-def check_needs(file: PatternFile, vocabulary: Vocabulary | None) -> None:
+def _check_needs(file: PatternFile, vocabulary: Vocabulary | None) -> None:
     """InputError where a pattern asks for what is not there: spellings, without a tokenizer."""
     ids = torch.zeros(1, 2, dtype=torch.long)
     tokens = Tokens(ids, ids == 0, vocabulary, arcs=Arcs(ids, ids, ids, ()))

@@ -14,7 +14,7 @@ T = TypeVar("T")
 Reader = Callable[[Any, str], Any]  # value, name of its key -> what it says
 
 
-def read_fields(cls: type[T], value: Any, where: str) -> T:
+def read_fields(cls: Callable[..., T], value: Any, where: str) -> T:
     """A dataclass from a mapping; its fields are `Annotated` with their readers. Those without a default are needed."""
     readers = _readers(cls)
     given = keys_of(value, where, readers)
@@ -24,7 +24,7 @@ def read_fields(cls: type[T], value: Any, where: str) -> T:
 
 
 @cache
-def _readers(cls: type) -> dict[str, Reader]:
+def _readers(cls: Any) -> dict[str, Reader]:
     hints = get_type_hints(cls, include_extras=True)
     return {each.name: hints[each.name].__metadata__[0] for each in fields(cls)}
 

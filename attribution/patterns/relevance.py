@@ -181,6 +181,8 @@ def random_like(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made: PreTrainedModel = type(model)(model.config)
+    for name, buffer in model.named_buffers():
+        made.get_buffer(name).copy_(buffer)
     return made.to(device=model.device, dtype=model.dtype).eval()
 
 

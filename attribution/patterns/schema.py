@@ -195,7 +195,7 @@ def _check_names(file: PatternFile, where: str) -> None:
             )
 
 
-class _OnceLoader(yaml.SafeLoader):
+class _OnceLoader(yaml.SafeLoader):  # type: ignore[misc]
     """Refuses a key that comes twice, of which YAML would keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

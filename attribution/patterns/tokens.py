@@ -46,7 +46,11 @@ class Tokens:
         """Of a batch as a tokenizer returns it, with the tensors of `Arcs` where predicates ask for them."""
         ids, mask = batch["input_ids"], batch.get("attention_mask")
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
-        arcs = Arcs(*(batch[name] for name in ARCS), relations) if all(name in batch for name in ARCS) else None
+        arcs = (
+            Arcs(batch["word_ids"], batch["governors"], batch["relations"], relations)
+            if all(name in batch for name in ARCS)
+            else None
+        )
         return cls(ids, real, vocabulary, causal, arcs)
 
     @cached_property
