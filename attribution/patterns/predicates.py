@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from attribution.draws import uniform
 from attribution.errors import InputError
 from attribution.heads.roles import DIRECTIONS
 from attribution.patterns import reading
@@ -247,8 +248,34 @@ class Not(Block):
         return ~self.part(tokens)
 
 
+@dataclass(frozen=True)
+class Random(Block):
+    """A control: for every query as many keys as `like` allows it, drawn by place and `seed` alone from all it sees."""
+
+    name: ClassVar[str] = "random"
+    like: Annotated[Predicate, read_predicate]
+    seed: Annotated[int, reading.integer] = 0
+
+    @classmethod
+    def read(cls, value: Any, where: str) -> Random:
+        """From its settings."""
+        return reading.read_fields(cls, value, where)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings."""
+        return {**reading.plain_fields(self), "like": write_predicate(self.like)}
+
+    def __call__(self, tokens: Tokens) -> Tensor:
+        """Bool [B, N, N]."""
+        count = (self.like(tokens) & tokens.visible).sum(-1, keepdim=True)
+        place = torch.arange(tokens.ids.shape[1], device=tokens.ids.device) - tokens.real.long().argmax(1, keepdim=True)
+        keys = torch.full_like(place[:, 0], self.seed)
+        drawn = uniform(keys, place, place[:, None, :]).masked_fill(~tokens.visible, torch.inf)
+        return drawn.argsort(dim=-1, stable=True).argsort(-1) < count
+
+
 BLOCKS: dict[str, Any] = {
-    each.name: each for each in (SameToken, SameSegment, Offset, Query, Key, Dependency, And, Or, Not)
+    each.name: each for each in (SameToken, SameSegment, Offset, Query, Key, Dependency, And, Or, Not, Random)
 }
 
 

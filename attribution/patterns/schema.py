@@ -42,7 +42,7 @@ def _readable_heads(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _heads_of_patterns(value: Any, where: str) -> dict[str, str]:
-    found: dict[str, str] = named(reading.text)(value, where)
+    found: dict[str, str] = {} if value == {} else named(reading.text)(value, where)
     return {write_head(read_head(head, where)): pattern for head, pattern in found.items()}
 
 
@@ -87,8 +87,8 @@ class Assignment:
     """Which heads get which pattern.
 
     per_layer_cycle: in every layer heads 0, 1, .. get the patterns of `order` in turn, `heads_per_pattern` times over
-    (students have no head of a meaning of its own). map: `heads`. by_relevance: the heads for which a pattern is
-    significantly relevant, measured beforehand, each the pattern with the most of it; at most `most` of each pattern.
+    (students have no head of a meaning of its own). map: `heads`, which may be none. by_relevance: the heads for which
+    a pattern is significantly relevant, measured first, each the pattern with the most of it; `most` of each pattern.
     """
 
     strategy: Annotated[str, one_of(*STRATEGIES)]
@@ -185,7 +185,7 @@ def _check_names(file: PatternFile, where: str) -> None:
         {"order": assign.order, "heads": assign.heads},
     )
     for name, value in given.items():
-        if bool(value) != (name == needed):
+        if (value is not None and value != ()) != (name == needed):
             verb = "needs" if name == needed else "takes no"
             raise InputError(f"conf error: {where}.strategy={assign.strategy} {verb} {name}.")
     for name in (*assign.order, *(assign.heads or {}).values()):

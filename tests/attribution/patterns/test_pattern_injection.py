@@ -134,7 +134,7 @@ def test_dropout_leaves_fixed_rows_alone_unless_asked_for(asked, bert, texts):
     block.train()
     changed(**texts)
     fixed, other = seen["mixed"].unflatten(-1, (4, -1)).unbind(2)[:2]
-    assert torch.equal(fixed, torch.ones_like(fixed)) is not asked
+    assert torch.allclose(fixed, torch.ones_like(fixed)) is not asked
     assert not torch.allclose(other, torch.ones_like(other))
 
 
@@ -295,3 +295,13 @@ def test_other_implementations_and_generation_are_refused(texts):
         changed(ids)
     with pytest.raises(InputError, match="has patterns already"):
         inject(changed, None, injected({"prev": PREVIOUS}))
+
+
+def test_explainers_load_models_with_patterns(tmp_path, tokenizer, bert, texts):
+    changed = inject(bert, tokenizer, injected({"same": {"pred": {"same_token": {"casefold": True}}}}))
+    changed.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    explainer = Explainer.from_pretrained(tmp_path / "model", device="cpu")
+    assert torch.equal(logits(explainer.model, texts), logits(changed, texts))
+    (found,) = explainer.explain(["The cat saw the cat."], method="saliency")
+    assert found.tokens == ["The", "cat", "saw", "the", "cat", "."]
