@@ -28,7 +28,7 @@ def random_patterns(file: PatternFile, seed: int) -> PatternFile:
 def random_heads(file: PatternFile, n_layers: int, n_heads: int, seed: int) -> PatternFile:
     """The same patterns in other heads of the same layers, drawn by `seed` from all of a layer's `n_heads`."""
     generator = torch.Generator().manual_seed(seed)
-    heads = {}
+    heads: dict[str, str] = {}
     for layer, own in enumerate(assigned(file, n_layers, n_heads)):
         drawn = torch.randperm(n_heads, generator=generator).tolist()
         heads |= {write_head((layer, drawn[at])): name for at, name in enumerate(own.values())}

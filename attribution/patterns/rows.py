@@ -95,7 +95,7 @@ class RunningPatterns:
             raise InputError("patterns: a text has to be read in one go; run the model with use_cache=False.")
         masks = torch.zeros_like(scores) if mask is None else mask.to(scores.dtype).expand(scores.shape).clone()
         scales = scores.new_ones(scores.shape[:3]) * scale
-        legal = masks[:, 0] > torch.finfo(masks.dtype).min / 2
+        legal = masks[:, 0] == 0
         for name in dict.fromkeys(heads.values()):
             rows = rows_of(self.patterns[name], self.holds[name], legal, self.tokens.real)
             own = [head for head, pattern in heads.items() if pattern == name]

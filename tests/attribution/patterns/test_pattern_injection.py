@@ -9,7 +9,7 @@ from tiny_models import tiny_model
 from transformers import AutoModelForSequenceClassification, BartConfig, BartForSequenceClassification
 
 from attribution import Explainer
-from attribution.errors import InputError
+from attribution.errors import InputError, UnruledOperation
 from attribution.model.inputs import Inputs
 from attribution.patterns import Arcs, inject, pattern_heads, trees
 
@@ -216,6 +216,20 @@ def test_explanations_see_the_patterns(method, bert, texts):
         assert torch.equal(mine, theirs)
 
 
+def test_explanations_that_cannot_see_projected_attention_are_refused(bert, texts):
+    file = injected({"prev": PREVIOUS, "same": REPEATED}, target="pal", pal={"width": 8, "heads": 4})
+    changed = inject(bert, None, file)
+    with torch.no_grad():
+        for parameter in pattern_heads(changed).projected.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(2))
+    explainer = Explainer(changed)
+    for method in ("saliency", "occlusion", "attention_rollout"):
+        assert explainer.scores(**texts, method=method, target=0).isfinite().all()
+    for method in ("mask_lrp", "attn_lrp", "value_zeroing", "alti"):
+        with pytest.raises(UnruledOperation):
+            explainer.scores(**texts, method=method, target=0)
+
+
 def test_gradients_are_those_of_finite_differences(bert, texts):
     changed = inject(bert, None, injected({"prev": PREVIOUS, "same": REPEATED}))
     found = Explainer(changed).scores(**texts, method="input_x_gradient", target=0)
@@ -304,4 +318,4 @@ def test_explainers_load_models_with_patterns(tmp_path, tokenizer, bert, texts):
     explainer = Explainer.from_pretrained(tmp_path / "model", device="cpu")
     assert torch.equal(logits(explainer.model, texts), logits(changed, texts))
     (found,) = explainer.explain(["The cat saw the cat."], method="saliency")
-    assert found.tokens == ["The", "cat", "saw", "the", "cat", "."]
+    assert found.tokens[1:-1] == ["The", "cat", "saw", "the", "cat", "."]
