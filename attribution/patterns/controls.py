@@ -43,6 +43,21 @@ def without_patterns(file: PatternFile) -> PatternFile:
     return replace(file, inject=replace(inject, assign=Assignment(MAPPED, heads={})))
 
 
+def arms(file: PatternFile, n_layers: int, n_heads: int, seed: int) -> dict[str, PatternFile | None]:
+    """What is trained and measured side by side: the model as it is, the patterns, and the controls they have."""
+    found: dict[str, PatternFile | None] = {
+        "base": None,
+        "patterns": file,
+        "random_patterns": random_patterns(file, seed),
+    }
+    inject = required(file)
+    if inject.target == "in_place":
+        found["random_heads"] = random_heads(file, n_layers, n_heads, seed)
+    if inject.target == "pal":
+        found["without_patterns"] = without_patterns(file)
+    return found
+
+
 def sparsity(file: PatternFile, tokens: Tokens) -> Mapping[str, float]:
     """Of each pattern: the share of what queries see, 0 to 1, that its heads do not attend to. Rows without a key are
     counted as their policy has them.

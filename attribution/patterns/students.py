@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreTrainedModel
 
 from attribution.errors import InputError
 
@@ -34,22 +35,37 @@ class Recipe:
     clip: float = 1.0  # the longest gradient
 
 
-def student_of(model: PreTrainedModel, shape: StudentShape = StudentShape(), *, seed: int = 0) -> PreTrainedModel:
-    """A smaller model of the same class with weights drawn by `seed`, in float32, on the same device.
-
-    Its vocabulary is that of `model`, and so is its tokenizer. The global random state stays as it was.
-    """
+def small_config(config: PreTrainedConfig, shape: StudentShape) -> PreTrainedConfig:
+    """The same configuration of a smaller model; its vocabulary stays, and so does the tokenizer that fits it."""
     if shape.width % shape.heads:
         raise InputError(f"conf error: students: width={shape.width} is not a multiple of heads={shape.heads}.")
-    config = copy.deepcopy(model.config)
-    config.num_hidden_layers, config.num_attention_heads = shape.layers, shape.heads
-    config.hidden_size, config.intermediate_size = shape.width, shape.inner or 4 * shape.width
-    if hasattr(config, "num_key_value_heads"):
-        config.num_key_value_heads = shape.heads
+    small = copy.deepcopy(config)
+    small.num_hidden_layers, small.num_attention_heads = shape.layers, shape.heads
+    small.hidden_size, small.intermediate_size = shape.width, shape.inner or 4 * shape.width
+    if hasattr(small, "num_key_value_heads"):
+        small.num_key_value_heads = shape.heads
+    return small
+
+
+def student_of(model: PreTrainedModel, shape: StudentShape = StudentShape(), *, seed: int = 0) -> PreTrainedModel:
+    """A smaller model of the same class with weights drawn by `seed`, in float32, on the same device."""
+    return _drawn(type(model), small_config(model.config, shape), seed).to(model.device)
+
+
+def sentence_student(
+    config: PreTrainedConfig, shape: StudentShape = StudentShape(), *, seed: int = 0
+) -> PreTrainedModel:
+    """A small scorer of sentences (`attribution.summaries`) of the family and vocabulary of `config`."""
+    small = small_config(config, shape)
+    small.num_labels = 1
+    return _drawn(AutoModelForTokenClassification.from_config, small, seed)
+
+
+def _drawn(make: Callable[[Any], PreTrainedModel], config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """A new model; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student: PreTrainedModel = type(model)(config)
-    return student.to(model.device)
+        return make(config)
 
 
 def sentence_loss(logits: Tensor, oracle: Tensor, given: Tensor) -> Tensor:
@@ -75,20 +91,32 @@ def distilled_classes(student: Tensor, teacher: Tensor, temperature: float = 2.0
     return F.kl_div(found, wanted, reduction="batchmean", log_target=True) * temperature**2
 
 
-def fit(model: nn.Module, losses: Iterable[Tensor], steps: int, recipe: Recipe = Recipe()) -> Iterator[float]:
-    """Change what of a model requires a gradient, one step for each loss, which is made when it is asked for.
+class Learner:
+    """Changes what of a model requires a gradient, by AdamW with a warm-up and a linear fall over `steps` steps."""
 
-    Gives each loss. `steps`: how many there will be at most.
-    """
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learning, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=steps + 1, pct_start=recipe.warm_up, anneal_strategy="linear"
-    )
-    for loss in losses:
-        optimiser.zero_grad()
+    def __init__(self, model: nn.Module, steps: int, recipe: Recipe = Recipe()) -> None:
+        self.recipe = recipe
+        self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(self.learning, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, recipe.learning_rate, total_steps=steps + 1, pct_start=recipe.warm_up,
+            anneal_strategy="linear",
+        )  # fmt: skip
+
+    def step(self, loss: Tensor) -> float:
+        """One step down this loss; gives it as a number."""
+        self.optimiser.zero_grad()
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(learning, recipe.clip)
-        optimiser.step()
-        schedule.step()
-        yield float(loss.detach())
+        nn.utils.clip_grad_norm_(self.learning, self.recipe.clip)
+        self.optimiser.step()
+        self.schedule.step()
+        return float(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """What `resume` takes to go on as if nothing had been interrupted."""
+        return {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])

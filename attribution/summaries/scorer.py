@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribution.errors import InputError
+from attribution.model.adapter import frozen
 from attribution.model.families import family_of
-from attribution.summaries.encoding import SentenceBatch
+from attribution.summaries.encoding import SentenceBatch, encode
 
 
 def sentence_logits(model: PreTrainedModel, batch: SentenceBatch) -> Tensor:
@@ -25,3 +29,21 @@ def sentence_logits(model: PreTrainedModel, batch: SentenceBatch) -> Tensor:
     output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **types)
     logits: Tensor = output.logits[..., 0]
     return logits.gather(1, batch.starts)
+
+
+def score_sentences(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[Sequence[str]],
+    *,
+    max_length: int = 512,
+    batch_size: int = 32,
+) -> list[list[float]]:
+    """The logits of each document's sentences; fewer than it has where it was cut."""
+    found = []
+    with torch.inference_mode(), frozen(model):
+        for start in range(0, len(documents), batch_size):
+            batch = encode(tokenizer, documents[start : start + batch_size], max_length).to(model.device)
+            logits = sentence_logits(model, batch).cpu()
+            found += [row[given].tolist() for row, given in zip(logits, batch.given.cpu(), strict=True)]
+    return found

@@ -7,7 +7,7 @@ from tiny_models import tiny_model
 
 from attribution.errors import InputError
 from attribution.patterns import PatternFile, Tokens, evaluate, inject
-from attribution.patterns.controls import random_heads, random_patterns, sparsity, without_patterns
+from attribution.patterns.controls import arms, random_heads, random_patterns, sparsity, without_patterns
 
 BOTH = {"prev": PREVIOUS, "same": REPEATED}
 
@@ -70,3 +70,14 @@ def test_sparsity_by_hand(texts):
     assert found["prev"] == pytest.approx(1 - sum(lengths) / sum(n * n for n in lengths))
     everything = {"all": {"pred": {"offset": [-99, 99]}}}
     assert sparsity(injected(everything), tokens)["all"] == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "controls"),
+    [("in_place", ["random_heads"]), ("student", []), ("pal", ["without_patterns"])],
+)
+def test_every_target_has_its_arms(target, controls):
+    found = arms(injected(BOTH, target=target), 3, 4, seed=1)
+    assert list(found) == ["base", "patterns", "random_patterns", *controls]
+    assert found["base"] is None
+    assert found["patterns"] == injected(BOTH, target=target)

@@ -8,12 +8,13 @@ from tiny_models import tiny_model
 from attribution.errors import InputError
 from attribution.patterns import inject
 from attribution.patterns.students import (
+    Learner,
     Recipe,
     StudentShape,
     distilled_classes,
     distilled_sentences,
-    fit,
     sentence_loss,
+    sentence_student,
     student_of,
 )
 
@@ -85,7 +86,13 @@ def test_a_student_with_patterns_comes_closer_to_its_teacher(texts):
     student = inject(student_of(teacher, StudentShape(1, 2, 8)), None, injected({"prev": PREVIOUS}, target="student"))
     with torch.no_grad():
         wanted = teacher(**texts).logits
-    losses = (distilled_classes(student(**texts).logits, wanted) for _ in range(12))
-    found = list(fit(student, losses, 12, Recipe(learning_rate=0.02)))
-    assert len(found) == 12
+    learner = Learner(student, 12, Recipe(learning_rate=0.02))
+    found = [learner.step(distilled_classes(student(**texts).logits, wanted)) for _ in range(12)]
     assert found[-1] < found[0] / 2
+
+
+def test_small_scorers_of_sentences_are_of_the_family(bert):
+    student = sentence_student(bert.config, StudentShape(1, 2, 8))
+    assert type(student).__name__ == "BertForTokenClassification"
+    assert (student.config.num_labels, student.config.vocab_size) == (1, bert.config.vocab_size)
+    assert bert.config.num_labels == 2

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from tiny_models import CONFIGURATIONS
+from transformers import BertConfig, BertTokenizerFast
+
+from attribution.errors import InputError
+from attribution.patterns.students import Recipe, StudentShape, sentence_student
+from attribution.summaries import Training, score_sentences, train_scorer
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d", "good"]
+QUICK = Training(epochs=3, batch_size=4, recipe=Recipe(learning_rate=0.02))
+
+
+class Document(NamedTuple):
+    sentences: tuple[str, ...]
+    oracle: tuple[int, ...] | None
+
+
+# The sentence with `good` in it is the summary.
+DOCUMENTS = [
+    Document(tuple(f"{letter} good" if at == number % 3 else f"{letter} b" for at in range(3)), (number % 3,))
+    for number, letter in enumerate("abcdabcdabcd")
+]
+
+
+@pytest.fixture
+def letters(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(WORDS))
+    return BertTokenizerFast(str(path))
+
+
+def student(seed=0):
+    return sentence_student(BertConfig(**CONFIGURATIONS["bert"][1]), StudentShape(1, 2, 16), seed=seed)
+
+
+def test_a_scorer_learns_what_a_summary_is(letters):
+    model, state = student(), torch.get_rng_state()
+    losses = train_scorer(
+        model, letters, DOCUMENTS, Training(epochs=12, batch_size=4, recipe=Recipe(learning_rate=0.02))
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert losses[-1] < losses[0] / 4
+    assert not model.training
+    scores = score_sentences(model, letters, [document.sentences for document in DOCUMENTS], batch_size=5)
+    assert [row.index(max(row)) for row in scores] == [document.oracle[0] for document in DOCUMENTS]
+
+
+def test_training_that_was_interrupted_comes_to_the_same_weights(letters, tmp_path):
+    whole, broken, checkpoint = student(), student(), tmp_path / "training.pt"
+    losses = train_scorer(whole, letters, DOCUMENTS, QUICK)
+
+    class Stop(Exception):
+        pass
+
+    epochs = []
+
+    def until_the_second(batches):
+        epochs.append(batches)
+        if len(epochs) == 2:
+            raise Stop
+        return batches
+
+    with pytest.raises(Stop):
+        train_scorer(broken, letters, DOCUMENTS, QUICK, checkpoint=checkpoint, shown=until_the_second)
+    other = student(seed=5)
+    assert train_scorer(other, letters, DOCUMENTS, QUICK, checkpoint=checkpoint) == losses
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
+    with pytest.raises(InputError, match="of another training"):
+        train_scorer(student(), letters, DOCUMENTS, Training(epochs=4), checkpoint=checkpoint)
+
+
+def test_a_student_of_a_teacher_alone_needs_no_oracle(letters):
+    teacher, model = student(), student(seed=1)
+    train_scorer(teacher, letters, DOCUMENTS, Training(epochs=12, batch_size=4, recipe=Recipe(learning_rate=0.02)))
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    unlabelled = [Document(document.sentences, None) for document in DOCUMENTS]
+    alone = Training(epochs=12, batch_size=4, distilled=1.0, recipe=Recipe(learning_rate=0.02))
+    losses = train_scorer(model, letters, unlabelled, alone, teacher=teacher)
+    assert losses[-1] < losses[0] / 4
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_what_does_not_fit_is_refused(letters):
+    with pytest.raises(InputError, match="no documents"):
+        train_scorer(student(), letters, [])
+    with pytest.raises(InputError, match="needs the oracle"):
+        train_scorer(student(), letters, [Document(("a",), None)])
+    with pytest.raises(InputError, match=r"distilled=0\.5 and a teacher come together"):
+        train_scorer(student(), letters, DOCUMENTS, Training(distilled=0.5))
+    with pytest.raises(InputError, match=r"distilled=0\.0 and a teacher"):
+        train_scorer(student(), letters, DOCUMENTS, teacher=student())
