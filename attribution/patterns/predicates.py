@@ -46,19 +46,23 @@ class Block:
         return reading.plain_fields(self)
 
 
+class Settings(Block):
+    """What a block is whose fields are its settings."""
+
+    @classmethod
+    def read(cls, value: Any, where: str) -> Any:
+        """From its settings."""
+        return reading.read_fields(cls, value, where)
+
+
 @dataclass(frozen=True)
-class SameToken(Block):
+class SameToken(Settings):
     """Other occurrences of the same token; `exclude_types` takes classes of tokens out, as queries and as keys."""
 
     name: ClassVar[str] = "same_token"
     casefold: Annotated[bool, reading.flag] = False
     exclude_self: Annotated[bool, reading.flag] = True
     exclude_types: Annotated[tuple[str, ...], many(one_of(*CLASSES), least=0)] = ()
-
-    @classmethod
-    def read(cls, value: Any, where: str) -> SameToken:
-        """From its settings."""
-        return reading.read_fields(cls, value, where)
 
     def __call__(self, tokens: Tokens) -> Tensor:
         """Bool [B, N, N]."""
@@ -161,17 +165,12 @@ class Key(_OfClass):
 
 
 @dataclass(frozen=True)
-class Dependency(Block):
+class Dependency(Settings):
     """Keys at the other end of an arc: from a dependent to its governor (`dep->head`), or back (`head->dep`)."""
 
     name: ClassVar[str] = "dependency"
     relation: Annotated[str, reading.text]
     direction: Annotated[str, one_of(*DIRECTIONS)] = DIRECTIONS[0]
-
-    @classmethod
-    def read(cls, value: Any, where: str) -> Dependency:
-        """From its settings."""
-        return reading.read_fields(cls, value, where)
 
     def __call__(self, tokens: Tokens) -> Tensor:
         """Bool [B, N, N]; all tokens of a word stand for it."""
@@ -249,17 +248,12 @@ class Not(Block):
 
 
 @dataclass(frozen=True)
-class Random(Block):
+class Random(Settings):
     """A control: for every query as many keys as `like` allows it, drawn by place and `seed` alone from all it sees."""
 
     name: ClassVar[str] = "random"
     like: Annotated[Predicate, read_predicate]
     seed: Annotated[int, reading.integer] = 0
-
-    @classmethod
-    def read(cls, value: Any, where: str) -> Random:
-        """From its settings."""
-        return reading.read_fields(cls, value, where)
 
     def plain(self) -> dict[str, Any]:
         """The settings."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from attribution.errors import InputError
+from evaluation.summaries import oracle_sentences
 from pipeline.data.summaries import load_documents
 
 RECORD = {"id": "x", "sentences": ["A b.", "C d."], "oracle": [0, 1], "references": ["C."]}
@@ -56,3 +57,12 @@ def test_scitldr_is_read():
         documents = load_documents(Path(os.environ["HEADLIGHT_DATA"]) / "scitldr" / f"{split}.jsonl")
         assert len(documents) == size
         assert all(document.oracle is not None for document in documents)
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif("HEADLIGHT_DATA" not in os.environ, reason="needs HEADLIGHT_DATA")
+def test_oracles_of_scitldr_are_among_the_best_by_rouge():
+    documents = load_documents(Path(os.environ["HEADLIGHT_DATA"]) / "scitldr" / "dev.jsonl", limit=40)
+    ours = [oracle_sentences(document.sentences, document.references, most=1) for document in documents]
+    agree = [set(mine) == set(document.oracle) for mine, document in zip(ours, documents, strict=True)]
+    assert sum(agree) / len(agree) > 0.5  # theirs is by ROUGE-1 alone
