@@ -154,7 +154,7 @@ class PatternFile:
             raise InputError(f"conf error: {where} lacks schema; write schema: {SCHEMA}.")
         found = reading.read_fields(cls, value, where)
         if found.inject is not None:
-            _check_names(found, f"{where}.inject.assign")
+            _check(found, found.inject, f"{where}.inject")
         return found
 
     @classmethod
@@ -177,22 +177,28 @@ class PatternFile:
         Path(path).write_text(yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _check_names(file: PatternFile, where: str) -> None:
-    assert file.inject is not None
-    assign = file.inject.assign
-    needed, given = (
-        {PER_LAYER: "order", MAPPED: "heads"}.get(assign.strategy),
-        {"order": assign.order, "heads": assign.heads},
-    )
-    for name, value in given.items():
-        if (value is not None and value != ()) != (name == needed):
-            verb = "needs" if name == needed else "takes no"
-            raise InputError(f"conf error: {where}.strategy={assign.strategy} {verb} {name}.")
+# What each strategy and each target takes; what is given of the rest is refused, and not ignored.
+_TAKES = {
+    PER_LAYER: ("order", "heads_per_pattern", "layers"), MAPPED: ("heads",), BY_RELEVANCE: ("most", "layers"),
+    "in_place": ("dropout_on_fixed",), "student": ("dropout_on_fixed",), "pal": ("pal",),
+}  # fmt: skip
+_NEEDS = {PER_LAYER: "order", MAPPED: "heads"}
+
+
+def _check(file: PatternFile, inject: Injection, where: str) -> None:
+    assign = inject.assign
+    given = {**reading.plain_fields(inject), **reading.plain_fields(assign)}
+    taken = {"assign", "target", "strategy", *_TAKES[assign.strategy], *_TAKES[inject.target]}
+    for name in given:
+        if name not in taken:
+            kinds = f"strategy={assign.strategy} and target={inject.target}"
+            raise InputError(f"conf error: {where}: {kinds} take no {name}.")
+    if (needed := _NEEDS.get(assign.strategy)) and needed not in given:
+        raise InputError(f"conf error: {where}: strategy={assign.strategy} needs {needed}.")
     for name in (*assign.order, *(assign.heads or {}).values()):
         if name not in file.patterns:
-            raise InputError(
-                f"conf error: {where} names {name}, which is no pattern.{reading.hint(name, file.patterns)}"
-            )
+            known = reading.hint(name, file.patterns)
+            raise InputError(f"conf error: {where}.assign names {name}, which is no pattern.{known}")
 
 
 class _OnceLoader(yaml.SafeLoader):  # type: ignore[misc]

@@ -44,7 +44,7 @@ class Vocabulary:
             raise InputError(
                 "patterns: spellings and classes of tokens are read from the tokenizer; the model has none."
             )
-        return _tables(tokenizer)
+        return _tables(tokenizer, len(tokenizer))
 
     @classmethod
     def empty(cls, size: int) -> Vocabulary:
@@ -61,7 +61,7 @@ class Vocabulary:
 
 
 @lru_cache(maxsize=8)
-def _tables(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+def _tables(tokenizer: PreTrainedTokenizerBase, _size: int) -> Vocabulary:
     texts = _spellings(tokenizer)
     number = {text: index for index, text in enumerate(dict.fromkeys(texts))}
     special = _special_classes(tokenizer)
