@@ -10,7 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    get_linear_schedule_with_warmup,
+)
 
 from attribution.errors import InputError
 
@@ -98,10 +103,8 @@ class Learner:
         self.recipe = recipe
         self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(self.learning, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, recipe.learning_rate, total_steps=steps + 1, pct_start=recipe.warm_up,
-            anneal_strategy="linear",
-        )  # fmt: skip
+        warm_up = round(recipe.warm_up * steps)
+        self.schedule = get_linear_schedule_with_warmup(self.optimiser, warm_up, steps)
 
     def step(self, loss: Tensor) -> float:
         """One step down this loss; gives it as a number."""
