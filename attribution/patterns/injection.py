@@ -110,14 +110,14 @@ class PatternHeads(nn.Module):
         self.spelling[:known] = vocabulary.spelling.to(self.spelling.device)
         self.classes[:known] = vocabulary.classes.to(self.classes.device)
 
-    def begin(self, base: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin(self, base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Read off a text where its patterns hold, before the model runs on it."""
         if any(self.in_place) and self.model_config._attn_implementation not in CARRYING:
             raise InputError(
                 f"patterns: attention implementation {self.model_config._attn_implementation!r} knows no patterns; "
                 f"this model needs {NAME!r}."
             )
-        if self.training and base.is_gradient_checkpointing:
+        if self.training and any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
             raise InputError(
                 "patterns: layers are told by their order, which gradient checkpointing changes; turn it off."
             )
