@@ -65,8 +65,8 @@ def test_what_is_written_reads_the_same(tmp_path):
         ('seen_in: ["3.7"]', "seen_in: [l3h7]", r"'l3h7' must be a head"),
         (
             "strategy: per_layer_cycle, order: [match, intra, prev]",
-            "strategy: map",
-            "target=student take no heads_per_pattern",
+            "strategy: map, heads: {}",
+            "student take no layers",
         ),
         ("layers: [0, 2]", "pal: {heads: 2}", "target=student take no pal"),
         ("layers: [0, 2]", "layers: [a]", r"layers\[0\]='a' must be a whole number"),

@@ -300,7 +300,7 @@ def test_other_implementations_and_generation_are_refused(texts):
     cache = changed(ids, use_cache=True).past_key_values
     with pytest.raises(InputError, match="use_cache=False"):
         changed(ids[:, :1], past_key_values=cache)
-    changed.gradient_checkpointing_enable()
+    changed.transformer.gradient_checkpointing = True
     with pytest.raises(InputError, match="gradient checkpointing"):
         changed.train()(ids)
     changed.eval()
