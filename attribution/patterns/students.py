@@ -62,7 +62,7 @@ def sentence_student(
 ) -> PreTrainedModel:
     """A small scorer of sentences (`attribution.summaries`) of the family and vocabulary of `config`."""
     small = small_config(config, shape)
-    small.num_labels = 1
+    small.num_labels, small.problem_type = 1, None
     return _drawn(AutoModelForTokenClassification.from_config, small, seed)
 
 

@@ -34,24 +34,27 @@ def load_documents(path: str | Path, limit: int | None = None, *, key: str = "da
 
 
 def _document(record: dict[str, Any], where: str, number: int) -> Document:
-    for name in TEXTS:
-        value = record.get(name)
-        if not isinstance(value, list) or not value or not all(isinstance(each, str) and each for each in value):
-            raise InputError(f"conf error: {where}: {name} must be a list of texts, at least one.")
-    oracle = _oracle(record.get("oracle"), len(record["sentences"]), where)
-    sentences, references = (tuple(record[name]) for name in TEXTS)
-    return Document(str(record.get("id", number)), sentences, references, oracle)
+    """Empty sentences, of which SciTLDR has one, are left out."""
+    sentences, references = (_texts(record, name, where) for name in TEXTS)
+    marks = _marks(record.get("oracle"), len(sentences), where)
+    kept = [place for place, sentence in enumerate(sentences) if sentence.strip()]
+    oracle = None if marks is None else tuple(at for at, place in enumerate(kept) if marks[place])
+    return Document(str(record.get("id", number)), tuple(sentences[place] for place in kept), tuple(references), oracle)
 
 
-def _oracle(marks: Any, n_sentences: int, where: str) -> tuple[int, ...] | None:
-    """Numbers of the sentences that are marked by 1."""
+def _texts(record: dict[str, Any], name: str, where: str) -> list[str]:
+    value = record.get(name)
+    texts = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    if not texts or not any(each.strip() for each in value or ()):
+        raise InputError(f"conf error: {where}: {name} must be a list of texts, at least one.")
+    return list(value or ())
+
+
+def _marks(marks: Any, n_sentences: int, where: str) -> list[int] | None:
+    """1 for each sentence that the oracle takes, 0 for the others."""
     if marks is None:
         return None
-    if (
-        not isinstance(marks, list)
-        or len(marks) != n_sentences
-        or not set(map(type, marks)) <= {int}
-        or set(marks) - {0, 1}
-    ):
+    known = isinstance(marks, list) and set(map(type, marks)) <= {int} and not set(marks) - {0, 1}
+    if not known or len(marks) != n_sentences:
         raise InputError(f"conf error: {where}: oracle must be 0 or 1 for each of the {n_sentences} sentences.")
-    return tuple(number for number, mark in enumerate(marks) if mark)
+    return list(marks)

@@ -27,10 +27,16 @@ def test_documents_as_they_are_written(tmp_path):
     assert len(load_documents(_file(tmp_path, RECORD, without), limit=1)) == 1
 
 
+def test_empty_sentences_are_left_out(tmp_path):
+    record = {"sentences": ["A b.", " ", "C d."], "oracle": [0, 0, 1], "references": ["C."]}
+    (found,) = load_documents(_file(tmp_path, record))
+    assert found == ("1", ("A b.", "C d."), ("C.",), (1,))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sentences": []}, "document 1: sentences must be a list of texts"),
+        ({"sentences": [""]}, "document 1: sentences must be a list of texts"),
         ({"references": ["a", 1]}, "references must be a list of texts"),
         ({"oracle": [1]}, "oracle must be 0 or 1 for each of the 2 sentences"),
         ({"oracle": [0, 2]}, "oracle must be 0 or 1"),
@@ -56,7 +62,7 @@ def test_scitldr_is_read():
     for split, size in sizes.items():
         documents = load_documents(Path(os.environ["HEADLIGHT_DATA"]) / "scitldr" / f"{split}.jsonl")
         assert len(documents) == size
-        assert all(document.oracle is not None for document in documents)
+        assert all(len(document.oracle) == 1 for document in documents)
 
 
 @pytest.mark.realdata

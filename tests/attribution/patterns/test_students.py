@@ -92,7 +92,8 @@ def test_a_student_with_patterns_comes_closer_to_its_teacher(texts):
 
 
 def test_small_scorers_of_sentences_are_of_the_family(bert):
-    student = sentence_student(bert.config, StudentShape(1, 2, 8))
-    assert type(student).__name__ == "BertForTokenClassification"
+    bert.config.problem_type = "single_label_classification"  # of a trained classifier, which one label does not have
+    student = inject(sentence_student(bert.config, StudentShape(1, 2, 8)), None, injected({"prev": PREVIOUS}))
+    assert type(student).__name__ == "HeadlightBertForTokenClassification"
     assert (student.config.num_labels, student.config.vocab_size) == (1, bert.config.vocab_size)
     assert bert.config.num_labels == 2
