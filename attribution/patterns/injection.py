@@ -89,6 +89,8 @@ class PatternHeads(nn.Module):
         )
         nothing: Layers = [{} for _ in layers]
         self.in_place, self.beside = (nothing, layers) if pal else (layers, nothing)
+        used = {name for heads in layers for name in heads.values()}
+        self.patterns = {name: pattern for name, pattern in self.file.patterns.items() if name in used}
         vocabulary = Vocabulary.empty(config.vocab_size)
         self.register_buffer("spelling", vocabulary.spelling)
         self.register_buffer("classes", vocabulary.classes)
@@ -122,9 +124,7 @@ class PatternHeads(nn.Module):
                 "patterns: layers are told by their order, which gradient checkpointing changes; turn it off."
             )
         given = inspect.signature(base.forward).bind_partial(*args, **kwargs).arguments
-        self.running = RunningPatterns(
-            self.file.patterns, self.in_place, self._tokens(given), self.inject.dropout_on_fixed
-        )
+        self.running = RunningPatterns(self.patterns, self.in_place, self._tokens(given), self.inject.dropout_on_fixed)
         self.depth = 0
         current.set(self.running)
 

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from attribution.errors import InputError
 from attribution.model.edits import Scale
-from attribution.patterns.predicates import evaluate
 from attribution.patterns.schema import Pattern
 from attribution.patterns.tokens import Tokens
 
@@ -72,8 +71,7 @@ class RunningPatterns:
     ) -> None:  # fmt: skip
         self.patterns, self.layers, self.tokens, self.calls = patterns, layers, tokens, 0
         self.dropout_on_fixed = dropout_on_fixed
-        held = evaluate([each.pred for each in patterns.values()], tokens)
-        self.holds = dict(zip(patterns, held.unbind(1), strict=True))
+        self.holds = {name: pattern.pred(tokens) & tokens.visible for name, pattern in patterns.items()}
 
     def next(self, scores: Tensor, scale: Scale, mask: Tensor | None) -> tuple[Scale, Tensor | None]:
         """Scale and mask of the next layer's scores [B, H, N, N]."""

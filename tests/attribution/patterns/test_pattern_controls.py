@@ -6,7 +6,7 @@ from injected import PREVIOUS, REPEATED, injected
 from tiny_models import tiny_model
 
 from attribution.errors import InputError
-from attribution.patterns import PatternFile, Tokens, evaluate, inject
+from attribution.patterns import PatternFile, Tokens, evaluate, inject, pattern_heads
 from attribution.patterns.controls import arms, random_heads, random_patterns, sparsity, without_patterns
 
 BOTH = {"prev": PREVIOUS, "same": REPEATED}
@@ -59,6 +59,12 @@ def test_projected_attention_without_patterns_is_as_large(texts):
     models = [inject(tiny_model("bert"), None, each) for each in (file, without_patterns(file))]
     sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
     assert sizes[0] == sizes[1]
+    with torch.no_grad():
+        for model in models:
+            pattern_heads(model).projected.load_state_dict(pattern_heads(models[0]).projected.state_dict())
+            for part in pattern_heads(model).projected:
+                part.up.weight.fill_(0.1)
+        assert not torch.allclose(*(model(**texts).logits for model in models))
     with pytest.raises(InputError, match="target=pal alone"):
         without_patterns(injected(BOTH))
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -319,3 +322,26 @@ def test_explainers_load_models_with_patterns(tmp_path, tokenizer, bert, texts):
     assert torch.equal(logits(explainer.model, texts), logits(changed, texts))
     (found,) = explainer.explain(["The cat saw the cat."], method="saliency")
     assert found.tokens[1:-1] == ["The", "cat", "saw", "the", "cat", "."]
+
+
+READ = """
+import sys, torch
+if sys.argv[1] == "registered":
+    import attribution.patterns
+from transformers import AutoModelForSequenceClassification
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[2])
+print(model(torch.arange(5, 15)[None]).logits.tolist())
+"""
+
+
+@pytest.mark.slow
+def test_another_process_reads_them_if_attention_is_registered_and_refuses_them_if_not(bert, tmp_path):
+    changed = inject(bert, None, injected({"prev": PREVIOUS, "same": REPEATED}))
+    changed.save_pretrained(tmp_path)
+    registered, plain = (
+        subprocess.run([sys.executable, "-c", READ, how, str(tmp_path)], capture_output=True, text=True, check=False)
+        for how in ("registered", "plain")
+    )
+    assert json.loads(registered.stdout) == changed(torch.arange(5, 15)[None]).logits.tolist()
+    assert plain.returncode != 0
+    assert "headlight-bert" in plain.stderr
