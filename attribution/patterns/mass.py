@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ELEMENTS = 2**25  # attention weights of one pass, over all layers and heads
 QUERIES = ("all", "applicable")
+TENSORS = ("mass", "uniform", "share")
 
 
 @dataclass(frozen=True)

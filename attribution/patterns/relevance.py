@@ -6,6 +6,7 @@ could not look up, so that all three are kept, and the decision takes a random m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +16,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from attribution.errors import InputError
 from attribution.model.adapter import ModelAdapter
-from attribution.patterns.mass import PatternMass, measure
+from attribution.patterns.mass import TENSORS, PatternMass, measure
 from attribution.patterns.predicates import Predicate
 from attribution.patterns.schema import Head
 
@@ -141,9 +145,35 @@ class PatternRelevance:
         ]  # fmt: skip
         return pa.Table.from_pylist(rows, RELEVANCE)
 
-    def save(self, path: str | Path) -> None:
+    def save_table(self, path: str | Path) -> None:
         """Write the table as Parquet."""
         pq.write_table(self.to_table(), path)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything, document by document, as a safetensors file that `load` reads."""
+        measured = {"own": self.mass, **{f"random{number}": mass for number, mass in enumerate(self.random)}}
+        tensors = {
+            f"{of}.{name}": getattr(mass, name).contiguous() for of, mass in measured.items() for name in TENSORS
+        }
+        about = {"names": json.dumps(self.names), "queries": self.queries, "random": str(len(self.random))}
+        save_file(tensors, path, about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PatternRelevance:
+        """Read what `save` wrote. A path that is no such file: InputError."""
+        if not Path(path).is_file():
+            raise InputError(f"conf error: relevance={path} does not exist; measure patterns first.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                names, queries, count = tuple(json.loads(about["names"])), about["queries"], int(about["random"])
+                own, *random = (
+                    PatternMass(names, *(file.get_tensor(f"{of}.{name}") for name in TENSORS))
+                    for of in ("own", *(f"random{number}" for number in range(count)))
+                )
+        except (SafetensorError, KeyError) as error:
+            raise InputError(f"conf error: relevance={path} holds no measured patterns: {error}.") from None
+        return cls(own, tuple(random), queries)
 
     def describe(self) -> list[str]:
         """A line for each pattern: its best head, against the references."""
@@ -152,10 +182,11 @@ class PatternRelevance:
     def _line(self, index: int, name: str) -> str:
         layer, head = divmod(int(self.scores[index].nan_to_num(-1).argmax()), self.scores.shape[2])
         random = f", random models {float(self.random_bar[index]):.3f}" if self.random else ""
+        certain = " (none can be: it holds nearly everywhere)" if TIMES_UNIFORM * self.uniform[index] >= 1 else ""
         return (
             f"{name}: best {layer}.{head} {float(self.scores[index, layer, head]):.3f} "
             f"(± {float(self.standard_error[index, layer, head]):.3f}); {int(self.significant[index].sum())} heads "
-            f"significant; even attention {float(self.uniform[index]):.3f}, heads {float(self.heads_bar[index]):.3f}"
+            f"significant{certain}; even attention {float(self.uniform[index]):.3f}, heads {float(self.heads_bar[index]):.3f}"
             f"{random}; {self.queries} queries of {len(self.mass)} documents"
         )
 

@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from injected import PREVIOUS, REPEATED, injected
+from safetensors.torch import save_file
 from tiny_models import tiny_model
 
 from attribution import Explainer
@@ -172,7 +173,12 @@ def test_heads_by_relevance_are_found_and_injected(bert, texts, tmp_path):
         inject(bert, None, file)
     changed = inject(bert, None, file, relevance=relevance)
     assert changed.config.head_patterns["inject"]["assign"] == {"strategy": "map", "heads": {"1.2": "prev"}}
-    relevance.save(tmp_path / "relevance.parquet")
+    relevance.save(tmp_path / "relevance.safetensors")
+    again = PatternRelevance.load(tmp_path / "relevance.safetensors")
+    assert (again.names, again.queries) == (relevance.names, relevance.queries)
+    assert torch.equal(again.significant, relevance.significant)
+    assert torch.equal(again.mass.mass, relevance.mass.mass)
+    relevance.save_table(tmp_path / "relevance.parquet")
     rows = pq.read_table(tmp_path / "relevance.parquet").to_pylist()
     assert [row["relevance"] for row in rows] == pytest.approx(relevance.scores.flatten().tolist())
     assert "prev: best 1.2" in relevance.describe()[0]
@@ -191,3 +197,13 @@ def test_what_is_wrong_is_named(bert, texts):
         measured(bert)
     with pytest.raises(InputError, match=r"queries=some .* all, applicable"):
         PatternRelevance(measured(bert, texts), queries="some").scores  # noqa: B018
+
+
+def test_files_without_relevance_are_refused(tmp_path):
+    with pytest.raises(InputError, match="does not exist; measure patterns first"):
+        PatternRelevance.load(tmp_path / "no.safetensors")
+    (tmp_path / "other").write_bytes(b"nothing")
+    save_file({"x": torch.ones(1)}, tmp_path / "foreign")
+    for name in ("other", "foreign"):
+        with pytest.raises(InputError, match="holds no measured patterns"):
+            PatternRelevance.load(tmp_path / name)
