@@ -181,13 +181,14 @@ class PatternRelevance:
 
     def _line(self, index: int, name: str) -> str:
         layer, head = divmod(int(self.scores[index].nan_to_num(-1).argmax()), self.scores.shape[2])
-        random = f", random models {float(self.random_bar[index]):.3f}" if self.random else ""
-        certain = " (none can be: it holds nearly everywhere)" if TIMES_UNIFORM * self.uniform[index] >= 1 else ""
+        best, error = (float(each[index, layer, head]) for each in (self.scores, self.standard_error))
+        bars = {"even attention": self.uniform, "heads": self.heads_bar, "random models": self.random_bar}
+        told = ", ".join(f"{what} {float(bar[index]):.3f}" for what, bar in bars.items() if not bar[index].isnan())
+        nearly = " (none can be: it holds nearly everywhere)" if TIMES_UNIFORM * self.uniform[index] >= 1 else ""
         return (
-            f"{name}: best {layer}.{head} {float(self.scores[index, layer, head]):.3f} "
-            f"(± {float(self.standard_error[index, layer, head]):.3f}); {int(self.significant[index].sum())} heads "
-            f"significant{certain}; even attention {float(self.uniform[index]):.3f}, heads {float(self.heads_bar[index]):.3f}"
-            f"{random}; {self.queries} queries of {len(self.mass)} documents"
+            f"{name}: best {layer}.{head} {best:.3f} (± {error:.3f}); "
+            f"{int(self.significant[index].sum())} heads significant{nearly}; {told}; "
+            f"{self.queries} queries of {len(self.mass)} documents"
         )
 
 
