@@ -60,10 +60,9 @@ def test_projected_attention_without_patterns_is_as_large(texts):
     sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
     assert sizes[0] == sizes[1]
     with torch.no_grad():
-        for model in models:
-            pattern_heads(model).projected.load_state_dict(pattern_heads(models[0]).projected.state_dict())
-            for part in pattern_heads(model).projected:
-                part.up.weight.fill_(0.1)
+        for parameter in pattern_heads(models[0]).projected.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(2))
+        pattern_heads(models[1]).projected.load_state_dict(pattern_heads(models[0]).projected.state_dict())
         assert not torch.allclose(*(model(**texts).logits for model in models))
     with pytest.raises(InputError, match="target=pal alone"):
         without_patterns(injected(BOTH))
