@@ -23,8 +23,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup ## run the whole way on what the package brings along, and write a report
 	$(BIN)/headlight run experiment=demo $(ARGS)
 
-test: setup ## run the tests; ARGS="-k heads -x" is passed on
-	$(BIN)/python -m pytest $(ARGS)
+test: setup ## run the tests on all cores, up to four; ARGS="-k heads -x" is passed on
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-all: setup ## run every test, the slow, cluster, browser and real-data ones too
 	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
@@ -43,7 +43,7 @@ audit: setup ## look for known vulnerabilities and for licences that do not fit;
 bench: setup ## measure cost ratios on one thread (some minutes)
 	$(BIN)/python tests/bench $(ARGS)
 
-faithfulness: setup ## every method on two real models, written to docs/faithfulness.md (HEADLIGHT_MODELS, _DATA; an hour)
+faithfulness: setup ## every method on two real models, written to docs/faithfulness.md (HEADLIGHT_MODELS, _DATA; hours)
 	$(BIN)/python tests/bench/real_models.py $(ARGS)
 
 chaos: setup ## kill workers, nodes and the driver of a run at random moments (root; an hour)

@@ -97,7 +97,7 @@ class Removals:
     units: Units
     removed: Tensor  # bool [B, S, U]
     asked: Tensor  # bool [B, S]
-    group: Tensor  # [S] number of the size that a set was drawn for
+    group: Tensor  # [S], or [B, S] where rows differ: number of the size that a set was drawn for
     logits: Tensor  # [B, S, T]
     log_probabilities: Tensor  # [B, S, T]
     intact_logits: Tensor  # [B, T]
@@ -120,11 +120,12 @@ class Removals:
         values = unit_scores(scores.double(), self.units, self.aggregation).cpu().numpy()
         spoilt = (scores.isnan() & (self.units.ids >= 0)).any(1)
         drops, removed, asked = (each.cpu().numpy() for each in (self.drops(output), self.removed, self.asked))
+        groups = self.group.cpu().expand(asked.shape).numpy()
         for row, n in enumerate(self.units.count.tolist()):
             own, sets = values[row, :n], asked[row]
             if spoilt[row] or not np.isfinite(drops[row, sets]).all():
                 own = np.full(n, np.nan)
-            yield Effects(own, removed[row][sets][:, :n], drops[row, sets], self.group.numpy()[sets])
+            yield Effects(own, removed[row][sets][:, :n], drops[row, sets], groups[row, sets])
 
 
 class Effects(NamedTuple):

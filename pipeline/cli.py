@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from pipeline.commands import (
+    compare,
     convert,
     doctor,
     explain,
@@ -111,7 +112,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, submit, methods, explain, doctor, results, table, regress, fetch, convert, sync, gc):
+    for module in (run, submit, methods, explain, doctor, results, table, compare, regress, fetch, convert, sync, gc):
         module.add(commands)
     return parser
 

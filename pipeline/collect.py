@@ -37,11 +37,21 @@ class Results:
         schema = RUN_TABLES[name]
         return pa.concat_tables(parts).cast(schema) if parts else schema.empty_table()
 
+    def joined(self, keys: Sequence[str], stage: str, items: Sequence[str]) -> list[pa.Table]:
+        """The tables that are there as one, its items in the order of `items`; none where nothing is."""
+        place = {item: i for i, item in enumerate(items)}
+        tables = self.tables(keys, stage)
+        return [_ordered(pa.concat_tables(tables.values()), place)] if tables else []
+
 
 def _labelled(label: str, table: pa.Table, place: dict[str, int]) -> pa.Table:
-    places = pa.array([place[item] for item in table["item_id"].to_pylist()])
-    ordered = table.append_column("_place", places).sort_by("_place").drop_columns("_place")
+    ordered = _ordered(table, place)
     return ordered.add_column(0, "method", pa.array([label] * ordered.num_rows, pa.string()))
+
+
+def _ordered(table: pa.Table, place: dict[str, int]) -> pa.Table:
+    places = pa.array([place[item] for item in table["item_id"].to_pylist()])
+    return table.append_column("_place", places).sort_by("_place").drop_columns("_place")
 
 
 def in_order_of(examples: pa.Table, table: pa.Table) -> pa.Table:

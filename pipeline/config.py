@@ -46,7 +46,8 @@ class DatasetConfig:
     """Where the texts come from and which of them are used."""
 
     source: str = MISSING  # local, hub, reviews
-    form: str = "texts"  # texts; agreement: minimal pairs of BLiMP, of which the word that differs is masked
+    form: str = "texts"  # texts; marked_words: with rationales that count words; sentiment_trees: those of SST;
+    # agreement: minimal pairs of BLiMP, of which the word that differs is masked
     name: str | None = None
     path: str | None = None  # tsv, csv, jsonl, parquet
     id: str | None = None
@@ -90,7 +91,11 @@ class EvaluationConfig:
     """How explanations are scored."""
 
     metrics: list[str] = field(default_factory=lambda: ["aopc", "log_odds", "comprehensiveness", "sufficiency"])
-    operator: str | None = None  # mask, pad, unk, delete; None: the family's default
+    where_marked: list[str] = field(default_factory=list)  # plausibility, where the data has rationales
+    operator: str | None = None  # mask, pad, unk, delete, ..., mlm_resample (by model.lm_head); None: the family's own
+    other_operators: list[str] = field(default_factory=list)  # does the order of the methods survive them?
+    first_examples: int | None = 100  # so many are perturbed with these, and explained again (mprt, ...); None: all
+    unit: str = "token"  # token, word, sentence: what is taken away together
     levels: str = "paper"  # paper: 9 steps of 1/9 of all tokens (Mask-LRP); tenths: 10 %..100 % of perturbable tokens
     recall_at: int = 20
     recall_special: bool = False  # rank special tokens too, as the Mask-LRP paper does

@@ -27,10 +27,12 @@ from pipeline.heads import resolved_methods
 from pipeline.layer_choice import bodies
 from pipeline.layer_texts import AUTO, LayerTexts
 from pipeline.microbatch import MicroBatch
+from pipeline.other_operators import portions
 from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_memory, plan_whole
 from pipeline.stages import (
     attribute,
     compare_layers,
+    compare_operators,
     evaluate,
     identify_heads,
     load_model,
@@ -89,6 +91,9 @@ def estimate(experiment: Experiment) -> Estimate:
         choice = {} if experiment.layer_texts is None else _choice(experiment, experiment.layer_texts, store, executor)
         samples = _samples(outcomes, batches)
         seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
+        parts = portions(experiment.config, experiment.prepared.examples, experiment.batches)
+        others = [part.batch for part in parts]
+        seconds[compare_operators.STAGE] = _extended(samples, evaluate.STAGE, others)
         measuring = [outcome.seconds for task, outcome in outcomes if task.stage == measure_memory.STAGE]
         seconds |= {measure_memory.STAGE: sum(measuring)} if measuring else {}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)

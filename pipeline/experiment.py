@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.driver import Aside
 from pipeline.execution import Site
+from pipeline.explained_again import again_values, plan_again
 from pipeline.head_search import found_heads
 from pipeline.heads import given_heads, resolved_methods
 from pipeline.layer_choice import LayerChoice, choosing
@@ -24,6 +25,7 @@ from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.mixing import Mixed
 from pipeline.mixing_steps import mixing_steps
+from pipeline.other_operators import OtherOperators, portions
 from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
 from pipeline.schedule import (
@@ -34,9 +36,12 @@ from pipeline.schedule import (
     plan_attribution,
     plan_evaluation,
     plan_memory,
+    plan_portions,
     plan_whole,
+    removed_sets,
 )
-from pipeline.stages import attribute, evaluate, identify_heads, load_model
+from pipeline.schemas import REMOVALS
+from pipeline.stages import attribute, compare_operators, evaluate, identify_heads, load_model
 from pipeline.stages.setting import Setting
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
 from pipeline.windows import WholeTexts
@@ -67,6 +72,9 @@ class Experiment:
     layer_choice: LayerChoice | None = None
     attributions: pa.Table = field(init=False)
     curves: pa.Table = field(init=False)
+    removals: pa.Table = field(init=False)
+    others: OtherOperators = field(init=False)  # what the first examples are worth under them
+    again: pa.Table = field(init=False)  # values of the first examples that were explained again
 
     @property
     def results(self) -> Results:
@@ -112,10 +120,12 @@ class Experiment:
                 continue
             curves = self.evaluating(scores)
             yield from self._timed(self._possible(curves))
+            others = yield from self._where_asked(self.comparing_operators(scores))
+            again = yield from self._where_asked(self.explaining_again(scores))
             if self._leave_out_poison():
                 continue
             absent: list[str] = []
-            yield Aside(partial(self._end, scores, curves, absent, finish))
+            yield Aside(partial(self._end, (scores, curves, others, again), absent, finish))
             if not absent:
                 return
             repairs += 1
@@ -169,6 +179,25 @@ class Experiment:
     def evaluating(self, scores: StagePlan) -> StagePlan:
         """The plan of the curves of these attributions."""
         return plan_evaluation(self.config, self.setting, self.ledger, self.batches, self.targets, scores.keys)
+
+    def comparing_operators(self, scores: StagePlan) -> StagePlan:
+        """The plan of the curves of the first examples under other operators."""
+        parts = portions(self.config, self.prepared.examples, self.batches)
+        stage = compare_operators.STAGE
+        return plan_portions(self.config, self.setting, self.ledger, stage, parts, self.targets, scores.keys)
+
+    def explaining_again(self, scores: StagePlan) -> StagePlan:
+        """The plan of what the first examples tell when they are explained again."""
+        setting, examples = self.setting, self.prepared.examples
+        return plan_again(
+            self.config, setting, self.ledger, examples, self.batches, self.targets, self.methods, scores.keys
+        )
+
+    def _where_asked(self, plan: StagePlan) -> Generator[StagePlan, None, StagePlan]:
+        """Do a stage that only some runs have."""
+        if plan.keys:
+            yield from self._timed(self._possible(plan))
+        return plan
 
     def whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, dict[str, pa.Table]]:
         """Do a stage that must not fail; returns {key: table}, computed again where they are damaged on being read."""
@@ -283,14 +312,14 @@ class Experiment:
                 self.say(line)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)
 
-    def _end(self, scores: StagePlan, curves: StagePlan, absent: list[str], finish: Callable[[], None]) -> None:
+    def _end(self, plans: Sequence[StagePlan], absent: list[str], finish: Callable[[], None]) -> None:
         """Read the tables, finish and let go of them; what is missing is noted in `absent` instead."""
-        absent += self._collect(scores, curves)
+        absent += self._collect(*plans)
         if not absent:
             finish()
-        del self.attributions, self.curves
+        del self.attributions, self.curves, self.removals, self.others, self.again
 
-    def _collect(self, scores: StagePlan, curves: StagePlan) -> list[str]:
+    def _collect(self, scores: StagePlan, curves: StagePlan, others: StagePlan, again: StagePlan) -> list[str]:
         """Read the tables of the run; returns the keys of results that should be there and are not."""
         items, results = self.prepared.examples["item_id"].to_pylist(), self.results
         self.attributions = results.by_method("attributions", list(scores.keys.items()), attribute.STAGE, items)
@@ -298,6 +327,14 @@ class Experiment:
             (label, curves.keys[label, family]) for label in self.methods for family in curve_families(self.config)
         ]
         self.curves = results.by_method("curves", drawn, evaluate.STAGE, items)
+        removed = [
+            table
+            for sets in removed_sets(self.config)
+            for table in results.joined(curves.keys[None, sets], evaluate.STAGE, items)
+        ]
+        self.removals = pa.concat_tables(removed) if removed else REMOVALS.empty_table()
+        self.others = OtherOperators.read(self.config, others, results, items, self.attributions)
+        self.again = again_values(again, results)
         return [key for key in results.absent if key not in self.facts.lost]
 
     def _note(self, note: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attribution.methods.registry import METHODS
+from attribution.passes import PassCounts
 from pipeline.config import Config
 from pipeline.data.labels import LabelFit
 from pipeline.errors import can_be_repeated
@@ -27,7 +28,8 @@ from pipeline.stages import measure_memory
 RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
     *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
-    *("pipeline.prepare", "pipeline.targets", "pipeline.head_search", "pipeline.score", "pipeline.mixing"),
+    *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again")),
+    *(f"pipeline.{name}" for name in ("prepare", "targets", "head_search", "score", "means", "mixing")),
 )
 
 NAMED = 5  # examples that a line lists; the attributions have all of them
@@ -58,6 +60,8 @@ class Facts:
     hardware: set[str] = field(default_factory=set)  # that something was computed on
     lost: set[str] = field(default_factory=set)  # keys that failed tasks should have made
     divided: dict[str, int] = field(default_factory=dict)  # stage -> tasks done in parts because memory was short
+    passes: PassCounts = field(default_factory=PassCounts)  # of perturbed inputs that the run computed itself
+    forwards_alone: int = 0  # on perturbed inputs, of every method and metric by itself
     poison: dict[str, str] = field(default_factory=dict)  # item id of an example that cannot be computed -> why
 
     def started(self) -> None:
@@ -76,6 +80,7 @@ class Facts:
         self.shards.append((task.stage, task.id, outcome.ok, *taken))
         self.resident_bytes = max(self.resident_bytes, outcome.resident_bytes)
         self.hardware |= {outcome.hardware} - {""}
+        self.passes += PassCounts(**outcome.value.get("passes", {}))
         if parts > 1:
             self.divided[task.stage] = self.divided.get(task.stage, 0) + 1
         if outcome.ok or can_be_repeated(outcome) or task.stage == measure_memory.STAGE:
@@ -89,8 +94,18 @@ class Facts:
             if self.poison.setdefault(item, error) is error:
                 self.failures.append({**entry, "item_id": item, "error": error})
 
+    @property
+    def saved(self) -> str:
+        """What sharing and earlier results saved, in words; empty where nothing is perturbed."""
+        return replace(self.passes, requested=self.forwards_alone).saved if self.forwards_alone else ""
+
     def refers_to(self, stage: str, keys: Iterable[str]) -> None:
-        """Note results that the run is made of: `headlight gc` keeps them as long as the run."""
+        """Note results that the run is made of: `headlight gc` keeps them as long as the run.
+
+        A measurement is none of them: whether it is needed depends on what is at hand.
+        """
+        if stage == measure_memory.STAGE:
+            return
         self.keys.setdefault(stage, set()).update(keys)
 
     def lacks(self, task: Task) -> bool:
@@ -156,6 +171,7 @@ def manifest_of(
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
         "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,
+        "forwards": {"alone": facts.forwards_alone, "run": facts.passes.distinct, "saved": facts.saved},
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,
         "truncated": _truncated(prepared),

@@ -8,6 +8,7 @@ from pathlib import Path
 from attribution.methods.registry import METHODS
 from evaluation import CURVES
 from evaluation.levels import TENTHS
+from evaluation.removals import REMOVALS, RemovalRequest, each_unit
 from pipeline.config import Config
 from pipeline.data import load_dataset
 from pipeline.estimate import Estimate, estimate, machine_bytes, remaining, save_estimate
@@ -20,9 +21,10 @@ from pipeline.microbatch import MicroBatch
 from pipeline.mixing_steps import mixing_plans
 from pipeline.models.minilm import minilm_folder
 from pipeline.models.resolve import untrained_head
+from pipeline.other_operators import portions
 from pipeline.prepare import Prepared
 from pipeline.run import require_cluster
-from pipeline.schedule import Ledger, StagePlan, curve_families
+from pipeline.schedule import Ledger, StagePlan, curve_families, removed_sets
 from pipeline.stages import STAGES
 from pipeline.store import Store
 
@@ -53,7 +55,7 @@ def describe_plan(config: Config, probe: bool = False) -> str:
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)
     lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans)]
-    if plans[-1].stage == STAGES[-1]:
+    if STAGES[-1] in {plan.stage for plan in plans}:
         lines += map(_line, mixing_plans(experiment))
     else:
         results = len(batches) * len(config.attribution)
@@ -75,7 +77,8 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
         if plan.tasks:  # the maps of layers, known once these are measured
             return done
     scores = experiment.attributing()
-    return [*done, scores, experiment.evaluating(scores)]
+    dear = (experiment.comparing_operators(scores), experiment.explaining_again(scores))
+    return [*done, scores, experiment.evaluating(scores), *(plan for plan in dear if plan.keys)]
 
 
 def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:
@@ -151,13 +154,25 @@ def _cost(config: Config, prepared: Prepared, batches: Sequence[MicroBatch]) -> 
         else len(CURVES[family].levels or TENTHS)
         for family in curve_families(config)
     )
-    n = prepared.examples.num_rows
     yield (
         f"passes: {len(batches)} captures of {len(needs)} methods (1 forward each, up to {shared + masks} backwards, "
         f"{masks} of them with a head mask)"
     )
     yield from _asks(config)
-    yield f"perturbed inputs: at most {n * per_example * len(needs)}, equal ones run once"
+    others = (row for portion in portions(config, prepared.examples, batches) for row in portion.batch.rows)
+    rows, lengths = [*range(prepared.examples.num_rows), *others], _lengths(prepared)
+    removed = sum(_copies(REMOVALS[sets], lengths[row]) for sets in removed_sets(config) for row in rows)
+    yield f"perturbed inputs: at most {len(rows) * per_example * len(needs) + removed}, equal ones run once"
+
+
+def _lengths(prepared: Prepared) -> list[int]:
+    """Tokens of each example that may be taken away."""
+    return [row.count(False) for row in prepared.examples["special_tokens"].to_pylist()]
+
+
+def _copies(request: RemovalRequest, length: int) -> int:
+    """Sets of a text of this many tokens, which serve all methods."""
+    return length if request.sets is each_unit else request.number * len(request.sizes)
 
 
 def _asks(config: Config) -> Iterator[str]:

@@ -10,15 +10,17 @@ from attribution.errors import InputError
 from attribution.heads import HeadScores
 from attribution.loading import read_config
 from attribution.model.adapter import ModelAdapter
-from attribution.perturb import resolve_operator
 from evaluation import CURVES, METRICS
+from evaluation.resampling import resolved
 from pipeline.config import Config
 from pipeline.data.treebanks import load_treebank
 from pipeline.execution import Needs, Site, check_cluster, joins_cluster
 from pipeline.heads import check_masks
 from pipeline.models.folder import AUTO_CLASSES
 from pipeline.prepare import Prepared
-from pipeline.schedule import curve_families
+from pipeline.schedule import curve_families, removed_sets
+from pipeline.score import MARKS, has_marks
+from pipeline.stages.explain_again import AGAIN
 from pipeline.targets import check_gold, check_target
 
 GOLD = ["row_index", "label", "answer_start", "answer_end"]  # the rest of a large data set takes long to read
@@ -61,15 +63,28 @@ def _metrics(config: Config, prepared: Prepared, heads: HeadScores | None) -> No
             )
 
 
-def _cues(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
-    """Metrics of cues, or what is asked of masked words, where there are none."""
-    marked = prepared.examples["rationale"].null_count < prepared.examples.num_rows
+def _again(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Explaining again what only some of its forms are known for."""
     for metric in config.evaluation.metrics:
-        if "cues" in METRICS[metric].needs and not marked:
+        wrong = metric in AGAIN and [
+            *(["explain.output=probability"] if config.explain.output != "logit" else []),
+            *(["masked words"] if config.dataset.form == "agreement" else []),
+            *(["answers of questions"] if prepared.is_qa and metric == "random_logit" else []),
+        ]
+        if wrong:
             raise InputError(
-                f"conf error: evaluation.metrics: {metric} needs marked tokens, and data set {prepared.dataset.name} "
-                "has none; take it out of the list."
+                f"conf error: evaluation.metrics: {metric} is not for {wrong[0]}; take it out of the list."
             )
+
+
+def _cues(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
+    """Metrics of cues and rationales where there are none."""
+    asked = [metric for metric in config.evaluation.metrics if not MARKS.isdisjoint(METRICS[metric].needs)]
+    if asked and not has_marks(prepared.examples):
+        raise InputError(
+            f"conf error: evaluation.metrics: {asked[0]} needs marked tokens, and data set {prepared.dataset.name} "
+            "has none; take it out of the list."
+        )
 
 
 def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> None:
@@ -77,6 +92,7 @@ def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> N
     named = {f"attribution.{label}.": entry.get("operator") for label, entry in config.attribution.items()}
     asked = [(where, operator) for where, operator in named.items() if operator is not None]
     used = {config.evaluation.operator or CURVES[family].operator for family in curve_families(config)}
+    used |= {config.evaluation.operator for _ in removed_sets(config)} | {*config.evaluation.other_operators}
     asked += [("evaluation.", operator) for operator in used]
     if not asked:
         return
@@ -86,7 +102,7 @@ def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> N
     adapter = ModelAdapter(model, prepared.tokenizer)
     for where, operator in asked:
         try:
-            resolve_operator(adapter, operator)
+            resolved(adapter, operator)
         except InputError as error:
             raise InputError(f"conf error: {where}{error}") from error
 
@@ -121,6 +137,7 @@ CHECKS: tuple[Callable[[Config, Prepared, HeadScores | None], None], ...] = (
     _target,
     _masks,
     _metrics,
+    _again,
     _cues,
     _operator,
     _treebanks,

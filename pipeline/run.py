@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from attribution.methods.registry import METHODS
 from pipeline.budget import Budget
 from pipeline.complete import as_reused, complete_folder, mark_complete, signature
@@ -32,11 +34,13 @@ from pipeline.execution.progress import Bar, clock_time
 from pipeline.experiment import Experiment
 from pipeline.folder import RunFolder, claim_folder
 from pipeline.manifest import manifest_of
+from pipeline.means import metrics_table
+from pipeline.perturbed import Perturbed
 from pipeline.report import build_report
 from pipeline.runs import Run
 from pipeline.schedule import Ledger, StagePlan
 from pipeline.schemas import RUN_TABLES
-from pipeline.score import metrics_table, values_table, without_failed
+from pipeline.score import values_table, without_failed
 from pipeline.stages import identify_heads
 from pipeline.store import Store
 from pipeline.tracking import Tracker
@@ -146,6 +150,8 @@ class RecordedRun:
     def announced(self, say: Callable[[str], None]) -> RunResult:
         """The result, once failures, report and address have been said."""
         assert self.result is not None, "the driver ended before the run"
+        if saved := self.experiment.facts.saved:
+            say(f"evaluate: {saved}")
         for failure in self.experiment.facts.failures[:5]:
             say(f"failed: {failure['stage']}: {failure['error']}")
         if planned := saved_estimate(self.experiment.config):
@@ -177,7 +183,10 @@ class RecordedRun:
         whole = done.texts
         examples = done.prepared.examples if whole is None else whole.examples
         attributions = done.attributions if whole is None else whole.attributions(done.attributions)
-        values = values_table(list(done.methods), examples, attributions, done.curves, scoring, config.mixing.blank_out)
+        perturbed = Perturbed(done.curves, done.removals, done.attributions)
+        labels = list(done.methods)
+        values = values_table(labels, examples, attributions, perturbed, scoring, config.mixing.blank_out)
+        values = pa.concat_tables([values, done.again, done.others.values(labels, examples, config)])
         values = without_failed(values, attributions, done.attributions)
         values = values if whole is None else whole.values(values)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}
@@ -190,6 +199,8 @@ class RecordedRun:
             "values": values,
             "metrics": metrics_table(values, masked, scoring),
         }
+        if done.removals.num_rows:
+            tables["removals"] = done.removals
         if (conserved := conservation_table(attributions)).num_rows:
             tables["conservation"] = conserved
         tables |= done.mixed.tables(done.prepared.examples, scoring)
@@ -201,6 +212,8 @@ class RecordedRun:
         folder.write_results(done.facts.keys)
         folder.write_shards(done.facts.shards)
         done.facts.not_finite(attributions)
+        alone = (perturbed.forwards_alone, done.others.forwards_alone)
+        done.facts.forwards_alone = sum(count(labels, scoring.metrics) for count in alone)
         done.facts.timings["score"] = time.perf_counter() - started
         done.facts.finished()
         where = (done.site.cluster.device, self.pool.workers, examples.num_rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluation import CURVES, METRICS
 from pipeline.config import ClusterConfig, Config
@@ -56,14 +56,14 @@ class Ledger:
         task_of: Callable[[int, list[str]], Task],
     ) -> StagePlan:
         """The plan of a stage: `wanted` gives {label: key} by microbatch, `task_of` a task for some keys of one."""
-        plan = StagePlan(stage, keys={label: [] for keys in wanted[:1] for label in keys})
+        plan = StagePlan(stage)
         asked = dict.fromkeys(key for keys in wanted for key in keys.values())
         held = self.store.held(asked, stage)
         coming = {key: self._makers[key] for key in asked if key not in held and key in self._makers}
         for index, keys in enumerate(wanted):
             absent = [key for key in dict.fromkeys(keys.values()) if key not in held and key not in coming]
             for label, key in keys.items():
-                plan.keys[label].append(key)
+                plan.keys.setdefault(label, []).append(key)
             plan.tasks += [task_of(index, absent)] if absent else []
             plan.computed += len(absent)
         plan.reused = len(asked) - plan.computed
@@ -135,6 +135,15 @@ def plan_memory(
     return plan_whole(ledger, measure_memory.STAGE, [task])
 
 
+class Portion(NamedTuple):
+    """What is perturbed together: a microbatch, or some of its examples under another operator."""
+
+    number: int  # of the microbatch that the scores are of
+    batch: MicroBatch
+    options: dict[str, Any]
+    name: tuple[str, ...] = ()  # in front of those of its results
+
+
 def plan_evaluation(
     config: Config,
     setting: Setting,
@@ -143,26 +152,66 @@ def plan_evaluation(
     targets: Sequence[Any],
     scores: Mapping[str, Sequence[str]],
 ) -> StagePlan:
-    """One task per microbatch, for the curves that are not there; `scores` are the attribution keys by label."""
-    options = {"operator": config.evaluation.operator, "levels": config.evaluation.levels}
-    names = [(label, family) for label in scores for family in curve_families(config)]
-    goals = [tuple(targets[row] for row in batch.rows) for batch in batches]
-    curves = [
-        {name: evaluate.Wanted(name[1], scores[name[0]][index]) for name in names} for index in range(len(batches))
-    ]
+    """One task per microbatch, for what is not there; `scores` are the attribution keys by label."""
+    portions = [Portion(index, batch, perturbing(config)) for index, batch in enumerate(batches)]
+    return plan_portions(config, setting, ledger, evaluate.STAGE, portions, targets, scores)
+
+
+def perturbing(config: Config) -> dict[str, Any]:
+    """How a run perturbs."""
+    return {name: getattr(config.evaluation, name) for name in ("operator", "levels", "unit")}
+
+
+def plan_portions(
+    config: Config,
+    setting: Setting,
+    ledger: Ledger,
+    stage: str,
+    portions: Sequence[Portion],
+    targets: Sequence[Any],
+    scores: Mapping[str, Sequence[str]],
+) -> StagePlan:
+    """One task per portion. Its keys are by the portion's name, label and curve family; removed sets, which serve all
+    methods, have None for a label.
+    """
+    goals = [tuple(targets[row] for row in portion.batch.rows) for portion in portions]
+    results = [_results(config, scores, portion) for portion in portions]
     wanted = [
-        {name: evaluate.key_of(setting, batch, each, goal, options) for name, each in drawn.items()}
-        for batch, goal, drawn in zip(batches, goals, curves, strict=True)
+        {name: evaluate.key_of(setting, batch, each, goal, options, stage) for name, each in own.items()}
+        for (_, batch, options, _), goal, own in zip(portions, goals, results, strict=True)
     ]
 
     def task_of(index: int, absent: list[str]) -> Task:
-        by_key = {key: curves[index][name] for name, key in wanted[index].items()}
-        return evaluate.task_of(setting, batches[index], {key: by_key[key] for key in absent}, goals[index], options)
+        by_key = {key: results[index][name] for name, key in wanted[index].items()}
+        asked, portion = {key: by_key[key] for key in absent}, portions[index]
+        return evaluate.task_of(setting, portion.batch, asked, goals[index], portion.options, stage)
 
-    return ledger.plan(evaluate.STAGE, wanted, task_of)
+    return ledger.plan(stage, wanted, task_of)
+
+
+def _results(
+    config: Config, scores: Mapping[str, Sequence[str]], portion: Portion
+) -> dict[tuple[str | None, ...], evaluate.Wanted]:
+    """What is made of a portion, by name."""
+    found: dict[tuple[str | None, ...], evaluate.Wanted] = {
+        (*portion.name, None, sets): evaluate.Wanted(sets, seed=config.evaluation.seed) for sets in removed_sets(config)
+    }
+    for label, keys in scores.items():
+        for family in curve_families(config):
+            found[*portion.name, label, family] = evaluate.Wanted(family, keys[portion.number])
+    return found
 
 
 def curve_families(config: Config) -> list[str]:
     """The curve families that the metrics of a run are read from."""
-    families = [family for metric in config.evaluation.metrics for family in METRICS[metric].prepared.values()]
-    return list(dict.fromkeys(family for family in families if family in CURVES))
+    return [source for source in _prepared(config) if source in CURVES]
+
+
+def removed_sets(config: Config) -> list[str]:
+    """The removed sets that the metrics of a run are read from."""
+    return [source for source in _prepared(config) if source not in CURVES]
+
+
+def _prepared(config: Config) -> list[str]:
+    sources = [source for metric in config.evaluation.metrics for source in METRICS[metric].prepared.values()]
+    return list(dict.fromkeys(sources))

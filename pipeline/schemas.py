@@ -2,14 +2,14 @@
 
 1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `squared_errors` and the
 decisions to the curves, `text_id` and `window` to the examples, `problem` to the attributions; 1.3.0 masked words to
-the examples.
+the examples; 1.4.0 the table of removed sets.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.3.0"
+SCHEMA_VERSION = "1.4.0"
 
 _floats = pa.list_(pa.float32())
 _ints = pa.list_(pa.int32())
@@ -91,6 +91,25 @@ CURVES = pa.schema(
         ("intact_predicted", _ints),  # [1], or [2]
     ]
 )
+
+# What predictions are without sets of units that no explanation chooses: one row serves all methods.
+REMOVALS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("sets", pa.string()),  # leave_one_out, random_subsets, subsets_by_size
+        ("operator", pa.string()),
+        ("units", _ints),  # of each token, numbered from 0; -1 is never removed
+        ("removed", pa.list_(pa.bool_())),  # [S * U] set after set
+        ("groups", _ints),  # [S] number of the size that a set was drawn for
+        ("intact_probability", _floats),  # [1], or [2] for (start, end)
+        ("intact_logit", _floats),
+        ("probabilities", _floats),  # [S], or [S * 2]
+        ("logits", _floats),
+    ]
+)
+
+# A metric of a method that was explained again.
+CHECKS = pa.schema([("item_id", pa.string()), ("value", pa.float64())])
 
 # What was counted of the heads in some sentences: one quantity after the other, added up over all sentences by a run.
 HEAD_COUNTS = pa.schema(
@@ -290,5 +309,6 @@ OPTIONAL_TABLES: dict[str, pa.Schema] = {
     "alignment_means": ALIGNMENT_MEANS,
     "probes": PROBES,
     "profiles": PROFILES,
+    "removals": REMOVALS,
     "layers": LAYERS,
 }

@@ -1,10 +1,10 @@
-"""From curves and scores to values per example, and to means with intervals, controls and paired differences."""
+"""From curves, removed sets and scores to values per example."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,36 +15,51 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attribution.conservation import SUMS
-from evaluation import CURVES, METRICS, Curves, Interval, answer_recall, mean_interval, paired_difference
+from evaluation import CURVES, METRICS, answer_recall
+from evaluation.plausibility import rationale_length
 from pipeline.collect import in_order_of
 from pipeline.config import EvaluationConfig
 from pipeline.microbatch import padded
-from pipeline.schemas import METRICS as METRIC_COLUMNS
+from pipeline.perturbed import Perturbed, chunks_of, curves_of, removals_of
 from pipeline.schemas import VALUES
+from pipeline.stages.explain_again import AGAIN
 
 Floats = NDArray[np.float64]
-_NUMBERED = re.compile(r"_\d+$")
+MARKS = frozenset({"cues", "rationale"})  # what metrics call the tokens that someone marked
 
 
 def values_table(
     labels: Sequence[str],
     examples: pa.Table,
     attributions: pa.Table,
-    curves: pa.Table,
+    perturbed: Perturbed,
     config: EvaluationConfig,
     references: Sequence[str] = (),
 ) -> pa.Table:
     """The `values` table: each metric of each method on each example, in the order of the examples.
+
+    attributions: of texts that are whole; those of the rows that were perturbed are with these.
 
     references: labels whose scores are what blanking each token out changes.
     """
     parts = [
         part
         for label in labels
-        for metric in config.metrics
-        for part in _values(label, metric, examples, attributions, curves, config, references)
+        for metric in measured(config, examples)
+        for part in _values(label, metric, examples, attributions, perturbed, config, references)
     ]
     return pa.concat_tables(parts) if parts else VALUES.empty_table()
+
+
+def measured(config: EvaluationConfig, examples: pa.Table) -> list[str]:
+    """The metrics of a run that its tables tell: those asked for, and those that marked texts have beside them."""
+    marked = config.where_marked if has_marks(examples) else []
+    return list(dict.fromkeys(metric for metric in [*config.metrics, *marked] if metric not in AGAIN))
+
+
+def has_marks(examples: pa.Table) -> bool:
+    """Whether a token of some example is part of a rationale, or a cue."""
+    return any(any(row) for row in examples["rationale"].to_pylist() if row is not None)
 
 
 def without_failed(values: pa.Table, *attributions: pa.Table) -> pa.Table:
@@ -66,7 +81,7 @@ def _values(
     metric: str,
     examples: pa.Table,
     attributions: pa.Table,
-    curves: pa.Table,
+    perturbed: Perturbed,
     config: EvaluationConfig,
     references: Sequence[str],
 ) -> Iterator[pa.Table]:
@@ -79,61 +94,46 @@ def _values(
             for reference in references if label not in references else ():
                 known = attributions.filter(pc.field("method") == reference)
                 yield _blank_out_values(label, metric, reference, own, known, examples)
-        elif own.num_rows and (table := _FROM_SCORES[metric](label, own, examples, config)) is not None:
+        elif own.num_rows and (table := _of_scores(metric)(label, own, examples, config)) is not None:
             yield table
         return
-    families = {
-        name: curves.filter((pc.field("method") == label) & (pc.field("curve") == family))
-        for name, family in found.prepared.items()
-    }
+    if not CURVES.keys() >= set(found.prepared.values()):
+        yield from _removal_values(label, metric, perturbed)
+        return
+    families = {name: perturbed.curves_of(label, family) for name, family in found.prepared.items()}
     if all(table.num_rows for table in families.values()):
         values = found(**{name: curves_of(table) for name, table in families.items()}).double().numpy()
         items = next(iter(families.values()))["item_id"]
         yield _table(label, metric, items, values, np.ones(len(values)))
 
 
-def curves_of(table: pa.Table) -> Curves:
-    """Rows of the curves table as tensors: of the target alone, C = 1, or of start and end, C = 2."""
-    intact = _matrix(table["intact_logit"])
-    ends = intact.shape[1]
-    counts = _matrix(table["counts"])
-    shape = (*counts.shape, ends)
-    target = torch.zeros(len(counts), dtype=torch.long) if ends == 1 else _columns(table, "target", "target_end")
-    return Curves(
-        counts=counts.long(),
-        levels=_matrix(table["levels"]),
-        logits=_matrix(table["logits"]).view(shape),
-        log_probabilities=_matrix(table["probabilities"]).log().view(shape),
-        intact_logits=intact,
-        intact_log_probabilities=_matrix(table["intact_probability"]).log(),
-        target=target,
-        operator=table["operator"][0].as_py(),
-        keep=CURVES[table["curve"][0].as_py()].keep,
-        squared_errors=_matrix(table["squared_errors"]) if "squared_errors" in table.column_names else None,
-        **_decisions(table, ends),
-    )
+def _removal_values(label: str, metric: str, perturbed: Perturbed) -> Iterator[pa.Table]:
+    """Of metrics that compare scores with what removed sets cost; a few rows at a time."""
+    ((name, sets),) = METRICS[metric].prepared.items()
+    own = perturbed.attributions.filter(pc.field("method") == label)
+    for found in chunks_of(perturbed.sets_of(sets)) if own.num_rows else ():
+        scores = _scores(in_order_of(found, own))
+        values = METRICS[metric](scores=scores, **{name: removals_of(found, scores.shape[1])}).numpy()
+        yield _table(label, metric, found["item_id"], values, np.ones(len(values)))
 
 
-def _decisions(table: pa.Table, ends: int) -> dict[str, Any]:
-    """Decisions as `Curves` has them; of classes less the target, which is 0 where there is one probability."""
-    if "predicted" not in table.column_names or table["predicted"].null_count:
-        return {}
-    at, intact = _matrix(table["predicted"]).long(), _matrix(table["intact_predicted"]).long()
-    if ends == 2:
-        return {"predicted": at.view(len(at), -1, 2), "intact_predicted": intact}
-    goal = _columns(table, "target")
-    return {"predicted": at - goal, "intact_predicted": (intact - goal)[:, 0]}
+def _score_values(metric: str, label: str, own: pa.Table, examples: pa.Table, config: EvaluationConfig) -> pa.Table:
+    """Of metrics that ask for scores, tokens and rationales."""
+    special, visible = _of_tokens(own, examples, "special_tokens")
+    known: dict[str, Any] = {"scores": _scores(own), "tokens": ~special & visible}
+    needs = METRICS[metric].needs
+    if "rationale" in needs:
+        known["rationale"], _ = _of_tokens(own, examples, "rationale")
+    if "rationale_length" in needs:
+        marks = zip(examples["rationale"].to_pylist(), examples["special_tokens"].to_pylist(), strict=True)
+        known["rationale_length"] = rationale_length([_ranked(*each) for each in marks])
+    values = METRICS[metric](**{name: known[name] for name in needs}).numpy()
+    return _table(label, metric, own["item_id"], values, np.ones(len(values)))
 
 
-def _columns(table: pa.Table, *names: str) -> Tensor:
-    """Columns of whole numbers, [n, columns]."""
-    return torch.from_numpy(np.stack([table[name].to_numpy() for name in names], 1).astype(np.int64))
-
-
-def _matrix(column: pa.ChunkedArray) -> Tensor:
-    """A column of lists of one length as [n, length]."""
-    flat = pc.list_flatten(column).to_numpy()
-    return torch.from_numpy(np.array(flat, dtype=np.float64).reshape(len(column), -1))
+def _ranked(marks: Sequence[bool] | None, special: Sequence[bool]) -> list[bool]:
+    """The marks of tokens that are ranked; none of a text without."""
+    return [mark and not left_out for mark, left_out in zip(marks or (), special, strict=False)]
 
 
 def _recall_values(label: str, own: pa.Table, examples: pa.Table, config: EvaluationConfig) -> pa.Table:
@@ -185,7 +185,7 @@ def _scores(own: pa.Table) -> Tensor:
 def _of_tokens(own: pa.Table, examples: pa.Table, name: str) -> tuple[Tensor, Tensor]:
     """A column of the examples with one boolean per token as [n, N], and which are there."""
     known = dict(zip(examples["item_id"].to_pylist(), examples[name].to_pylist(), strict=True))
-    rows = [known[item] for item in own["item_id"].to_pylist()]
+    rows = [known[item] or [] for item in own["item_id"].to_pylist()]
     length = max(map(len, rows))
     there = padded([[1] * len(row) for row in rows], length, 0)
     return torch.from_numpy(padded(rows, length, 0)).bool(), torch.from_numpy(there).bool()
@@ -202,6 +202,12 @@ def _conservation_values(label: str, own: pa.Table, examples: pa.Table, config: 
 
 
 _FROM_SCORES = {"answer_recall": _recall_values, "conservation_error": _conservation_values}
+
+
+def _of_scores(metric: str) -> Callable[[str, pa.Table, pa.Table, EvaluationConfig], pa.Table | None]:
+    return _FROM_SCORES.get(metric) or partial(_score_values, metric)
+
+
 _RECALL_COLUMNS = ["item_id", "special_tokens", "answer_start", "answer_end"]
 
 
@@ -210,57 +216,3 @@ def _table(label: str, metric: str, items: pa.ChunkedArray, values: Floats, weig
     finite = np.where(np.isfinite(values), values, np.nan)
     columns = {"item_id": items, "method": [label] * n, "metric": [metric] * n, "value": finite, "weight": weights}
     return pa.table(columns, schema=VALUES)
-
-
-def metrics_table(values: pa.Table, labels: Mapping[str, bool], config: EvaluationConfig) -> pa.Table:
-    """The `metrics` table. `labels` says of each method whether it takes a head mask, which decides its controls."""
-    rows = [
-        {"method": method, "metric": metric, "against": against, **found._asdict()}
-        for metric in values["metric"].unique().to_pylist()
-        for method, against, found in _intervals(_by_method(values, metric), labels, config)
-    ]
-    return pa.Table.from_pylist(rows, schema=METRIC_COLUMNS)
-
-
-def _by_method(values: pa.Table, metric: str) -> dict[str, dict[str, tuple[float, float]]]:
-    """Value and weight of each item, by method."""
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for row in values.filter(pc.field("metric") == metric).to_pylist():
-        found.setdefault(row["method"], {})[row["item_id"]] = (row["value"], row["weight"])
-    return found
-
-
-def _intervals(
-    measured: Mapping[str, Mapping[str, tuple[float, float]]], labels: Mapping[str, bool], config: EvaluationConfig
-) -> Iterator[tuple[str, str | None, Interval]]:
-    items = list(dict.fromkeys(item for values in measured.values() for item in values))
-    columns = {label: _column(values, items) for label, values in measured.items()}
-    options: dict[str, Any] = {
-        "samples": config.bootstrap_samples,
-        "confidence": config.confidence,
-        "seed": config.seed,
-    }
-    families = control_families(config.controls, columns)
-    members = {member for family in families.values() for member in family}
-    for label, (values, weights) in columns.items():
-        yield label, None, mean_interval(values, weights, **options)
-        for family, controls in families.items():
-            masked = all(labels.get(control, False) for control in controls)
-            if label in members or (masked and not labels.get(label, False)):
-                continue
-            against = np.mean([columns[control][0] for control in controls], axis=0)
-            yield label, family, paired_difference(values, against, weights, **options)
-
-
-def _column(values: Mapping[str, tuple[float, float]], items: Sequence[str]) -> tuple[Floats, Floats]:
-    pairs = np.array([values.get(item, (np.nan, 0.0)) for item in items], dtype=np.float64)
-    return pairs[:, 0], pairs[:, 1]
-
-
-def control_families(controls: Sequence[str], measured: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The controls that were measured; numbered ones (`x_0`, `x_1`) together as `x_*`, whose mean is compared with."""
-    families: dict[str, list[str]] = {}
-    for label in controls:
-        if label in measured:
-            families.setdefault(_NUMBERED.sub("_*", label), []).append(label)
-    return families

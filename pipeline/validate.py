@@ -14,6 +14,7 @@ from pipeline.compose import CHECKPOINT, compose_cell, raise_all
 from pipeline.config import ONLY_WITH, Config
 from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
+from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem
 from pipeline.validate_methods import check_attribution, check_decoding, check_evaluation, check_mixing
 
@@ -21,12 +22,13 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.source": ("local", "hub", "minilm_reviews", "minilm_masked"),
     "model.dtype": ("float32", "float64", "bfloat16", "float16"),
     "dataset.source": ("local", "hub", "reviews"),
-    "dataset.form": ("texts", "agreement"),
+    "dataset.form": ("texts", "agreement", "marked_words", "sentiment_trees"),
     "dataset.truncate": ("longest_first", "only_second"),
     "dataset.long_texts": ("truncate", "windows"),
     "heads.source": ("grammar", "treebank", "run", "all"),
     "heads.positional_denominator": ("applicable", "reference"),
-    "evaluation.operator": (None, "mask", "pad", "unk", "delete"),
+    "evaluation.operator": (None, *OPERATORS),
+    "evaluation.unit": ("token", "word", "sentence"),
     "evaluation.levels": ("paper", "tenths"),
     "decoding.choose": ("faithful", "coherent", "most_coherent"),
     "explain.target": ("predicted", "gold", "runner_up", "span"),

@@ -13,14 +13,17 @@ from attribution.heads.masks import check_spec
 from attribution.methods import METHODS
 from attribution.methods.lrp import VARIANTS
 from attribution.methods.registry import ALIASES
-from evaluation import CURVES, METRICS, Metric
+from evaluation import METRICS, Metric
 from pipeline.config import Config
 from pipeline.layer_texts import AUTO, chosen_labels
+from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem, did_you_mean
+from pipeline.stages.explain_again import AGAIN
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 CHOICES = {"variant": tuple(VARIANTS)}
-KEPT = {"answers", "relevance", "cues", "importance"}  # what metrics of runs need that read no curve
+KEPT = {"answers", "relevance", "cues", "importance"}  # what some metrics need and runs keep
+TOLD = {"scores", "tokens", "rationale", "rationale_length"}  # what all explanations have, and marked texts
 LIST = "`headlight methods` lists them all."
 
 
@@ -37,16 +40,38 @@ def check_evaluation(config: Config) -> Iterator[Problem]:
                 f"evaluation.metrics: {metric} is not among those that runs compute: {known}. In Python "
                 "evaluation.evaluate_all has it.",
             )
+    for metric in config.evaluation.where_marked:
+        if metric not in METRICS or "rationale" not in METRICS[metric].needs:
+            known = ", ".join(each.id for each in METRICS.values() if "rationale" in each.needs)
+            text = f"evaluation.where_marked: {metric} is not a metric of rationales. Choose from {known}."
+            yield Problem("evaluation.where_marked", text)
+    yield from _check_operators(config)
     for label in config.evaluation.controls:
         if label not in config.attribution:
             hint = "Add it there, or set evaluation.controls=[]."
             yield Problem("evaluation.controls", f"evaluation.controls: {label} is not a label of attribution. {hint}")
 
 
+def _check_operators(config: Config) -> Iterator[Problem]:
+    asked: dict[str, list[str | None]] = {
+        "operator": [config.evaluation.operator],
+        "other_operators": [*config.evaluation.other_operators],
+    }
+    for operator in config.evaluation.other_operators:
+        if operator not in OPERATORS or operator == config.evaluation.operator:
+            reason = "evaluation.operator already" if operator in OPERATORS else "no operator"
+            text = f"evaluation.other_operators: {operator} is {reason}. Choose from {', '.join(OPERATORS)}."
+            yield Problem("evaluation.other_operators", text)
+    for key, operators in asked.items():
+        if "mlm_resample" in operators and config.model.lm_head is None:
+            text = f"model.lm_head is missing; evaluation.{key}=mlm_resample needs a masked language model: {ADVICE}."
+            yield Problem("model.lm_head", text)
+
+
 def _of_runs(metric: Metric) -> bool:
-    """Whether runs keep what a metric needs: curves, or what data sets and methods tell."""
-    curves = all(need in metric.prepared and metric.prepared[need] in CURVES for need in metric.needs)
-    return curves or not KEPT.isdisjoint(metric.needs)
+    """Whether runs have what a metric needs: curves, removed sets, what data sets and methods tell, another go."""
+    told = all(need in {*metric.prepared, *TOLD} for need in metric.needs)
+    return told or metric.id in AGAIN or not KEPT.isdisjoint(metric.needs)
 
 
 def check_mixing(config: Config) -> Iterator[Problem]:

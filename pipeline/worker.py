@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -13,8 +13,12 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from attribution.decoding.coherence import with_body_of
+from attribution.errors import InputError
 from attribution.explainer import Explainer
+from attribution.loading import load_language_model
 from attribution.model.inputs import Inputs
+from attribution.passes import PassCounts
+from evaluation.resampling import Resampler
 from pipeline.errors import ResultMissing
 from pipeline.execution.task import Part, Task
 from pipeline.microbatch import inputs_of
@@ -44,6 +48,12 @@ class ModelRef:
         transformers_logging.disable_progress_bar()
         dtype = getattr(torch, self.dtype)
         return Explainer.from_pretrained(self.folder, dtype=dtype, device=self.device, lm_head=self.lm_head)
+
+    def load_resampler(self, mask_id: int) -> Resampler:
+        """The masked language model that `lm_head` names, which draws tokens."""
+        assert self.lm_head is not None, "a configuration without a language model was let through"
+        model, _ = load_language_model(self.lm_head, causal=False, local_files_only=True)
+        return Resampler(model.to(device=self.device, dtype=getattr(torch, self.dtype)).eval(), mask_id)
 
 
 def _fitting(task: Task) -> tuple[Part, ...]:
@@ -95,7 +105,9 @@ class StageWorker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
+        self.passes = PassCounts()  # that the task at hand took for perturbed inputs
         self._explainers: Recent[Explainer] = Recent(2)
+        self._resamplers: Recent[Resampler] = Recent(1)
         self._examples: Recent[list[dict[str, Any]]] = Recent(2)
         self._sentences: Recent[list[Sentence]] = Recent(2)
 
@@ -105,7 +117,8 @@ class StageWorker:
         return Store(self.settings.store)
 
     def process(self, task: Task) -> dict[str, Any]:
-        """Do one task: {sha256: {key of each result: its digest}, parts: in how many parts it was computed}."""
+        """Do one task: {sha256: {key of each result: its digest}, parts: in how many it was computed, passes}."""
+        self.passes = PassCounts()
         compute = partial(process, task.stage, task.payload, self)
         if task.items:
             tables, parts = compute_in_parts(compute, task.items, task.parts or _fitting(task))
@@ -114,7 +127,7 @@ class StageWorker:
         if task.is_probe():
             return {}
         digests = {key: self.store.put(key, table, task.stage).sha256 for key, table in tables.items()}
-        return {"sha256": digests, "parts": parts}
+        return {"sha256": digests, "parts": parts, "passes": asdict(self.passes)}
 
     def open(self, shard: Shard, rows: slice) -> tuple[Explainer, list[dict[str, Any]], Inputs]:
         """The model, and some rows of a shard with their inputs [B, length]."""
@@ -125,6 +138,13 @@ class StageWorker:
     def explainer(self, ref: ModelRef) -> Explainer:
         """The model of a task, loaded once."""
         return self._explainers.get(ref, ref.load)
+
+    def resampler(self, ref: ModelRef) -> Resampler:
+        """The masked language model beside the model of a task, loaded once."""
+        mask_id = self.explainer(ref).adapter.mask_id
+        if mask_id is None:
+            raise InputError("operator=mlm_resample needs a mask token, and this tokenizer has none")
+        return self._resamplers.get(ref, lambda: ref.load_resampler(mask_id))
 
     def before_tuning(self, ref: ModelRef) -> Explainer:
         """The same model with the body that the head's checkpoint has."""

@@ -23,7 +23,16 @@ is NaN: it is counted, and left out of means.
 `from evaluation import evaluate_all` computes any of them for any methods; all perturbed inputs are run together and
 equal ones once, and `Evaluation.passes.saved` says what that saved. Inside of `with explainer.remembering():` methods
 that ask the model again share with them, too. Runs (`evaluation.metrics=[...]`) compute those read from curves and
-`answer_recall`.
+removed sets, of complexity and of plausibility (`evaluation.where_marked=[...]`: only where the data has rationales),
+and `answer_recall`; unasked `evaluation=core`. `evaluation.unit=word` and `evaluation.operator=mlm_resample` (tokens
+drawn from the masked language model `model.lm_head`) hold for all of them. What sharing saved is printed and is in the
+manifest under `forwards`: those of each metric of each method by itself, and those that were run.
+
+What is dear is measured on the first `evaluation.first_examples` (100) alone: the metrics of curves and removed sets
+under `evaluation.other_operators=[delete,unk]`, which are called `aopc@delete`, and `mprt`, `efficient_mprt`,
+`random_logit`, `max_sensitivity`, `avg_sensitivity`, `top_k_stability` and `seed_stability`, each of the methods that
+it says anything of: class-blind ones have no `random_logit`, those that run copies of their own no neighbours, those
+without a seed no `seed_stability`, and `decoded_layer` no model of random weights.
 
 `evaluation.conformance.check_metric` examines a metric, yours as well (entry points of the group `headlight.metrics`):
 its range, the same digits alone, in shards, in any order and with more padding, NaN where a score is NaN and nowhere

@@ -14,6 +14,9 @@ from transformers.pytorch_utils import Conv1D
 from attribution.errors import UnruledOperation
 from attribution.model.families import Block, Family
 
+# Numbers that are activated at once: those of a processor stay in its cache.
+PIECES = {"cpu": 2**18, "cuda": 2**28}
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -80,17 +83,21 @@ class Layer:
         return z if self.norm_first else normed
 
     def total(self, residual: Tensor, inner: Tensor) -> Tensor:
-        """Both branches together [.., D], before the last normalisation."""
+        """Both branches together [.., D], before the last normalisation; overwrites `inner`."""
         weight, bias = self.outward
-        if inner.shape[-1] == weight.shape[1]:
-            hidden = self.activation(inner)
-        else:
-            hidden, gate = inner.chunk(2, dim=-1)
-            hidden = self.activation(hidden) * gate
-        return F.linear(hidden, weight, bias).add_(residual)
+        hidden, *gate = torch.split(inner, weight.shape[1], dim=-1)
+        self._activate(hidden)
+        return F.linear(hidden.mul_(*gate) if gate else hidden, weight, bias).add_(residual)
+
+    def _activate(self, hidden: Tensor) -> None:
+        """Activate in place, some rows at a time: large fresh memory takes longer than the activation."""
+        rows = hidden.view(-1, hidden.shape[-1])
+        at_once = PIECES.get(hidden.device.type, PIECES["cuda"]) // rows.shape[1]
+        for part in torch.split(rows, max(1, at_once)):
+            part.copy_(self.activation(part))
 
     def leaves(self, residual: Tensor, inner: Tensor) -> Tensor:
-        """What leaves the block, [.., D]."""
+        """What leaves the block, [.., D]; overwrites `inner`."""
         total = self.total(residual, inner)
         return self.last(total) if self.last else total
 

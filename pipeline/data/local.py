@@ -17,8 +17,14 @@ from attribution.errors import InputError
 from pipeline.config import DatasetConfig
 from pipeline.data.agreement import read_agreement
 from pipeline.data.cells import Content, Source, read_examples
+from pipeline.data.marked_words import read_marked_words, read_sentiment_trees
 
-FORMS: dict[str, Callable[[Source, DatasetConfig], Content]] = {"texts": read_examples, "agreement": read_agreement}
+FORMS: dict[str, Callable[[Source, DatasetConfig], Content]] = {
+    "texts": read_examples,
+    "agreement": read_agreement,
+    "marked_words": read_marked_words,
+    "sentiment_trees": read_sentiment_trees,
+}
 Columns = Mapping[str, Sequence[Any]]  # name -> cells, all of one length
 
 

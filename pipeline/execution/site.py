@@ -38,7 +38,7 @@ class Site:
 
         They are needed unless `cluster.workers` is a number, and so many workers fit on the others.
         """
-        bad = {node: lines for node, lines in found.items() if lines}
+        bad = {node: found[node] for node in sorted(found, key=lambda node: node.name) if found[node]}
         lines = [line for node in bad for line in bad[node]]
         good = [node for node in found if node not in bad]
         demand = worker_demand(self.cluster, good)

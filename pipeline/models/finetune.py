@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
-from pipeline.terminal import unguarded
+from pipeline.execution.progress import make_progress
 
 POOL = 16  # batches among which examples are sorted by length
 
@@ -126,15 +122,11 @@ def _step(
 
 
 def shown(batches: Sequence[list[int]], description: str, *, progress: bool) -> Iterator[list[int]]:
-    """The batches with a progress bar on stderr."""
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(file=unguarded(sys.stderr)), disable=not progress) as bar:
-        yield from bar.track(batches, description=description)
+    """The batches, with progress on stderr."""
+    with make_progress(silent=not progress).stage(description, len(batches), "batches") as bar:
+        for batch in batches:
+            yield batch
+            bar.advance()
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:

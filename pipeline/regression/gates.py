@@ -12,7 +12,7 @@ from pipeline.regression.compare import Departure, Pairs
 from pipeline.regression.decide import PASS, REGRESSION, WARN, Finding, Rule, direction, statistical, tolerance_of
 from pipeline.regression.verdict import Drift, Move
 
-COMPUTING = ("load_model", "identify_heads", "attribute", "evaluate")
+COMPUTING = ("load_model", "identify_heads", "attribute", "evaluate", "compare_operators", "explain_again")
 MOVED, MOVES = 5, 30  # examples of each column that moved, and of all together
 
 Manifest = Mapping[str, Any]

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.operators import other_operator
+from pipeline.recommendation import recommendation
 from pipeline.report.alignment import alignment
 from pipeline.report.chart import charts
 from pipeline.report.completeness import COLUMNS, completeness
@@ -17,6 +19,7 @@ from pipeline.report.conservation import conserved
 from pipeline.report.curves import mean_curves
 from pipeline.report.decoded import COLUMNS as DECODED
 from pipeline.report.decoded import decoded
+from pipeline.report.disagreement import disagreement
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
@@ -26,6 +29,7 @@ from pipeline.report.page import asset, document
 from pipeline.report.provenance import provenance
 from pipeline.report.shares import kind_shares, share_table
 from pipeline.report.texts import Texts
+from pipeline.report.verdict import verdict_section
 from pipeline.runs import REPORT, Run
 from pipeline.standing import standings
 
@@ -45,7 +49,8 @@ def build_report(run_folder: Path, *, texts: Literal["full", "sample", "none"] |
 
 def render(run: Run, texts: str, examples: int) -> str:
     """The page."""
-    board = Board(standings(run.table("metrics").to_pylist()), run.manifest)
+    measured = [entry for entry in standings(run.table("metrics").to_pylist()) if not other_operator(entry.metric)]
+    board = Board(measured, run.manifest)
     sections = [(name, anchor, content) for name, anchor, content in _sections(run, board, texts, examples) if content]
     navigation = tag("nav", [tag("a", name, href=f"#{anchor}") for name, anchor, _ in sections], aria_label="Sections")
     body = [tag("section", tag("h2", name), content, id=anchor) for name, anchor, content in sections]
@@ -56,6 +61,7 @@ def render(run: Run, texts: str, examples: int) -> str:
 def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tuple[str, str, Child]]:
     data = Texts.of(run, board.metrics[0] if board.metrics else None)
     controls = frozenset(label for label in board.labels if board.control(label))
+    yield "Verdict", "verdict", verdict_section(recommendation(run))
     yield "Methods", "methods", _methods(board)
     curves = [curve for curve in mean_curves(run.table("curves")) if np.isfinite(curve.mean).all()]
     yield "Perturbation curves", "curves", charts(curves, board.labels, controls)
@@ -67,6 +73,8 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
         alignment(*(run.table(name) for name in ("alignment_means", "probes", "profiles"))),
     )
     yield "Decoded layers", "decoded", _decoded(run, data, texts)
+    explaining = [label for label in board.labels if label not in controls]
+    yield "Where methods differ", "disagreement", disagreement(data, explaining, data.showable(texts, examples))
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
     yield "Where the attribution goes", "shares", _shares(data, board)

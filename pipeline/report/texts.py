@@ -77,6 +77,12 @@ class Texts:
         pairs = [(scores, kind) for scores, kind in pairs if len(scores) == len(kind)]
         return [scores for scores, _ in pairs], [kind for _, kind in pairs]
 
+    def showable(self, texts: str, limit: int) -> Sequence[int]:
+        """Rows of the examples that a page may spell out: of `sample` at most `limit`, of `none` not one."""
+        if texts == "none":
+            return []
+        return self.chosen(list(self.scores), limit) if texts == "sample" else range(len(self.examples))
+
     def chosen(self, methods: Sequence[str], limit: int | None) -> list[int]:
         """Indexes of the examples to show, at most `limit` and BUDGET bytes, in the order of the data set.
 

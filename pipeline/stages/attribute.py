@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from attribution.asking import Scored
 from attribution.capture import Need
-from attribution.explainer import Request
+from attribution.explainer import Explainer, Request
 from attribution.finite import problems
 from attribution.methods.plugins import ORIGINS
 from attribution.methods.registry import METHODS
+from attribution.model.inputs import Inputs
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch, units_of
@@ -61,11 +62,8 @@ def process(
     shard: Shard,
 ) -> dict[str, pa.Table]:
     """Explain rows of a microbatch."""
-    explainer, examples, inputs = worker.open(shard, rows)
-    separator = getattr(explainer.tokenizer, "sep_token_id", None)
-    if hide_separators and separator is not None:
-        inputs = without(inputs, separator)
-    units = units_of(examples, shard.length, {str(method.get("unit")) for method in methods.values()})
+    units = {str(method.get("unit")) for method in methods.values()}
+    explainer, examples, inputs = explained_inputs(worker, shard, rows, units, hide_separators)
     goal = target_of(examples, targets[rows])
     found = explainer.scored_many(
         inputs.input_ids,
@@ -74,14 +72,25 @@ def process(
         target=goal,
         token_type_ids=inputs.token_type_ids,
         output=output,
-        **units,
+        word_ids=inputs.word_ids,
+        sentence_ids=inputs.sentence_ids,
     )
-    inputs = replace(inputs, **units)
     wrong = {
         key: problems(explainer.adapter, inputs, scored.scores, Request.of(methods[key]), goal, output)
         for key, scored in found.items()
     }
     return {key: attributions(examples, targets[rows], scored, wrong[key]) for key, scored in found.items()}
+
+
+def explained_inputs(
+    worker: StageWorker, shard: Shard, rows: slice, units: Collection[str], hide_separators: bool
+) -> tuple[Explainer, list[dict[str, Any]], Inputs]:
+    """The model, some rows of a shard, and what methods see of them: with the units that they ask for."""
+    explainer, examples, inputs = worker.open(shard, rows)
+    separator = getattr(explainer.tokenizer, "sep_token_id", None)
+    if hide_separators and separator is not None:
+        inputs = without(inputs, separator)
+    return explainer, examples, replace(inputs, **units_of(examples, shard.length, units))
 
 
 def attributions(

@@ -1,22 +1,30 @@
-"""Perturb and predict again: the curves of all methods of a microbatch from one deduplicated run."""
+"""Perturb and predict again: the curves of all methods of a microbatch, and what removed sets cost, from one run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from attribution.explainer import Explainer
+from attribution.methods.units import Units
+from attribution.model.inputs import Inputs
 from attribution.perturb import default_batch_tokens
-from evaluation.curves import CurveRequest, Curves, run_curves
+from evaluation.curves import Curves
+from evaluation.engine import Request, perturbable_tokens, run_requests
 from evaluation.levels import TENTHS, Levels, paper_counts
 from evaluation.metrics import CURVES
+from evaluation.removals import REMOVALS, Removals
+from evaluation.resampling import RESAMPLE
 from pipeline.execution.task import Task
 from pipeline.keys import digest
-from pipeline.microbatch import MicroBatch
+from pipeline.microbatch import MicroBatch, units_of
 from pipeline.schemas import CURVES as COLUMNS
+from pipeline.schemas import REMOVALS as REMOVED
 from pipeline.stages.asked import Targets, target_of
 from pipeline.stages.attribute import STAGE as ATTRIBUTE
 from pipeline.stages.setting import Setting, content_of
@@ -26,24 +34,39 @@ STAGE = "evaluate"
 
 
 class Wanted(NamedTuple):
-    """One result of a task: the curve family, and the scores it is drawn from."""
+    """One result of a task: a curve family and the scores it is drawn from, or removed sets, drawn with a seed."""
 
-    curve: str
-    attribution_key: str
+    source: str
+    attribution_key: str | None = None
+    seed: int | None = None
 
 
-def key_of(setting: Setting, batch: MicroBatch, wanted: Wanted, targets: Targets, options: Mapping[str, Any]) -> str:
-    """Key of one curve family of one method's scores of a microbatch."""
-    return setting.key(STAGE, wanted=wanted, targets=targets, options=options, **content_of(batch))
+def key_of(
+    setting: Setting,
+    batch: MicroBatch,
+    wanted: Wanted,
+    targets: Targets,
+    options: Mapping[str, Any],
+    stage: str = STAGE,
+) -> str:
+    """Key of one curve family of one method's scores of a microbatch, or of removed sets, which have no levels."""
+    read = {name: value for name, value in options.items() if wanted.source in CURVES or name != "levels"}
+    model = {"lm_head": setting.lm_head} if options["operator"] == RESAMPLE else {}
+    return setting.key(stage, wanted=wanted, targets=targets, options=read, **model, **content_of(batch))
 
 
 def task_of(
-    setting: Setting, batch: MicroBatch, wanted: Mapping[str, Wanted], targets: Targets, options: Mapping[str, Any]
+    setting: Setting,
+    batch: MicroBatch,
+    wanted: Mapping[str, Wanted],
+    targets: Targets,
+    options: Mapping[str, Any],
+    stage: str = STAGE,
 ) -> Task:
-    """The task that draws several curves {key: wanted} of a microbatch."""
+    """The task that computes several results {key: wanted} of a microbatch."""
     payload = {"wanted": dict(wanted), "targets": targets, **options, "shard": setting.shard(batch)}
     weight = len(batch.rows) * len(wanted)
-    return Task(digest(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight, tuple(wanted), batch.items)
+    return Task(digest(sorted(wanted)), stage, payload, setting.model.fingerprint, weight, tuple(wanted), batch.items)
 
 
 def process(
@@ -54,19 +77,45 @@ def process(
     targets: Targets,
     operator: str | None,
     levels: str,
+    unit: str,
     shard: Shard,
+    places: Sequence[int] | None = None,
 ) -> dict[str, pa.Table]:
-    """Draw the curves of rows of a microbatch; of a part of it, with as much less in each pass."""
+    """Perturb rows of a microbatch; of a part of it, with as much less in each pass.
+
+    places: of the shard's rows in the microbatch whose scores are read; None where it is that microbatch.
+    """
     explainer, examples, inputs = worker.open(shard, rows)
-    steps = LEVELS[levels](inputs.attention_mask.sum(1))
-    keys = {each.attribution_key for each in wanted.values()}
-    scores = {key: read_scores(worker, key, shard.length)[rows] for key in keys}
-    requests: dict[str, CurveRequest] = {
-        key: CURVES[each.curve].request(scores[each.attribution_key], steps, operator) for key, each in wanted.items()
-    }
+    inputs = replace(inputs, **units_of(examples, shard.length, {unit}))
+    steps = LEVELS[levels](_sizes(explainer, inputs, unit))
+    keys = {each.attribution_key for each in wanted.values() if each.attribution_key is not None}
+    own = slice(None) if places is None else list(places)
+    scores = {key: read_scores(worker, key, shard.length)[own][rows] for key in keys}
+    requests = {key: request_of(each, scores, steps, operator, unit) for key, each in wanted.items()}
     tokens = default_batch_tokens(explainer.adapter) * len(examples) // len(shard.rows)
-    drawn = run_curves(explainer, inputs, requests, target=target_of(examples, targets[rows]), batch_tokens=tokens)
-    return {key: table_of(examples, wanted[key].curve, curves) for key, curves in drawn.items()}
+    options: dict[str, Any] = {
+        "resampler": worker.resampler(shard.model) if operator == RESAMPLE else None,
+        "batch_tokens": tokens,
+    }
+    found = run_requests(explainer, inputs, requests, target=target_of(examples, targets[rows]), **options)
+    worker.passes += next(iter(found.values())).passes
+    return {key: table_of(examples, wanted[key].source, result) for key, result in found.items()}
+
+
+def request_of(
+    wanted: Wanted, scores: Mapping[str, Tensor], levels: Levels, operator: str | None, unit: str
+) -> Request:
+    """What is asked of the engine for a result."""
+    if wanted.attribution_key is None:
+        return replace(REMOVALS[wanted.source], operator=operator, unit=unit, seed=wanted.seed or 0)
+    return replace(CURVES[wanted.source].request(scores[wanted.attribution_key], levels, operator), unit=unit)
+
+
+def _sizes(explainer: Explainer, inputs: Inputs, unit: str) -> Tensor:
+    """[B] what levels are parts of: all tokens, as the papers count them, or the words or sentences."""
+    if unit == "token":
+        return inputs.attention_mask.sum(1)
+    return Units.among(inputs, perturbable_tokens(explainer.adapter, inputs), unit).count
 
 
 LEVELS: dict[str, Callable[[Tensor], Levels]] = {  # lengths [B] -> levels
@@ -84,7 +133,14 @@ def read_scores(worker: StageWorker, key: str, length: int) -> Tensor:
     return scores
 
 
-def table_of(examples: Sequence[Mapping[str, Any]], curve: str, curves: Curves) -> pa.Table:
+def table_of(examples: Sequence[Mapping[str, Any]], source: str, found: Curves | Removals) -> pa.Table:
+    """The table of one result."""
+    if isinstance(found, Curves):
+        return curves_table(examples, source, found)
+    return removals_table(examples, source, found)
+
+
+def curves_table(examples: Sequence[Mapping[str, Any]], curve: str, curves: Curves) -> pa.Table:
     """The table of one curve family: what concerns the target, start and end side by side for spans."""
     pairs = curves.target.ndim == 2
     n = len(examples)
@@ -122,3 +178,23 @@ def _errors(curves: Curves) -> list[list[float]]:
 def _listed(curves: Curves, values: Tensor) -> list[list[float]]:
     rows: list[list[float]] = curves.of_target(values).float().flatten(1).cpu().tolist()
     return rows
+
+
+def removals_table(examples: Sequence[Mapping[str, Any]], sets: str, found: Removals) -> pa.Table:
+    """The table of removed sets: of each example its own units and the sets that were asked for."""
+    rows = [_removed(example, row, found) for row, example in enumerate(examples)]
+    return pa.Table.from_pylist([{"sets": sets, "operator": found.operator, **row} for row in rows], schema=REMOVED)
+
+
+def _removed(example: Mapping[str, Any], row: int, found: Removals) -> dict[str, Any]:
+    asked, count = found.asked[row], int(found.units.count[row])
+    return {
+        "item_id": example["item_id"],
+        "units": found.units.ids[row, : len(example["input_ids"])].tolist(),
+        "removed": found.removed[row, asked, :count].flatten().tolist(),
+        "groups": found.group.to(asked.device)[asked].tolist(),
+        "intact_probability": found.intact_log_probabilities[row].exp().tolist(),
+        "intact_logit": found.intact_logits[row].tolist(),
+        "probabilities": found.log_probabilities[row, asked].exp().flatten().tolist(),
+        "logits": found.logits[row, asked].flatten().tolist(),
+    }

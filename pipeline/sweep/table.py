@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -29,10 +29,15 @@ class Entry:
     deviation: float | None = None
     runs: int = 1
     methods: int = 1
+    expected: float | None = None  # what it is compared with
 
     @property
     def text(self) -> str:
-        """`0.540 [0.522, 0.558]`, or `0.540 ± 0.010 (3 runs)`."""
+        """`0.540 [0.522, 0.558]`, or `0.540 ± 0.010 (3 runs)`; with `expected 0.550` behind it where that is known."""
+        return self._own if self.expected is None else f"{self._own}, expected {self.expected:.3f}"
+
+    @property
+    def _own(self) -> str:
         if self.deviation is not None:
             counts = [
                 f"{count} {noun}" for count, noun in ((self.methods, "methods"), (self.runs, "runs")) if count > 1
@@ -51,7 +56,18 @@ class Pivot:
     rows: list[str]
     columns: list[str]
     entries: dict[tuple[str, str], Entry]
-    best: dict[str, str]  # column -> its best row
+    higher: dict[str, bool]  # column -> whether higher is better; only of columns of one metric that has a direction
+    metric: str | None = None  # that it is of; None of several
+
+    @property
+    def best(self) -> dict[str, str]:
+        """Column -> its best row, where it has several."""
+        found = {}
+        for column, higher in self.higher.items():
+            held = {row: entry.value for (row, name), entry in self.entries.items() if name == column}
+            if len(held) > 1:
+                found[column] = (max if higher else min)(held, key=lambda row: held[row])
+        return found
 
     def text(self, row: str, column: str) -> str:
         """What stands in a cell."""
@@ -89,13 +105,14 @@ def pivot(records: Sequence[Record], rows: str, columns: str, metric: str | None
     """The table of a metric, or of all metrics where these are its rows or columns."""
     for name in (rows, columns):
         _require("--rows/--cols", name, [key for record in records for key in record if key not in _NUMBERS])
-    chosen, title = list(records), f"all metrics, {rows} by {columns}"
+    shown, chosen, title = None, list(records), f"all metrics, {rows} by {columns}"
     if "metric" not in (rows, columns):
         metrics = list(dict.fromkeys(record["metric"] for record in records))
         metric = metric or leading_metric(metrics)
         _require("--metric", str(metric), metrics)
+        shown = metric
         chosen, title = [record for record in records if record["metric"] == metric], f"{metric}, {rows} by {columns}"
-    return _arranged(chosen, rows, columns, title)
+    return replace(_arranged(chosen, rows, columns, title), metric=shown)
 
 
 _NUMBERS = ("value", "low", "high", "n")
@@ -114,8 +131,7 @@ def _arranged(records: Sequence[Record], rows: str, columns: str, title: str) ->
     entries = {place: entry for place, group in groups.items() if (entry := _entry(group)) is not None}
     names = list(dict.fromkeys(column for _, column in groups))
     order = list(dict.fromkeys(row for row, _ in groups))
-    best = {column: row for column in names if (row := _best(records, entries, column, columns))}
-    return Pivot(title, rows, order, names, entries, best)
+    return Pivot(title, rows, order, names, entries, dict(_directions(records, names, columns)))
 
 
 def _entry(group: Sequence[Record]) -> Entry | None:
@@ -127,14 +143,11 @@ def _entry(group: Sequence[Record]) -> Entry | None:
     return Entry(fmean(values), deviation=stdev(values), runs=runs, methods=methods)
 
 
-def _best(records: Sequence[Record], entries: Mapping[tuple[str, str], Entry], column: str, columns: str) -> str | None:
-    """The best row of a column; none where its metrics differ or have no direction."""
-    metrics = {record["metric"] for record in records if str(record.get(columns, "")) == column}
-    direction = higher_is_better(metrics.pop()) if len(metrics) == 1 else None
-    held = {row: entry.value for (row, name), entry in entries.items() if name == column}
-    if direction is None or len(held) < 2:
-        return None
-    return (max if direction else min)(held, key=lambda row: held[row])
+def _directions(records: Sequence[Record], names: Sequence[str], columns: str) -> Iterator[tuple[str, bool]]:
+    for name in names:
+        metrics = {record["metric"] for record in records if str(record.get(columns, "")) == name}
+        if len(metrics) == 1 and (direction := higher_is_better(metrics.pop())) is not None:
+            yield name, direction
 
 
 def markdown(table: Pivot) -> str:
@@ -156,7 +169,8 @@ def comma_separated(table: Pivot) -> str:
     """One line for each entry with full numbers, for programs."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    numbers = ("value", "low", "high", "deviation", "methods", "runs")
+    compared = any(entry.expected is not None for entry in table.entries.values())
+    numbers = ("value", "low", "high", "deviation", "methods", "runs", *(["expected"] if compared else []))
     writer.writerow([table.corner, "column", *numbers])
     for (row, column), entry in table.entries.items():
         writer.writerow([row, column, *(getattr(entry, name) for name in numbers)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import methods_page
 import pytest
 import torch
 from conformance_results import spec as quick
@@ -28,6 +29,15 @@ def test_every_method_conforms_or_says_why_not(name):
     found = verdicts(name)
     assert {method: verdict.problems for method, verdict in found.items() if verdict.problems} == {}
     assert sum(verdict.conforms for verdict in found.values()) > len(found) / 2
+
+
+def test_the_page_of_methods_is_current():
+    assert methods_page.PAGE.read_text(encoding="utf-8") == methods_page.page(), "run: python tests/methods_page.py"
+
+
+def test_what_headlight_methods_says_of_families_is_current():
+    assert methods_page.FAMILIES.read_text(encoding="utf-8") == methods_page.families()
+    assert "deberta-v2" in methods_page.families()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+from plugin_package import write_package
 
 from attribution import METHODS, InputError
 from attribution.methods.plugins import GROUP, ORIGINS, load_plugins
@@ -29,18 +30,11 @@ def clash():
 def broken():
     raise RuntimeError("no licence")
 '''
-METADATA = {
-    "METADATA": "Metadata-Version: 2.1\nName: lengths\nVersion: 1.2\n",
-    "entry_points.txt": f"[{GROUP}]\nlength = lengths\n",
-}
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    (tmp_path / "lengths.py").write_text(MODULE)
-    (tmp_path / "lengths-1.2.dist-info").mkdir()
-    for name, text in METADATA.items():
-        (tmp_path / "lengths-1.2.dist-info" / name).write_text(text)
+    write_package(tmp_path, "lengths", MODULE, GROUP, "length")
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     METHODS.pop("length", None)

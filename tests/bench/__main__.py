@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in workers
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # before the tests, whose folders have the packages' names
 
 import attribution_cost
 import executor_cost
@@ -37,6 +38,8 @@ PARTS = {
 
 def main(names: list[str]) -> None:
     """Print the ratios of these parts, or of all."""
+    if unknown := set(names) - set(PARTS):
+        raise SystemExit(f"no such part: {', '.join(sorted(unknown))}; choices: {', '.join(PARTS)}")
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread; median [least, greatest] of paired turns")
     for name in names or PARTS:

@@ -10,6 +10,14 @@ from pathlib import Path
 import pytest
 from network_cluster import missing_requirement
 
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(("script", "says"), [("chaos", "--moments"), ("bench", "choices: attribution")])
+def test_scripts_find_the_packages_and_not_the_folders_of_their_tests(script, says):
+    done = subprocess.run([sys.executable, str(TESTS / script), "--help"], capture_output=True, text=True)
+    assert says in done.stdout + done.stderr
+
 
 @pytest.mark.slow
 @pytest.mark.cluster

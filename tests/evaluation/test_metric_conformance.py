@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import torch
+from plugin_package import write_package
 
 from attribution import InputError
 from evaluation import METRICS, Metric
@@ -172,18 +173,11 @@ def clash():
 def broken():
     raise RuntimeError("no licence")
 """
-METADATA = {
-    "METADATA": "Metadata-Version: 2.1\nName: firsts\nVersion: 1.2\n",
-    "entry_points.txt": f"[{GROUP}]\nfirst = firsts\n",
-}
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    (tmp_path / "firsts.py").write_text(MODULE)
-    (tmp_path / "firsts-1.2.dist-info").mkdir()
-    for name, text in METADATA.items():
-        (tmp_path / "firsts-1.2.dist-info" / name).write_text(text)
+    write_package(tmp_path, "firsts", MODULE, GROUP, "first")
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     METRICS.pop("first_level", None)

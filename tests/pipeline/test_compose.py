@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attribution.errors import InputError
+from attribution.methods import METHODS
 from attribution.methods.mixing import MIXING
 from pipeline.compose import compose_all, compose_config, config_dict, config_yaml
 from pipeline.config import Config
@@ -61,6 +63,7 @@ def experiment(name: str) -> Config:
 
 def test_options_are_the_documented_ones() -> None:
     ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "methods_sst2", "methods_squad", "cue_alignment"}
+    ours |= {"which_method"}
     paper = {
         *(f"mask_lrp_{n}" for n in PAPER),
         "conservative_lrp",
@@ -92,6 +95,17 @@ def test_experiments_are_named_and_carry_their_controls(name: str) -> None:
 @pytest.mark.parametrize("name", ["demo", "sst2", "squad", *(f"paper/mask_lrp_{data}" for data in PAPER)])
 def test_experiments_compare_the_nine_methods(name: str) -> None:
     assert {entry["method"] for entry in experiment(name).attribution.values()} == NINE | {"random"}
+
+
+def test_which_method_asks_every_method_for_at_most_sixty_forwards() -> None:
+    config = experiment("which_method")
+    assert {entry["method"] for entry in config.attribution.values()} == set(METHODS)
+    for entry in config.attribution.values():
+        method = METHODS[entry["method"]]
+        known = {**method.parameters, **entry, "N": 59, "max": max, "len": len, "ceil": math.ceil}
+        known["baselines"] = known.get("baselines") or (1, 2)
+        assert eval(method.cost[0], known) <= 60, entry
+    assert (config.evaluation.operator, config.evaluation.levels, config.dataset.limit) == ("mask", "paper", None)
 
 
 @pytest.mark.parametrize(("data", "protocol"), PAPER.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -93,6 +94,15 @@ def test_passes_are_measured_once_and_do_not_matter_where_memory_is_enough(base)
     assert (measured["rows"], measured["problem"], other["memory"]["pass"]) == (3, None, None)
     assert manifest["reuse"]["measure_memory"] == {"computed": 1, "reused": 0}
     assert "measure_memory" not in other["reuse"]
+
+
+def test_what_a_run_is_made_of_does_not_depend_on_whether_it_had_to_measure(base):
+    first, _ = go(base)
+    noted = (first.folder / "results.txt").read_text()
+    shutil.rmtree(first.folder)
+    again, manifest = go(base)
+    assert "measure_memory" not in manifest["reuse"]
+    assert (again.folder / "results.txt").read_text() == noted
 
 
 def test_fewer_tokens_make_parts_that_are_reported_and_agree(base):

@@ -100,7 +100,7 @@ def test_where_and_how_it_ran_does_not_matter(change: Callable[[Side], None]) ->
     assert departures(side(), candidate(change), []) == []
 
 
-def test_other_examples_are_incomparable_whichever_side_has_them() -> None:
+def test_first_examples_are_incomparable_whichever_side_has_them() -> None:
     fewer = Side(side().manifest, side().config, frozenset("ab"))
     assert [found.candidate for found in departures(side(), fewer, [])] == [0]
     assert [found.champion for found in departures(side(), fewer, [])] == [1]

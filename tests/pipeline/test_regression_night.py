@@ -128,7 +128,7 @@ def test_a_night_without_a_change_passes(nights: tuple[Path, list[str]]) -> None
     assert not Series(root, "nightly").unfinished.exists()
 
 
-def test_a_planted_regression_is_found_and_confirmed_on_other_examples(
+def test_a_planted_regression_is_found_and_confirmed_on_first_examples(
     nights: tuple[Path, list[str]], planted: Path
 ) -> None:
     _, overrides = nights

@@ -151,3 +151,15 @@ def test_questions_are_answered_in_the_surest_window(tmp_path, monkeypatch):
     examples = table(result, "examples")
     assert [row["tokens"][row["answer_start"]] for row in examples] == ["great", "bad"]
     assert len(table(result, "values")) == 4
+
+
+def test_removed_sets_of_windows_are_joined_like_curves(base):
+    result = go([*base, *WINDOWS, "evaluation.metrics=[tau_loo,gini]"])
+    texts = [row["item_id"] for row in table(result, "examples")]
+    rows = [row["item_id"] for row in table(result, "removals")]
+    windows = [row["item_id"] for row in table(result, "windows")]
+    assert set(windows) <= set(rows)
+    for metric in ("tau_loo", "gini"):
+        found = {row["item_id"]: row["value"] for row in table(result, "values") if row["metric"] == metric}
+        assert list(found) == texts
+        assert np.isfinite([*found.values()]).all()

@@ -1,0 +1,99 @@
+"""Explain again: what becomes of scores when the model, the class, the input or the seed is another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from attribution.capture import Need
+from attribution.methods.registry import METHODS, Method
+from evaluation import METRICS
+from evaluation.randomised import neighbour_scores, other_class_scores, randomised_scores, reseeded_scores
+from pipeline.execution.task import Task
+from pipeline.keys import digest
+from pipeline.microbatch import MicroBatch, padded
+from pipeline.schemas import CHECKS
+from pipeline.stages.asked import Targets, target_of
+from pipeline.stages.attribute import explained_inputs
+from pipeline.stages.evaluate import read_scores
+from pipeline.stages.setting import Setting, content_of
+from pipeline.worker import Shard, StageWorker
+
+STAGE = "explain_again"
+
+# metric -> the scores that it compares with, and of which methods there are such
+AGAIN: dict[str, tuple[Callable[..., Tensor], Callable[[Method], bool]]] = {
+    "mprt": (randomised_scores, lambda method: not _decodes(method)),
+    "efficient_mprt": (partial(randomised_scores, order="all"), lambda method: not _decodes(method)),
+    "random_logit": (other_class_scores, lambda method: not method.class_blind),
+    **dict.fromkeys(
+        ("max_sensitivity", "avg_sensitivity", "top_k_stability"), (neighbour_scores, lambda method: not method.asks)
+    ),
+    "seed_stability": (reseeded_scores, lambda method: "seed" in method.parameters),
+}
+
+
+def _decodes(method: Method) -> bool:
+    """Whether it reads hidden states by a language-model head, to which those of random weights say nothing."""
+    return Need.LAYER_GRADIENT in method.needs
+
+
+class Wanted(NamedTuple):
+    """One result of a task: a metric of a method, whose scores of the whole microbatch are there."""
+
+    metric: str
+    method: Mapping[str, Any]
+    attribution_key: str
+
+
+def applies(metric: str, method: str) -> bool:
+    """Whether a metric says anything of a method."""
+    return AGAIN[metric][1](METHODS[method])
+
+
+def key_of(setting: Setting, batch: MicroBatch, wanted: Wanted, targets: Targets, options: Mapping[str, Any]) -> str:
+    """Key of one metric of one method's scores of some examples of a microbatch."""
+    return setting.key(STAGE, wanted=wanted, targets=targets, options=options, **content_of(batch))
+
+
+def task_of(
+    setting: Setting, batch: MicroBatch, wanted: Mapping[str, Wanted], targets: Targets, options: Mapping[str, Any]
+) -> Task:
+    """The task that computes several results {key: wanted} of these examples."""
+    payload = {"wanted": dict(wanted), "targets": targets, **options, "shard": setting.shard(batch)}
+    weight = len(batch.rows) * len(wanted)
+    return Task(digest(sorted(wanted)), STAGE, payload, setting.model.fingerprint, weight, tuple(wanted), batch.items)
+
+
+def process(
+    *,
+    worker: StageWorker,
+    rows: slice,
+    wanted: dict[str, Wanted],
+    targets: Targets,
+    hide_separators: bool,
+    shard: Shard,
+    places: tuple[int, ...],
+) -> dict[str, pa.Table]:
+    """Explain rows again, and compare; `places`: of the shard's rows in the microbatch whose scores are read."""
+    units = {str(each.method.get("unit")) for each in wanted.values()}
+    explainer, examples, inputs = explained_inputs(worker, shard, rows, units, hide_separators)
+    ranked = torch.from_numpy(padded([row["special_tokens"] for row in examples], shard.length, 1)) == 0
+    goal = target_of(examples, targets[rows])
+    others: dict[tuple[Callable[..., Tensor], str], Tensor] = {}
+    found = {}
+    for key, each in wanted.items():
+        explain = AGAIN[each.metric][0]
+        own = read_scores(worker, each.attribution_key, shard.length)[list(places)][rows]
+        if (explain, each.attribution_key) not in others:
+            others[explain, each.attribution_key] = explain(explainer, inputs, each.method, target=goal).cpu()
+        metric = METRICS[each.metric]
+        (other,) = (need for need in metric.needs if need not in ("scores", "tokens"))
+        values = metric(scores=own, tokens=ranked, **{other: others[explain, each.attribution_key]})
+        found[key] = pa.table([[row["item_id"] for row in examples], values.numpy()], schema=CHECKS)
+    return found
