@@ -57,7 +57,7 @@ def attention_forward(
         raise UnruledOperation(f"attention of {type(module).__name__} uses {given[0]}, which is not supported")
     key, value = (one_per_query_head(x, query.shape[1]) for x in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    record = _Recorder(taps, module)
+    record = Recorder(taps, module)
     scores = record(Kind.SCORES, lambda q, k: q @ k.transpose(-1, -2))(query, key)
     if bias is not None:
         named = record(
@@ -114,13 +114,19 @@ def disentangled_forward(
 OWN_FORWARDS = {"DisentangledSelfAttention": disentangled_forward}
 
 
-class _Recorder:
+class Recorder:
     """Makes nodes of one layer's attention, or plain operations where nothing is recorded."""
 
     def __init__(self, taps: Taps, module: nn.Module) -> None:
         self.current, self.layer, self.owner = taps.current, len(taps.attention), type(module).__name__
 
+    @classmethod
+    def beside(cls, module: nn.Module) -> Recorder:
+        """Of attention that stands beside the blocks of a model, whoever runs it."""
+        return cls(_taps.get() or Taps(), module)
+
     def __call__(self, kind: Kind, function: Any, *, name: str = "", **extra: Any) -> Any:
+        """`function` as a node of this kind."""
         if self.current is None:
             return function
         path = f"{self.owner} of layer {self.layer}"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attribution.errors import InputError
-from attribution.model.families import family_of
 from attribution.patterns.schema import (
     BY_RELEVANCE,
     MAPPED,
@@ -43,19 +42,27 @@ def assigned(
     return _by_layer(found, n_layers, n_heads)
 
 
-def resolved(file: PatternFile, config: Any, relevance: PatternRelevance | None = None) -> PatternFile:
-    """The same file; where it asks for heads by relevance, with those heads of a model of this configuration."""
+def resolved(file: PatternFile, n_layers: int, n_heads: int, relevance: PatternRelevance | None = None) -> PatternFile:
+    """The same file; where it asks for heads by relevance, with those heads. InputError where there are none."""
     inject = required(file)
     if inject.assign.strategy != BY_RELEVANCE:
         return file
-    family = family_of(config.model_type)
-    layers = assigned(
-        file, len(family.layers(config)), config.num_attention_heads, causal=family.causal, relevance=relevance
-    )
+    layers = assigned(file, n_layers, n_heads, relevance=relevance)
     heads = {write_head((at, head)): name for at, found in enumerate(layers) for head, name in found.items()}
     if not heads:
         raise InputError("patterns: no head is significantly relevant to any pattern; there is nothing to inject.")
     return replace(file, inject=replace(inject, assign=Assignment(MAPPED, heads=heads)))
+
+
+def used(file: PatternFile) -> PatternFile:
+    """The same file without patterns that no head is to get, and without what people say of the others.
+
+    Files that do the same to a model are the same then.
+    """
+    assign = required(file).assign
+    names = file.patterns if assign.strategy == BY_RELEVANCE else {*assign.order, *(assign.heads or {}).values()}
+    bare = {name: replace(each, why="", seen_in=()) for name, each in file.patterns.items() if name in names}
+    return replace(file, patterns=bare, chosen_by=None)
 
 
 def required(file: PatternFile) -> Injection:

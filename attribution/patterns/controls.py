@@ -17,9 +17,12 @@ from attribution.patterns.tokens import Tokens
 
 
 def random_patterns(file: PatternFile, seed: int) -> PatternFile:
-    """The same file with random patterns in place of its own: every query keeps its number of keys."""
+    """The same file with random patterns in place of its own: every query keeps its number of keys.
+
+    No two patterns, of one seed or of two, are drawn alike.
+    """
     drawn = {
-        name: replace(pattern, pred=Random(pattern.pred, seed + at))
+        name: replace(pattern, pred=Random(pattern.pred, seed * len(file.patterns) + at))
         for at, (name, pattern) in enumerate(file.patterns.items())
     }
     return replace(file, patterns=drawn)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from attribution.errors import InputError
@@ -64,8 +65,7 @@ def install(model: PreTrainedModel) -> None:
     base.register_forward_hook(heads.end, always_call=True)
     if any(heads.in_place):
         model.config._attn_implementation = NAME
-    for block in dict.fromkeys(heads.blocks(base)) if len(heads.projected) else ():
-        block.register_forward_pre_hook(heads.enter)
+    for block in heads.blocks(base) if len(heads.projected) else ():
         block.get_submodule(heads.family.block.mlp[-1]).register_forward_hook(heads.leave)
 
 
@@ -98,11 +98,12 @@ class PatternHeads(nn.Module):
         self.projected = nn.ModuleList(ProjectedAttention(config.hidden_size, size) for _ in range(count))
         self.running: RunningPatterns | None = None
         self.entered: Tensor | None = None
+        self.entering: list[RemovableHandle] = []
         self.depth = 0
 
     def blocks(self, base: nn.Module) -> list[nn.Module]:
-        """The model's blocks in the order they run."""
-        return [base.get_submodule(path) for path in self.family.layers(self.model_config)]
+        """The model's blocks, each once: those of some families run several times."""
+        return list(dict.fromkeys(base.get_submodule(path) for path in self.family.layers(self.model_config)))
 
     def know(self, vocabulary: Vocabulary) -> None:
         """Fill in the vocabulary; models have room for more tokens than their tokenizers know."""
@@ -126,11 +127,16 @@ class PatternHeads(nn.Module):
         given = inspect.signature(base.forward).bind_partial(*args, **kwargs).arguments
         self.running = RunningPatterns(self.patterns, self.in_place, self._tokens(given), self.inject.dropout_on_fixed)
         self.depth = 0
+        # Behind the hooks of whoever explains the model, which change what enters.
+        blocks = self.blocks(base) if len(self.projected) else []
+        self.entering = [block.register_forward_pre_hook(self.enter) for block in blocks]
         current.set(self.running)
 
     def end(self, _base: nn.Module, _args: Any, _output: Any) -> None:
         """Forget the text."""
-        self.running = self.entered = None
+        for hook in self.entering:
+            hook.remove()
+        self.running, self.entered, self.entering = None, None, []
         current.set(None)
 
     def enter(self, _block: nn.Module, args: tuple[Any, ...]) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.model.inputs import Inputs
-from attribution.patterns.predicates import Predicate, evaluate
+from attribution.patterns.blocks import Predicate
+from attribution.patterns.predicates import evaluate
 from attribution.patterns.tokens import Tokens
 from attribution.patterns.vocabulary import Vocabulary
 

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from attribution.errors import InputError
-from attribution.model.families import FAMILIES, WITH_PATTERNS
+from attribution.model.families import FAMILIES, WITH_PATTERNS, family_of
 from attribution.patterns.assignment import required, resolved
 from attribution.patterns.injection import KEY, PatternHeads, check_family, install
 from attribution.patterns.predicates import evaluate
@@ -102,7 +102,9 @@ def inject(
     vocabulary = None if tokenizer is None else Vocabulary.of(tokenizer)
     _check_needs(file, vocabulary)
     kind: Any = type(model)
-    made: Any = model_with_patterns(kind)(_config(model, resolved(file, model.config, relevance)))
+    n_layers = len(family_of(model.config.model_type).layers(model.config))
+    chosen = resolved(file, n_layers, model.config.num_attention_heads, relevance)
+    made: Any = model_with_patterns(kind)(_config(model, chosen))
     report = made.load_state_dict(model.state_dict(), strict=False)
     assert not report.unexpected_keys
     assert all(f"{KEY}." in key for key in report.missing_keys)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attribution.errors import InputError
-from attribution.model.attention import softmax
+from attribution.model.attention import Recorder, softmax
 from attribution.patterns.rows import RunningPatterns
 from attribution.patterns.schema import Projection
+from attribution.relevance.node import Kind
 
 
 class ProjectedAttention(nn.Module):
@@ -39,10 +40,13 @@ class ProjectedAttention(nn.Module):
             project(narrow).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
         )
-        scores = query @ key.transpose(-1, -2)
-        scale, mask = query.shape[-1] ** -0.5, _mask(running.tokens.visible, scores.dtype)
-        attention = softmax(scores, *running.applied(heads, scores, scale, mask))
-        return F.gelu(self.up((attention @ value).transpose(1, 2).flatten(2)))
+        record = Recorder.beside(self)
+        scores = record(Kind.SCORES, lambda q, k: q @ k.transpose(-1, -2))(query, key)
+        visible = _mask(running.tokens.visible, scores.dtype)
+        scale, mask = running.applied(heads, scores, query.shape[-1] ** -0.5, visible)
+        attention = record(Kind.SOFTMAX, lambda s: softmax(s, scale, mask), scaling=scale, mask=mask)(scores)
+        mixed = record(Kind.MIX, lambda a, v: a @ v)(attention, value)
+        return F.gelu(self.up(mixed.transpose(1, 2).flatten(2)))
 
 
 def _mask(visible: Tensor, dtype: torch.dtype) -> Tensor:

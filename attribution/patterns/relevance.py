@@ -22,8 +22,8 @@ from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.model.adapter import ModelAdapter
+from attribution.patterns.blocks import Predicate
 from attribution.patterns.mass import TENSORS, PatternMass, measure
-from attribution.patterns.predicates import Predicate
 from attribution.patterns.schema import Head
 
 if TYPE_CHECKING:

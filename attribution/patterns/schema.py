@@ -12,13 +12,14 @@ import yaml
 
 from attribution.errors import InputError
 from attribution.patterns import reading
-from attribution.patterns.predicates import Predicate, read_predicate, write_predicate
+from attribution.patterns.blocks import Predicate
+from attribution.patterns.predicates import read_predicate, write_predicate
 from attribution.patterns.reading import many, named, one_of
 
 SCHEMA = 1
 MODES = ("mask", "fix")
 EDGES = ("self", "cls", "uniform", "original")
-TARGETS = ("in_place", "student", "pal")
+IN_PLACE, STUDENT, PAL = TARGETS = ("in_place", "student", "pal")
 PER_LAYER, MAPPED, BY_RELEVANCE = STRATEGIES = ("per_layer_cycle", "map", "by_relevance")
 
 Head = tuple[int, int]

@@ -1,34 +1,20 @@
 from __future__ import annotations
 
 import copy
-import json
-import subprocess
-import sys
 
 import pytest
 import torch
-from injected import PREVIOUS, REPEATED, injected
+from injected import PREVIOUS, REPEATED, attentions, injected, logits
 from tiny_models import tiny_model
-from transformers import AutoModelForSequenceClassification, BartConfig, BartForSequenceClassification
+from transformers import BartConfig, BartForSequenceClassification
 
 from attribution import Explainer
-from attribution.errors import InputError, UnruledOperation
+from attribution.errors import InputError
 from attribution.model.inputs import Inputs
-from attribution.patterns import Arcs, inject, pattern_heads, trees
+from attribution.patterns import Arcs, inject, trees
 
 ENCODERS = ("bert", "roberta", "xlm_roberta", "distilbert", "albert", "electra", "modernbert")
 DECODERS = ("gpt2", "llama", "qwen3")
-
-
-def logits(model, texts):
-    with torch.no_grad():
-        return model(**texts).logits
-
-
-def attentions(model, texts):
-    """L x [B, H, N, N], by what the model itself returns."""
-    with torch.no_grad():
-        return model(**texts, output_attentions=True).attentions
 
 
 @pytest.mark.parametrize("family", ENCODERS + DECODERS)
@@ -141,73 +127,6 @@ def test_dropout_leaves_fixed_rows_alone_unless_asked_for(asked, bert, texts):
     assert not torch.allclose(other, torch.ones_like(other))
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "albert", "modernbert", "gpt2"])
-def test_saved_models_are_read_by_stock_from_pretrained(family, tmp_path, tokenizer, texts):
-    spelled = {"same": {"pred": {"same_token": {"casefold": True}}}, "prev": PREVIOUS}
-    pal = {"target": "pal", "pal": {"width": 8, "heads": 2}}
-    for number, target in enumerate(({}, pal)):
-        changed = inject(tiny_model(family, torch.float32), tokenizer, injected(spelled, **target))
-        with torch.no_grad():
-            for parameter in pattern_heads(changed).parameters():
-                parameter.normal_(generator=torch.Generator().manual_seed(7))
-        changed.save_pretrained(tmp_path / str(number))
-        assert list((tmp_path / str(number)).glob("*.safetensors"))
-        read, report = AutoModelForSequenceClassification.from_pretrained(
-            tmp_path / str(number), output_loading_info=True
-        )
-        assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-        assert type(read) is type(changed)
-        assert torch.equal(pattern_heads(read).spelling, pattern_heads(changed).spelling)
-        assert torch.equal(logits(read, texts), logits(changed, texts))
-        assert not torch.equal(logits(read, texts), logits(tiny_model(family, torch.float32), texts))
-
-
-@pytest.mark.parametrize("family", ["bert", "albert", "deberta", "modernbert", "gpt2", "llama"])
-def test_projected_attention_starts_unchanged_and_learns(family, texts):
-    base = tiny_model(family, torch.float32)
-    file = injected({"prev": PREVIOUS, "same": REPEATED}, target="pal", pal={"width": 8, "heads": 4})
-    changed = inject(base, None, file)
-    assert torch.equal(logits(changed, texts), logits(base, texts))
-    own = {name for name, _ in changed.named_parameters()} - {name for name, _ in base.named_parameters()}
-    assert own == {name for name, _ in changed.named_parameters() if ".projected." in name}
-    assert len(own) == 10 * 3
-    trained = _trained(changed, own, texts)
-    assert all(value.abs().sum() > 0 for name, value in trained.items() if name.endswith("weight"))
-    assert all(
-        not torch.equal(value, before) for value, before in zip(trained.values(), _start(changed, own), strict=True)
-    )
-
-
-def test_projected_attention_with_patterns_is_not_that_without(texts):
-    base = tiny_model("bert", torch.float32)
-    file = injected({"prev": PREVIOUS, "same": REPEATED}, target="pal", pal={"width": 8, "heads": 4})
-    torch.manual_seed(1)
-    with_patterns = inject(base, None, file)
-    free = {"all": {"pred": {"offset": [-99, 99]}}}
-    without = inject(base, None, injected(free, target="pal", pal={"width": 8, "heads": 4}))
-    pattern_heads(without).projected.load_state_dict(pattern_heads(with_patterns).projected.state_dict())
-    own = [name for name, _ in with_patterns.named_parameters() if ".projected." in name]
-    _trained(with_patterns, own, texts)
-    _trained(without, own, texts)
-    assert (logits(with_patterns, texts) - logits(without, texts)).abs().max() > 1e-3
-
-
-def _start(changed, own):
-    return [value for name, value in changed.start.items() if name in own]
-
-
-def _trained(changed, own, texts):
-    """What the parameters named are after a few steps in which nothing else learns."""
-    named = {name: value for name, value in changed.named_parameters() if name in own}
-    changed.start = {name: value.detach().clone() for name, value in named.items()}
-    optimiser = torch.optim.Adam(named.values(), lr=0.01)
-    for _ in range(4):
-        optimiser.zero_grad()
-        changed(**texts, labels=torch.tensor([0, 1, 0])).loss.backward()
-        optimiser.step()
-    return {name: value.detach() for name, value in named.items()}
-
-
 @pytest.mark.parametrize("method", ["input_x_gradient", "mask_lrp", "attn_lrp", "attention_rollout", "value_zeroing"])
 def test_explanations_see_the_patterns(method, bert, texts):
     changed = inject(bert, None, injected({"prev": PREVIOUS, "same": REPEATED}))
@@ -223,20 +142,6 @@ def test_explainers_see_the_attention_that_the_model_has(family, texts):
     for mine, theirs in zip(found, attentions(changed, texts), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)  # stock models cast to float32 here and there
     assert torch.equal(found[2][0, 0, 1:].argmax(1), torch.arange(11))
-
-
-def test_explanations_that_cannot_see_projected_attention_are_refused(bert, texts):
-    file = injected({"prev": PREVIOUS, "same": REPEATED}, target="pal", pal={"width": 8, "heads": 4})
-    changed = inject(bert, None, file)
-    with torch.no_grad():
-        for parameter in pattern_heads(changed).projected.parameters():
-            parameter.normal_(generator=torch.Generator().manual_seed(2))
-    explainer = Explainer(changed)
-    for method in ("saliency", "attn_lrp", "attention_rollout"):
-        assert explainer.scores(**texts, method=method, target=0).isfinite().all()
-    for method in ("mask_lrp", "deep_lift", "value_zeroing", "alti"):
-        with pytest.raises(UnruledOperation):
-            explainer.scores(**texts, method=method, target=0)
 
 
 def test_gradients_are_those_of_finite_differences(bert, texts):
@@ -318,36 +223,3 @@ def test_other_implementations_and_generation_are_refused(texts):
         changed(ids)
     with pytest.raises(InputError, match="has patterns already"):
         inject(changed, None, injected({"prev": PREVIOUS}))
-
-
-def test_explainers_load_models_with_patterns(tmp_path, tokenizer, bert, texts):
-    changed = inject(bert, tokenizer, injected({"same": {"pred": {"same_token": {"casefold": True}}}}))
-    changed.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    explainer = Explainer.from_pretrained(tmp_path / "model", device="cpu")
-    assert torch.equal(logits(explainer.model, texts), logits(changed, texts))
-    (found,) = explainer.explain(["The cat saw the cat."], method="saliency")
-    assert found.tokens[1:-1] == ["The", "cat", "saw", "the", "cat", "."]
-
-
-READ = """
-import sys, torch
-if sys.argv[1] == "registered":
-    import attribution.patterns
-from transformers import AutoModelForSequenceClassification
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[2])
-print(model(torch.arange(5, 15)[None]).logits.tolist())
-"""
-
-
-@pytest.mark.slow
-def test_another_process_reads_them_if_attention_is_registered_and_refuses_them_if_not(bert, tmp_path):
-    changed = inject(bert, None, injected({"prev": PREVIOUS, "same": REPEATED}))
-    changed.save_pretrained(tmp_path)
-    registered, plain = (
-        subprocess.run([sys.executable, "-c", READ, how, str(tmp_path)], capture_output=True, text=True, check=False)
-        for how in ("registered", "plain")
-    )
-    assert json.loads(registered.stdout) == changed(torch.arange(5, 15)[None]).logits.tolist()
-    assert plain.returncode != 0
-    assert "headlight-bert" in plain.stderr
