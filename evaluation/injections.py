@@ -54,7 +54,7 @@ def compare_arms(
         )
     stacked = np.stack(list(arrays.values()))  # [M, S, K, n]
     table = ValueTable.of(items, list(arrays), higher_is_better, stacked.mean(1).transpose(1, 2, 0))
-    of_seeds = stacked.mean(3)
+    of_seeds = np.nanmean(stacked, 3)  # some metrics are undefined for some examples
     seeds = stacked.shape[1]
     spread = of_seeds.std(1, ddof=1) if seeds > 1 else np.full(of_seeds[:, 0].shape, np.nan)
     pairs = compare_methods(table, samples=samples)

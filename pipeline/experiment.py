@@ -43,6 +43,7 @@ from pipeline.schedule import (
 from pipeline.schemas import REMOVALS
 from pipeline.stages import attribute, compare_operators, evaluate, identify_heads, load_model
 from pipeline.stages.setting import Setting
+from pipeline.study_patterns import Asked, Studied, asked_of, studying
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
 from pipeline.windows import WholeTexts
 
@@ -59,6 +60,8 @@ class Experiment:
     say: Callable[[str], None]
     prepare: Callable[[Config], Prepared] = prepare
     facts: Facts = field(default_factory=Facts)
+    patterns: Asked | None = None  # where the run has any
+    studied: Studied = field(default_factory=Studied)
     heads: HeadScores | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     prepared: Prepared = field(init=False)
@@ -87,6 +90,7 @@ class Experiment:
         self.heads = given_heads(self.config)
         self._adopt(self.prepare(self.config))
         check_prepared(self.config, self.prepared, self.heads)
+        self.patterns = asked_of(self.config, self.prepared)
         for note in ask_nodes(self.config, self.prepared, self.site):
             self.say(note)
         self.layer_texts = layer_texts(self.config, self.prepared, self.site.cluster.device)
@@ -193,14 +197,26 @@ class Experiment:
             self.config, setting, self.ledger, examples, self.batches, self.targets, self.methods, scores.keys
         )
 
+    def studying_patterns(self) -> Iterator[StagePlan]:
+        """What heads have of patterns, and models that follow them, where patterns are given."""
+        if self.patterns is not None:
+            self.studied = yield from studying(self, self.patterns)
+            for line in self.studied.lines:
+                self.say(line)
+
     def _where_asked(self, plan: StagePlan) -> Generator[StagePlan, None, StagePlan]:
         """Do a stage that only some runs have."""
         if plan.keys:
             yield from self._timed(self._possible(plan))
         return plan
 
-    def whole(self, make: Callable[[], StagePlan]) -> Generator[StagePlan, None, dict[str, pa.Table]]:
-        """Do a stage that must not fail; returns {key: table}, computed again where they are damaged on being read."""
+    def whole(
+        self, make: Callable[[], StagePlan], *, every: bool = False
+    ) -> Generator[StagePlan, None, dict[str, pa.Table]]:
+        """Do a stage that must not fail; returns {key: table}, computed again where they are damaged on being read.
+
+        Read are the results of a stage whose tasks have one each; those of others where `every` one is wanted.
+        """
         repairs = 0
         while repairs < REPAIRS:
             plan = make()
@@ -208,8 +224,9 @@ class Experiment:
             self._stop_on_failure()
             if self._leave_out_poison():
                 continue
-            results = self.results
-            tables = results.tables(plan.keys.get(plan.stage, []), plan.stage)
+            results, own = self.results, [plan.stage] if plan.stage in plan.keys else []
+            named = [key for label in (plan.keys if every else own) for key in plan.keys[label]]
+            tables = results.tables(list(dict.fromkeys(named)), plan.stage)
             if not results.absent:
                 return tables
             repairs += 1
@@ -269,8 +286,12 @@ class Experiment:
 
     def store_texts(self, prepared: Prepared) -> None:
         """Put texts where workers find them."""
-        self.facts.refers_to("examples", [prepared.examples_key])
-        self.ledger.store.put(prepared.examples_key, prepared.examples, "examples")
+        self.keep(prepared.examples_key, prepared.examples, "examples")
+
+    def keep(self, key: str, table: pa.Table, stage: str) -> None:
+        """Put what tasks read where workers find it."""
+        self.facts.refers_to(stage, [key])
+        self.ledger.store.put(key, table, stage)
 
     def _take_predictions(self, tables: dict[str, pa.Table]) -> None:
         """Check predictions against the labels, and keep the examples that pass the filter."""

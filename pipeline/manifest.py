@@ -26,6 +26,9 @@ from pipeline.schemas import SCHEMA_VERSION
 from pipeline.stages import measure_memory
 
 RESULT_CODE = (  # with all they import: the code that results are made by
+    "pipeline.study_patterns",
+    *(f"pipeline.stages.{stage}" for stage in ("measure_patterns", "inject_patterns")),
+    *(f"pipeline.stages.{stage}" for stage in ("score_injected", "train_student")),
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
     *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
     *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again")),

@@ -27,6 +27,7 @@ from pipeline.run import require_cluster
 from pipeline.schedule import Ledger, StagePlan, curve_families, removed_sets
 from pipeline.stages import STAGES
 from pipeline.store import Store
+from pipeline.study_patterns import study_plans
 
 PAPER_LEVELS = 9
 
@@ -70,7 +71,7 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
     first = [experiment.predicting(), experiment.finding()]
     first += [] if texts is None else [plan_coherence(experiment, texts)]
     if any(plan.tasks for plan in first):
-        return first
+        return [*first, *study_plans(experiment)]
     done = []
     for plan in experiment.before_explaining():  # nothing to compute: what is at hand is read
         done.append(plan)
@@ -78,7 +79,8 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
             return done
     scores = experiment.attributing()
     dear = (experiment.comparing_operators(scores), experiment.explaining_again(scores))
-    return [*done, scores, experiment.evaluating(scores), *(plan for plan in dear if plan.keys)]
+    asked = [plan for plan in dear if plan.keys]
+    return [*done, *study_plans(experiment), scores, experiment.evaluating(scores), *asked]
 
 
 def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:

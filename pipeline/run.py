@@ -139,6 +139,7 @@ class RecordedRun:
         self.tracker.start()
         folder = claim_folder(Path(config.paths.runs), config.name, run_key(config))
         enrol(self.experiment.ledger.store, Path(config.paths.runs))
+        yield from self.experiment.studying_patterns()
         yield from self.experiment.mixing()
         yield from self.experiment.explaining(lambda: self._leave(folder, shown))
         self.result = RunResult(folder.path, FAILED if facts.failures else DONE)
@@ -199,6 +200,7 @@ class RecordedRun:
             "values": values,
             "metrics": metrics_table(values, masked, scoring),
         }
+        tables |= done.studied.tables
         if done.removals.num_rows:
             tables["removals"] = done.removals
         if (conserved := conservation_table(attributions)).num_rows:

@@ -162,6 +162,75 @@ METRICS = pa.schema(
     ]
 )
 
+# Of each text, the attention of every head to keys for which a pattern holds, in the mean over the text's tokens.
+PATTERN_MASS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("mass", pa.list_(pa.float64())),  # [L * H]
+        ("uniform", pa.float64()),  # of a head that attends evenly to all it sees
+        ("share", pa.float64()),  # of the tokens, those for which the pattern allows a key
+    ]
+)
+
+# How relevant every head is to each pattern, beside its references.
+PATTERNS = pa.schema(
+    [
+        ("pattern", pa.string()),
+        ("layer", pa.int32()),
+        ("head", pa.int32()),
+        ("queries", pa.string()),  # "all" as in the paper, "applicable": those for which the pattern allows a key
+        ("relevance", pa.float64()),
+        ("standard_error", pa.float64()),  # over documents; null for one document
+        ("documents", pa.int64()),
+        ("uniform", pa.float64()),  # of a head that attends evenly
+        ("heads_bar", pa.float64()),  # mean + 3 standard deviations of this model's heads
+        ("random_bar", pa.float64()),  # of the heads of random models; null without
+        ("significant", pa.bool_()),  # null without random models
+    ]
+)
+
+# Of each text, what an explanation of a model with patterns is worth.
+INJECTED_VALUES = pa.schema([("item_id", pa.string()), ("values", pa.list_(pa.float64()))])  # by the metrics asked for
+
+# What models with patterns reach beside the controls.
+ARMS = pa.schema(
+    [
+        ("study", pa.string()),  # in_place: patterns put into heads without training; students: trained with them
+        ("arm", pa.string()),  # base, patterns, random_patterns, random_heads, without_patterns
+        ("metric", pa.string()),
+        ("against", pa.string()),  # null: the value itself; else the arm it is a paired difference from
+        ("value", pa.float64()),  # mean over seeds and examples
+        ("low", pa.float64()),  # 95 % interval over examples; null for the value itself
+        ("high", pa.float64()),
+        ("spread", pa.float64()),  # standard deviation over seeds; null for differences, and for one seed
+        ("seeds", pa.int32()),
+        ("n", pa.int64()),  # examples
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("sentences", pa.list_(pa.string())),
+        ("references", pa.list_(pa.string())),
+        ("oracle", _ints),  # numbers of the sentences that are the best extract
+    ]
+)
+
+# What one student reached.
+STUDENT = pa.schema(
+    [
+        # rouge1, ...: of the best sentences of a document; loss: the mean of an epoch; logit: of each sentence of a
+        # document that students of this one learn from
+        ("metric", pa.string()),
+        ("number", pa.int32()),  # of the document, or of the epoch, from 0
+        ("value", pa.float64()),
+    ]
+)
+
+# Of the students of a run.
+LOSSES = pa.schema([("arm", pa.string()), ("seed", pa.int32()), ("epoch", pa.int32()), ("loss", pa.float64())])
+
 # What memory the methods of a run take together.
 MEMORY = pa.schema(
     [
@@ -305,6 +374,9 @@ RUN_TABLES: dict[str, pa.Schema] = {
 
 # What only some runs have.
 OPTIONAL_TABLES: dict[str, pa.Schema] = {
+    "patterns": PATTERNS,
+    "arms": ARMS,
+    "losses": LOSSES,
     "alignments": ALIGNMENTS,
     "alignment_means": ALIGNMENT_MEANS,
     "probes": PROBES,

@@ -157,6 +157,10 @@ class StageWorker:
         table = self._examples.get(key, lambda: self.read(key, "examples").to_pylist())
         return [table[row] for row in rows]
 
+    def variant(self, ref: ModelRef, key: Any, make: Callable[[Explainer], Explainer]) -> Explainer:
+        """What is made of a model, a random one of its kind say, once."""
+        return self._explainers.get((ref, key), lambda: make(self.explainer(ref)))
+
     def sentences(self, corpus: Corpus) -> list[Sentence]:
         """A treebank, read once."""
         return self._sentences.get(corpus, corpus.read)

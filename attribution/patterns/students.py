@@ -66,6 +66,15 @@ def sentence_student(
     return _drawn(AutoModelForTokenClassification.from_config, small, seed)
 
 
+def sentence_scorer_of(model: PreTrainedModel, *, seed: int = 0) -> PreTrainedModel:
+    """A scorer of sentences that begins as a model was trained, but for a head drawn by `seed`; on the same device."""
+    config = copy.deepcopy(model.config)
+    config.num_labels, config.problem_type = 1, None
+    made = _drawn(AutoModelForTokenClassification.from_config, config, seed).to(model.device)
+    made.base_model.load_state_dict(model.base_model.state_dict(), strict=False)  # some have a pooler for their head
+    return made
+
+
 def _drawn(make: Callable[[Any], PreTrainedModel], config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """A new model; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):

@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attribution.decoding.training import pooled_batches
 from attribution.errors import InputError
-from attribution.model.adapter import frozen
 from attribution.patterns.students import Learner, Recipe, distilled_sentences, sentence_loss
 from attribution.summaries.encoding import SentenceBatch, encode
 from attribution.summaries.scorer import sentence_logits
@@ -54,17 +53,18 @@ def train_scorer(
     documents: Sequence[Labelled],
     training: Training = Training(),
     *,
-    teacher: PreTrainedModel | None = None,
+    taught: Sequence[Sequence[float]] | None = None,
     checkpoint: Path | None = None,
     shown: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> list[float]:
     """Train a scorer of sentences; gives the mean loss of each epoch, and leaves the model in evaluation mode.
 
-    checkpoint: a file that is written after each epoch; where it is there already, training goes on from it and comes
-    to the same weights. What belongs to another training is refused. shown: wraps the batches, for a progress bar.
-    The global random state stays as it was.
+    taught: a teacher's logits of the sentences of each document, as `score_sentences` gives them. checkpoint: a file
+    that is written after each epoch; where it is there already, training goes on from it and comes to the same weights.
+    What belongs to another training is refused. shown: wraps the batches, for a progress bar. The global random state
+    stays as it was.
     """
-    _check(documents, training, teacher)
+    _check(documents, training, taught)
     steps = training.epochs * -(-len(documents) // training.batch_size)
     learner, losses = Learner(model, steps, training.recipe), list[float]()
     if checkpoint is not None and checkpoint.is_file():
@@ -72,7 +72,7 @@ def train_scorer(
     for epoch in range(len(losses), training.epochs):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed + epoch)
-            found = [learner.step(loss) for loss in shown(_losses(model, tokenizer, documents, training, teacher))]
+            found = [learner.step(loss) for loss in shown(_losses(model, tokenizer, documents, training, taught))]
         losses.append(sum(found) / len(found))
         if checkpoint is not None:
             _keep(checkpoint, model, learner, training, losses)
@@ -80,13 +80,15 @@ def train_scorer(
     return losses
 
 
-def _check(documents: Sequence[Labelled], training: Training, teacher: PreTrainedModel | None) -> None:
+def _check(documents: Sequence[Labelled], training: Training, taught: Sequence[Sequence[float]] | None) -> None:
     if not documents:
         raise InputError("summaries: there are no documents to train on.")
     if training.distilled < 1 and any(document.oracle is None for document in documents):
         raise InputError("summaries: training needs the oracle's sentences of every document; make them first.")
-    if (teacher is None) != (training.distilled == 0):
-        raise InputError(f"summaries: distilled={training.distilled} and a teacher come together, or neither does.")
+    if (taught is None) != (training.distilled == 0):
+        raise InputError(
+            f"summaries: distilled={training.distilled} and a teacher's logits come together, or neither does."
+        )
 
 
 def _losses(
@@ -94,7 +96,7 @@ def _losses(
     tokenizer: PreTrainedTokenizerBase,
     documents: Sequence[Labelled],
     training: Training,
-    teacher: PreTrainedModel | None,
+    taught: Sequence[Sequence[float]] | None,
 ) -> Iterator[Tensor]:
     """The loss of each batch of an epoch, made when it is asked for."""
     model.train()
@@ -102,20 +104,24 @@ def _losses(
     for chosen in pooled_batches(texts, training.batch_size):
         members = [documents[index] for index in chosen]
         batch = encode(tokenizer, [each.sentences for each in members], training.max_length).to(model.device)
-        yield _loss(sentence_logits(model, batch), batch, members, training, teacher)
+        wanted = None if taught is None else _taught(batch, [taught[index] for index in chosen])
+        yield _loss(sentence_logits(model, batch), batch, members, training, wanted)
+
+
+def _taught(batch: SentenceBatch, rows: Sequence[Sequence[float]]) -> Tensor:
+    """[B, S] a teacher's logits of the sentences that are given."""
+    if batch.given.sum(1).tolist() != [len(row) for row in rows]:
+        raise InputError("summaries: the teacher's logits are of other sentences; score with the same max_length.")
+    found = torch.zeros(batch.given.shape, device=batch.given.device)
+    found[batch.given] = torch.tensor([value for row in rows for value in row], device=found.device)
+    return found
 
 
 def _loss(
-    logits: Tensor,
-    batch: SentenceBatch,
-    members: Sequence[Labelled],
-    training: Training,
-    teacher: PreTrainedModel | None,
+    logits: Tensor, batch: SentenceBatch, members: Sequence[Labelled], training: Training, wanted: Tensor | None
 ) -> Tensor:
     total = logits.new_zeros(())
-    if teacher is not None:
-        with torch.no_grad(), frozen(teacher):
-            wanted = sentence_logits(teacher, batch)
+    if wanted is not None:
         total = training.distilled * distilled_sentences(logits, wanted, batch.given, training.temperature)
     if training.distilled < 1:
         total = total + (1 - training.distilled) * sentence_loss(logits, _oracle(batch, members), batch.given)

@@ -70,6 +70,7 @@ def test_options_are_the_documented_ones() -> None:
         "conservative_lrp_imdb",
         "value_zeroing",
         "decoded_layer",
+        "patterns",
     }
     assert set(EXPERIMENTS) == ours | {f"paper/{name}" for name in paper}
     assert set(OPTIONS["heads"]) == {"grammar", "treebank", "ud_ewt", "run", "all"}

@@ -14,6 +14,7 @@ from attribution.patterns.students import (
     distilled_classes,
     distilled_sentences,
     sentence_loss,
+    sentence_scorer_of,
     sentence_student,
     student_of,
 )
@@ -23,6 +24,16 @@ GIVEN = torch.tensor([[True, True, False], [True, False, False]])
 
 def drawn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_a_scorer_begins_as_the_model_it_is_of():
+    model = tiny_model("bert", torch.float32)
+    scorer = sentence_scorer_of(model, seed=1)
+    ids = torch.arange(5, 13)[None]
+    with torch.no_grad():
+        own, other = (each.base_model(ids).last_hidden_state for each in (model.eval(), scorer.eval()))
+    assert torch.equal(own, other)
+    assert scorer(ids).logits.shape == (1, 8, 1)
 
 
 def test_sentence_loss_by_hand():

@@ -1,0 +1,72 @@
+"""How faithful explanations of a model are whose heads follow patterns, each of its own prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from evaluation import evaluate_all
+from evaluation.resampling import RESAMPLE
+from pipeline.execution.task import Task
+from pipeline.microbatch import MicroBatch
+from pipeline.schemas import INJECTED_VALUES
+from pipeline.stages.attribute import explained_inputs
+from pipeline.stages.evaluate import LEVELS, sizes
+from pipeline.stages.inject_patterns import injected
+from pipeline.stages.setting import Setting, content_of
+from pipeline.worker import Shard, StageWorker
+
+STAGE = "score_injected"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What explains, and how explanations are scored."""
+
+    method: Mapping[str, Any]
+    metrics: Sequence[str]
+    operator: str | None
+    levels: str
+    unit: str
+    seed: int
+    hide_separators: bool
+
+
+def task_of(setting: Setting, batch: MicroBatch, file: Mapping[str, Any] | None, scoring: Scoring) -> Task:
+    """The task that explains a microbatch and scores it; `file` as `inject_patterns` has it, None for the base."""
+    content = {"file": file and dict(file), "scoring": scoring}
+    model = {"lm_head": setting.lm_head} if scoring.operator == RESAMPLE else {}
+    key = setting.key(STAGE, **content, **model, **content_of(batch))
+    payload = {"key": key, "shard": setting.shard(batch), **content}
+    return Task(key, STAGE, payload, setting.model.fingerprint, len(batch.rows), (key,), batch.items)
+
+
+def process(
+    *, worker: StageWorker, rows: slice, key: str, file: Mapping[str, Any] | None, scoring: Scoring, shard: Shard
+) -> dict[str, pa.Table]:
+    """Explain rows of a microbatch, and score that."""
+    units = {str(scoring.method.get("unit")), scoring.unit}
+    _, examples, seen = explained_inputs(worker, shard, rows, units, scoring.hide_separators)
+    _, _, inputs = explained_inputs(worker, shard, rows, units, hide_separators=False)
+    explainer = worker.explainer(shard.model) if file is None else injected(worker, shard.model, file)
+    scores = explainer.scores_many(**seen.present(), methods={STAGE: dict(scoring.method)})  # type: ignore[arg-type]
+    found = evaluate_all(
+        explainer,
+        **inputs.present(),  # type: ignore[arg-type]
+        scores=scores,
+        metrics=scoring.metrics,
+        levels=LEVELS[scoring.levels](sizes(explainer, inputs, scoring.unit)),
+        operator=scoring.operator,
+        unit=scoring.unit,
+        seed=scoring.seed,
+        resampler=worker.resampler(shard.model) if scoring.operator == RESAMPLE else None,
+    )
+    values = {metric: each.tolist() for metric, each in found.values[STAGE].items()}
+    columns = {
+        "item_id": [example["item_id"] for example in examples],
+        "values": [[values[metric][row] for metric in scoring.metrics] for row in range(len(examples))],
+    }
+    return {key: pa.table(columns, schema=INJECTED_VALUES)}

@@ -1,0 +1,114 @@
+"""A small scorer of sentences, trained with patterns or without: what its choices of sentences are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attribution.patterns.models import inject
+from attribution.patterns.schema import PatternFile
+from attribution.patterns.students import StudentShape, sentence_scorer_of, sentence_student
+from attribution.summaries.scorer import score_sentences
+from attribution.summaries.training import Training, train_scorer
+from evaluation.summaries import score_summary
+from pipeline.data.summaries import Document
+from pipeline.execution.task import Task
+from pipeline.schemas import STUDENT
+from pipeline.stages.setting import Setting
+from pipeline.worker import ModelRef, StageWorker
+
+STAGE = "train_student"
+DOCUMENTS = "documents"
+LOGIT = "logit"
+
+
+@dataclass(frozen=True)
+class Student:
+    """How a student is made; `file`: its patterns and their heads as a file has them, None without any."""
+
+    shape: StudentShape | None  # None: it begins as the model of the run
+    training: Training
+    file: Mapping[str, Any] | None
+    sentences: int  # of the summaries it is tested by
+    taught_by: str | None = None  # key of the student whose logits it learns from
+    teaches: bool = False  # whether others learn from its logits
+
+
+def task_of(setting: Setting, documents: Mapping[str, str], student: Student, weight: float) -> Task:
+    """The task that trains one student; `documents`: keys of those to `train` on and to `test` by."""
+    key = setting.key(STAGE, documents=dict(documents), student=student)
+    payload = {"key": key, "model": setting.model, "documents": dict(documents), "student": student}
+    return Task(key, STAGE, payload, setting.model.fingerprint, weight, (key,))
+
+
+def process(
+    *, worker: StageWorker, rows: slice, key: str, model: ModelRef, documents: dict[str, str], student: Student
+) -> dict[str, pa.Table]:
+    """Train a student and test it; there are no rows to be divided into."""
+    explainer = worker.explainer(model)
+    tokenizer, training = explainer.tokenizer, student.training
+    assert tokenizer is not None, "runs have tokenizers"
+    train, test = (_documents(worker.read(documents[split], DOCUMENTS)) for split in ("train", "test"))
+    made = _made(explainer.model, tokenizer, student)
+    taught = None if student.taught_by is None else _logits(worker.read(student.taught_by, STAGE))
+    losses = train_scorer(made, tokenizer, train, training, taught=taught)
+    scored = partial(_scored, made, tokenizer, training.max_length)
+    reached = {"loss": losses, **values_of(scored(test), test, student.sentences)}
+    cells = [(name, number, value) for name, values in reached.items() for number, value in enumerate(values)]
+    teaching = scored(train) if student.teaches else []
+    cells += [(LOGIT, number, value) for number, values in enumerate(teaching) for value in values]
+    return {key: pa.table(dict(zip(STUDENT.names, zip(*cells, strict=True), strict=True)), schema=STUDENT)}
+
+
+def _scored(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, documents: Sequence[Document]
+) -> list[list[float]]:
+    texts = [document.sentences for document in documents]
+    return score_sentences(model, tokenizer, texts, max_length=max_length)
+
+
+def _logits(table: pa.Table) -> list[list[float]]:
+    """Of the sentences of each document, from the table of a teacher."""
+    found: dict[int, list[float]] = {}
+    for row in table.filter(pc.field("metric") == LOGIT).to_pylist():
+        found.setdefault(row["number"], []).append(row["value"])
+    return [found[number] for number in range(len(found))]
+
+
+def _made(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, student: Student) -> PreTrainedModel:
+    seed = student.training.seed
+    if student.shape is None:
+        made = sentence_scorer_of(model, seed=seed)
+    else:
+        made = sentence_student(model.config, student.shape, seed=seed).to(model.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of what projected attention is drawn from
+        return made if student.file is None else inject(made, tokenizer, PatternFile.read(student.file))
+
+
+def values_of(
+    scores: Sequence[Sequence[float]], documents: Sequence[Document], sentences: int
+) -> dict[str, list[float]]:
+    """By metric, what the `sentences` best sentences of each document are worth; `scores` are those of sentences."""
+    found: dict[str, list[float]] = {}
+    for row, document in zip(scores, documents, strict=True):
+        told = document.sentences, document.references, document.oracle or ()
+        summary = score_summary(row, *told, count=sentences)
+        each = {**summary.rouge, "hit": summary.hit, "reciprocal_rank": summary.reciprocal_rank}
+        for name, value in each.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _documents(table: pa.Table) -> list[Document]:
+    return [
+        Document(row["id"], tuple(row["sentences"]), tuple(row["references"]), tuple(row["oracle"]))
+        for row in table.to_pylist()
+    ]
