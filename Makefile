@@ -1,6 +1,6 @@
 # Headlight's shortcuts. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint audit bench faithfulness chaos simulate mlflow-ui nightly clean
+.PHONY: help setup demo test test-all lint audit bench performance faithfulness chaos simulate mlflow-ui nightly clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -42,6 +42,9 @@ audit: setup ## look for known vulnerabilities and for licences that do not fit;
 
 bench: setup ## measure cost ratios on one thread (some minutes)
 	$(BIN)/python tests/bench $(ARGS)
+
+performance: setup ## what every method costs, written to docs/performance.md (half an hour)
+	$(BIN)/python tests/bench/performance_page.py
 
 faithfulness: setup ## every method on two real models, written to docs/faithfulness.md (HEADLIGHT_MODELS, _DATA; hours)
 	$(BIN)/python tests/bench/real_models.py $(ARGS)

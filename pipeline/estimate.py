@@ -91,9 +91,9 @@ def estimate(experiment: Experiment) -> Estimate:
         choice = {} if experiment.layer_texts is None else _choice(experiment, experiment.layer_texts, store, executor)
         samples = _samples(outcomes, batches)
         seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
-        parts = portions(experiment.config, experiment.prepared.examples, experiment.batches)
-        others = [part.batch for part in parts]
-        seconds[compare_operators.STAGE] = _extended(samples, evaluate.STAGE, others)
+        others = portions(experiment.config, experiment.prepared.examples, experiment.batches)
+        if others:
+            seconds[compare_operators.STAGE] = _extended(samples, evaluate.STAGE, [part.batch for part in others])
         measuring = [outcome.seconds for task, outcome in outcomes if task.stage == measure_memory.STAGE]
         seconds |= {measure_memory.STAGE: sum(measuring)} if measuring else {}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)

@@ -71,9 +71,14 @@ class Recommendation:
         return sorted(places, key=lambda rank: (rank.best, rank.worst, rank.method))
 
     @property
+    def candidates(self) -> list[str]:
+        """The methods that are no controls."""
+        return [name for name in self.table.methods if name not in self.rule.control_names]
+
+    @property
     def points(self) -> list[CostPoint]:
-        """Score against cost of the methods whose cost is known, cheapest first."""
-        own = self.table.only(metrics=[self.rule.metric])
+        """Score against cost of the candidates whose cost is known, cheapest first."""
+        own = self.table.only([self.rule.metric], self.candidates)
         return cost_points(own, self.rule.costs, samples=self.rule.samples, confidence=self.rule.confidence)[
             self.rule.metric
         ]

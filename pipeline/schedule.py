@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from attribution.methods.registry import METHODS
 from evaluation import CURVES, METRICS
 from pipeline.config import ClusterConfig, Config
 from pipeline.execution.memory import Fits
@@ -125,9 +126,10 @@ def plan_memory(
     targets: Sequence[Any],
     methods: Mapping[str, Mapping[str, Any]],
 ) -> StagePlan:
-    """One task, or none where no microbatch has rows to be divided or passes are configured."""
+    """One task, or none where nothing grows with a microbatch, none has rows to be divided or passes are configured."""
     batch = measure_memory.largest(batches)
-    if batch is None or config.cluster.pass_tokens is not None:
+    methods = {label: method for label, method in methods.items() if not METHODS[method["method"]].perturbs}
+    if batch is None or not methods or config.cluster.pass_tokens is not None:
         return StagePlan(measure_memory.STAGE)
     options = {"output": config.explain.output, "hide_separators": config.explain.hide_separators}
     goals = tuple(targets[row] for row in batch.rows)

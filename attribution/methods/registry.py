@@ -50,6 +50,11 @@ class Method:
         return inspect.isgeneratorfunction(self.readout)
 
     @property
+    def perturbs(self) -> bool:
+        """Whether all it asks for is perturbed copies, whose passes are as large however many rows are explained."""
+        return self.asks and self.asked[1] == "0"
+
+    @property
     def backwards(self) -> int:
         """Backward passes of its own; a pass shared with other methods is paid once."""
         return sum(

@@ -97,10 +97,10 @@ def _ranks(found: list[Recommendation]) -> Iterator[str]:
 
 
 def _across(found: list[Recommendation]) -> CriticalDifference | None:
-    """Mean ranks over runs of the methods that all have; None of one run, or where nothing can be ranked."""
+    """Mean ranks over runs of the candidates that all have; None of one run, or where nothing can be ranked."""
     from evaluation.statistics import critical_difference_across
 
-    shared = set.intersection(*(set(each.table.methods) for each in found)) if found else set()
+    shared = set.intersection(*(set(each.candidates) for each in found)) if found else set()
     if len(found) < 2 or len(shared) < 2 or len({each.rule.metric for each in found}) > 1:
         return None
     tables = [each.table.only(methods=sorted(shared)) for each in found]

@@ -9,8 +9,9 @@ from pipeline.recommendation import Recommendation
 from pipeline.report.disagreement import disagreement
 from pipeline.report.html import Child, join, tag
 from pipeline.report.page import document
+from pipeline.report.rank_figure import rank_figure
 from pipeline.report.texts import Texts
-from pipeline.report.verdict import rank_figure, verdict_section
+from pipeline.report.verdict import verdict_section
 from pipeline.runs import Run
 
 NOTHING = "Nothing to compare: a verdict needs two methods that are no controls, and two examples."
@@ -38,6 +39,5 @@ def _section(run: Run, found: Recommendation | None) -> Iterator[Child]:
 
 
 def _disagreement(run: Run, found: Recommendation) -> Child:
-    methods = [name for name in found.table.methods if name not in found.rule.control_names]
     data, shown = Texts.of(run, found.rule.metric), run.config.get("report") or {}
-    return disagreement(data, methods, data.showable(shown.get("texts", "full"), shown.get("examples", 0)))
+    return disagreement(data, found.candidates, data.showable(shown.get("texts", "full"), shown.get("examples", 0)))

@@ -69,7 +69,7 @@ def _stages(manifest: Mapping[str, Any]) -> Child:
         )
         for name in names
     ]
-    return tag("table", tag("thead", head), tag("tbody", rows), class_="plain")
+    return tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_="plain"), class_="scroll")
 
 
 def _stage(seconds: float | None, reuse: Mapping[str, Any]) -> list[str]:

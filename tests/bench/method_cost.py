@@ -21,7 +21,7 @@ from attribution.decoding import head_of
 
 FORWARD, BOTH = "forward", "forward+backward"
 N = 128
-LONG = 20  # a method that takes more plain forwards than this, by its products, is timed in fewer rounds
+ROUNDS = ((20.0, 7), (60.0, 3))  # of the timing of methods that take fewer plain forwards, by their products; else one
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,10 @@ def costs(chosen: list[Case] | None = None) -> Iterator[Counted | Ratio]:
     explainer = Explainer(bert_base(), lm_head=head_of(BertForMaskedLM(BertConfig()).eval(), "random"))
     for case in cases() if chosen is None else chosen:
         method, plain = _work(explainer, case), _plain(explainer, case)
-        yield _counted(case, method, plain)
-        passes = products(method) / products(plain[FORWARD])
-        unit, rounds = case.limit.unit, 7 if passes < LONG else 3
+        unit, counted = case.limit.unit, products(method)
+        yield Counted(case.name, unit, counted / products(plain[unit]), case.limit.products)
+        passes = counted / products(plain[FORWARD])
+        rounds = next((rounds for most, rounds in ROUNDS if passes < most), 1)
         yield ratio(case.name, method, unit, plain[unit], limit=case.limit.time, rounds=rounds)
 
 
@@ -96,11 +97,6 @@ def products(work: Callable[[], object]) -> int:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
-
-
-def _counted(case: Case, method: Callable[[], object], plain: Mapping[str, Callable[[], object]]) -> Counted:
-    unit = case.limit.unit
-    return Counted(case.name, unit, products(method) / products(plain[unit]), case.limit.products)
 
 
 def _ids(length: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 
 import torch
 from attribution_cost import half_of_the_heads
+from processor import processor
 from timing import ratio
 
 from attribution import METHODS, Explainer
@@ -56,7 +57,7 @@ intervals overlap say nothing about which method is better.
 def write(root: Path) -> None:
     """Run what is missing, measure the costs, and write the page."""
     sections = [_section(experiment, root) for experiment in EXPERIMENTS]
-    head = HEAD.format(machine=f"{_processor()}, torch {torch.__version__}", timed=TIMED)
+    head = HEAD.format(machine=f"{processor()}, torch {torch.__version__}", timed=TIMED)
     PAGE.write_text("\n".join([head, *sections]), "utf-8")
     print(f"wrote {PAGE}")
 
@@ -94,7 +95,7 @@ def _cost(explainer: Explainer, run: Run, entry: Mapping[str, Any]) -> tuple[str
     rough = ratio("", work, "", plain, rounds=1)
     took = rough if rough.ratios[0] > LONG else ratio("", work, "", plain, rounds=5)
     forwards, backwards = METHODS[entry["method"]].cost
-    return f"{sorted(took.ratios)[len(took.ratios) // 2]:.1f}", f"{forwards} + {backwards}"
+    return f"{took.median:.1f}", f"{forwards} + {backwards}"
 
 
 def _inputs(row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -113,11 +114,6 @@ def _plain(explainer: Explainer, batches: list[dict[str, torch.Tensor]]) -> None
     with torch.inference_mode():
         for batch in batches:
             explainer.model(**{name: value for name, value in batch.items() if name != "special_tokens_mask"})
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "a processor")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ N = 128
 GAIN = 1.05  # a batch twice as large has to be this much faster to be worth its memory
 LARGEST = 1024
 ROUNDS = 3
+COLUMNS = "| method | examples per second | texts in a pass | peak memory, GiB |\n| --- | --- | --- | --- |"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class Rate:
     per_second: float
     batch: int
     peak_gib: float | None  # of the device; None on a processor
+
+    def __str__(self) -> str:
+        peak = "—" if self.peak_gib is None else f"{self.peak_gib:.2f}"
+        return f"| `{self.method}` | {self.per_second:.1f} | {self.batch} | {peak} |"
+
+
+def offered(dtype: torch.dtype) -> list[str]:
+    """The methods that are offered in a precision."""
+    name = str(dtype).removeprefix("torch.")
+    return [id for id, method in METHODS.items() if method.precision.refusal(name) is None]
 
 
 def rates(methods: Sequence[str], device: torch.device, dtype: torch.dtype) -> Iterator[Rate]:
@@ -86,11 +97,9 @@ def main() -> None:
     device, dtype = torch.device(asked.device), getattr(torch, asked.dtype)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, {asked.dtype}, N={N}\n")
-    print("| method | examples per second | texts in a pass | peak memory, GiB |\n| --- | --- | --- | --- |")
-    offered = [id for id, method in METHODS.items() if method.precision.refusal(asked.dtype) is None]
-    for rate in rates(asked.methods or offered, device, dtype):
-        peak = "—" if rate.peak_gib is None else f"{rate.peak_gib:.2f}"
-        print(f"| `{rate.method}` | {rate.per_second:.1f} | {rate.batch} | {peak} |", flush=True)
+    print(COLUMNS)
+    for rate in rates(asked.methods or offered(dtype), device, dtype):
+        print(rate, flush=True)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,15 @@ class Ratio:
     ratios: list[float]
     unit_seconds: float
 
+    @property
+    def median(self) -> float:
+        """Of the turns."""
+        return statistics.median(self.ratios)
+
     def __str__(self) -> str:
         low, high = min(self.ratios), max(self.ratios)
-        middle = statistics.median(self.ratios)
-        measured = f"{middle:6.3f} [{low:.3f}, {high:.3f}] x {self.unit} ({self.unit_seconds:.3f} s)"
-        return f"{self.name:44s} {measured}{verdict(middle, self.limit)}"
+        measured = f"{self.median:6.3f} [{low:.3f}, {high:.3f}] x {self.unit} ({self.unit_seconds:.3f} s)"
+        return f"{self.name:44s} {measured}{verdict(self.median, self.limit)}"
 
 
 def verdict(value: float, limit: float | None) -> str:

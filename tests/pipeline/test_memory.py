@@ -96,6 +96,17 @@ def test_passes_are_measured_once_and_do_not_matter_where_memory_is_enough(base)
     assert "measure_memory" not in other["reuse"]
 
 
+def test_methods_whose_passes_have_a_size_of_their_own_are_not_measured(base, monkeypatch):
+    explained, process = [], attribute.process
+    monkeypatch.setattr(
+        attribute, "process", lambda **payload: explained.append(payload["methods"]) or process(**payload)
+    )
+    go([*base, "attribution.o.method=occlusion"])
+    measured = [sorted(method["method"] for method in methods.values()) for methods in explained[:2]]
+    assert measured == [["attn_lrp", "saliency"]] * 2
+    assert any(method["method"] == "occlusion" for methods in explained[2:] for method in methods.values())
+
+
 def test_what_a_run_is_made_of_does_not_depend_on_whether_it_had_to_measure(base):
     first, _ = go(base)
     noted = (first.folder / "results.txt").read_text()

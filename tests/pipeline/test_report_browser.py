@@ -39,7 +39,7 @@ def qa_page(browser: Any, qa_run_folder: Path) -> Iterator[Any]:
 
 def test_methods_switch_and_markup_in_tokens_stays_text(page: Any) -> None:
     page.locator("#text-order").select_option("data")
-    first = page.locator(".card").first
+    first = page.locator("#cards .card").first
     before = first.locator(".token").evaluate_all("tokens => tokens.map(t => t.title)")
     page.locator("#text-method").select_option(label="gradcam")
     after = first.locator(".token").evaluate_all("tokens => tokens.map(t => t.title)")
@@ -51,28 +51,28 @@ def test_methods_switch_and_markup_in_tokens_stays_text(page: Any) -> None:
 
 def test_all_methods_of_a_text_are_shown_on_demand(page: Any) -> None:
     page.locator("#text-order").select_option("data")
-    page.locator(".card button").first.click()
-    assert page.locator(".card .all h4").count() == 8
-    assert page.locator(".card .all .text").first.inner_text().count(HOSTILE) == 1
-    page.locator(".card button").first.click()
-    assert page.locator(".card .all h4").count() == 0
+    page.locator("#cards .card button").first.click()
+    assert page.locator("#cards .card .all h4").count() == 8
+    assert page.locator("#cards .card .all .text").first.inner_text().count(HOSTILE) == 1
+    page.locator("#cards .card button").first.click()
+    assert page.locator("#cards .card .all h4").count() == 0
 
 
 def test_cards_are_ordered_filtered_and_continued(page: Any) -> None:
-    assert page.locator(".card").count() == 5
+    assert page.locator("#cards .card").count() == 5
     page.locator("#text-more").click()
-    assert page.locator(".card").count() == 10
-    values = page.locator(".card .facts").all_inner_texts()
+    assert page.locator("#cards .card").count() == 10
+    values = page.locator("#cards .card .facts").all_inner_texts()
     found = [float(text.split("AOPC")[1].split()[0].replace("−", "-")) for text in values]
     assert found == sorted(found, reverse=True)
     page.locator("#text-find").fill("src=x")
-    assert page.locator(".card").count() == 1
+    assert page.locator("#cards .card").count() == 1
 
 
 def test_undefined_scores_are_said(page: Any) -> None:
     page.locator("#text-order").select_option("data")
     page.locator("#text-method").select_option(label="attcat")
-    assert page.locator(".card").nth(2).get_by_text("no defined scores").count() == 1
+    assert page.locator("#cards .card").nth(2).get_by_text("no defined scores").count() == 1
 
 
 def test_headings_sort_methods_and_controls_apart(page: Any) -> None:
@@ -113,7 +113,7 @@ def test_a_head_tells_its_roles_and_a_role_its_scores(page: Any) -> None:
 
 def test_question_and_context_stand_apart_with_the_answer_marked(qa_page: Any) -> None:
     qa_page.locator("#text-order").select_option("data")
-    first = qa_page.locator(".card").first
+    first = qa_page.locator("#cards .card").first
     assert first.locator(".second").count() == 1
     assert first.locator(".second .gold").count() == 2
     assert "✓ correct" in first.inner_text()
@@ -122,6 +122,7 @@ def test_question_and_context_stand_apart_with_the_answer_marked(qa_page: Any) -
 @pytest.mark.parametrize("width", [380, 1200])
 def test_nothing_is_wider_than_the_window(browser: Any, run_folder: Path, width: int) -> None:
     for page in opened(browser, run_folder, viewport={"width": width, "height": 800}):
+        page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
