@@ -19,7 +19,7 @@ from attribution.patterns.students import Recipe, StudentShape
 from attribution.summaries.training import Training
 from evaluation.injections import ArmComparison
 from evaluation.statistics.moments import Floats
-from evaluation.summaries import oracle_sentences
+from evaluation.summaries import oracle_sentences, rouge
 from pipeline.arms import BASE, PATTERNS, Arm, compared
 from pipeline.config import Config, StudentsConfig
 from pipeline.data.summaries import Document, load_documents
@@ -65,6 +65,7 @@ def documents_of(config: Config) -> Documents | None:
     asked = config.students
     if asked.train is None or asked.test is None:
         return None
+    rouge("a", ["a"])  # InputError now and not behind hours of training, where its package is not installed
     return Documents(
         _loaded(asked.train, asked.train_limit, "students.train"),
         _loaded(asked.test, asked.test_limit, "students.test"),

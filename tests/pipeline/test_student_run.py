@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from tiny_experiment import tiny_overrides
 from tiny_models import save_tiny
 
 from attribution.errors import InputError
+from evaluation import summaries
 from evaluation.summaries import score_summary
 from pipeline.data.summaries import load_documents
 from pipeline.runs import Run
+from pipeline.students import documents_of
 from pipeline.tracking.payload import parent_payload
+from pipeline.validate import load_config
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,13 @@ def test_a_teacher_comes_first_and_students_of_its_logits_are_arms_of_their_own(
     assert len(set(losses.values())) == 6
     pairs = {(row["arm"], row["against"]) for row in table(folder, "arms")}
     assert {("distilled", "base"), ("distilled_patterns", "base"), ("patterns", "teacher")} <= pairs
+
+
+def test_that_rouge_is_missing_is_said_before_anything_is_trained(trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    monkeypatch.setattr(summaries, "_scorer", summaries._scorer.__wrapped__)
+    with pytest.raises(InputError, match="needs the package rouge-score"):
+        documents_of(load_config(trained[0]))
 
 
 def test_files_that_say_nothing_of_students_are_refused(base, tmp_path):
