@@ -43,7 +43,7 @@ audit: setup ## look for known vulnerabilities and for licences that do not fit;
 bench: setup ## measure cost ratios on one thread (some minutes)
 	$(BIN)/python tests/bench $(ARGS)
 
-performance: setup ## what every method costs, written to docs/performance.md (half an hour)
+performance: setup ## what every method costs, written to docs/performance.md (20 minutes)
 	$(BIN)/python tests/bench/performance_page.py
 
 faithfulness: setup ## every method on two real models, written to docs/faithfulness.md (HEADLIGHT_MODELS, _DATA; hours)

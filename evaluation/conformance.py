@@ -94,7 +94,8 @@ class _Bench:
         samples = {
             "scores": self.good, "tokens": tokens, "rationale": rationale, "rationale_length": 2, "answers": spans,
             "neighbours": neighbours, "randomised": neighbours, "reruns": neighbours, "other_class": self.bad,
-            "other_dtype": self.bad,
+            "other_dtype": self.bad, "shuffled": self.bad, "same_class": torch.ones(len(ids), 2, dtype=torch.bool),
+            **dict.fromkeys(("input_change", "output_change", "representation_change"), torch.ones(len(ids), 2)),
         }  # fmt: skip
         return {**samples, **self.given}
 

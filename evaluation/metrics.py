@@ -8,6 +8,7 @@ from evaluation import (
     decisions,
     faithfulness,
     plausibility,
+    relative_stability,
     stability,
 )
 from evaluation.faithfulness import CURVES
@@ -28,5 +29,6 @@ __all__ = [
     "faithfulness",
     "find_metric",
     "plausibility",
+    "relative_stability",
     "stability",
 ]

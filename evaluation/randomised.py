@@ -83,7 +83,7 @@ def smoothed_scores(
 ) -> Tensor:
     """Mean scores [B, N] over embeddings with Gaussian noise, `stdev` of their range wide; no samples: plain scores."""
     if not n_samples:
-        return _scores(explainer, inputs, method, target)
+        return scores_of(explainer, inputs, method, target)
     drawn = [
         _under_noise(explainer, inputs, method, target, stdev, seed + sample, normal) for sample in range(n_samples)
     ]
@@ -95,18 +95,38 @@ def neighbour_scores(
     seed: int = 0,
 ) -> Tensor:  # fmt: skip
     """Scores [B, n, N] where every number of the word embeddings is moved by at most `radius` of their range."""
-
-    def evenly(keys: Tensor, *axes: int) -> Tensor:
-        return 2 * uniform(keys, *axes) - 1
-
     drawn = [_under_noise(explainer, inputs, method, target, radius, seed + sample, evenly) for sample in range(n)]
     return torch.stack(drawn, 1)
+
+
+def shuffled_label_scores(
+    explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Any, other: Explainer
+) -> Tensor:
+    """Scores [B, N] of `other`, the same model trained on the same texts with shuffled labels.
+
+    target has to be fixed, to what the model itself decides for: what the other one would is another question.
+    InputError where the two do not read the same tokens or have not the same classes.
+    """
+    own, theirs = explainer.model.config, other.model.config
+    for name in ("vocab_size", "num_labels"):
+        if getattr(own, name) != getattr(theirs, name):
+            raise InputError(
+                f"the model with shuffled labels has {name}={getattr(theirs, name)}, the one explained "
+                f"{getattr(own, name)}: train the same model on the same classes"
+            )
+    return scores_of(other, inputs, method, target)
+
+
+def shuffled_labels(labels: Sequence[int], seed: int = 0) -> list[int]:
+    """The labels in another order, to train such a model on: as many of each class, but texts say nothing of them."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    return [labels[place] for place in order.tolist()]
 
 
 def other_class_scores(explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Tensor) -> Tensor:
     """Scores [B, N] of the class after the explained one [B]; of two classes the other."""
     classes = explainer.model.config.num_labels
-    return _scores(explainer, inputs, method, (target + 1) % classes)
+    return scores_of(explainer, inputs, method, (target + 1) % classes)
 
 
 def reseeded_scores(
@@ -116,39 +136,58 @@ def reseeded_scores(
     spec = {"method": method} if not isinstance(method, Mapping) else dict(method)
     if "seed" not in Request.of(spec).method.parameters:
         raise InputError(f"method={spec['method']} has no seed: it gives the same scores every time")
-    return torch.stack([_scores(explainer, inputs, {**spec, "seed": seed}, target) for seed in seeds], 1)
+    return torch.stack([scores_of(explainer, inputs, {**spec, "seed": seed}, target) for seed in seeds], 1)
 
 
-def _scores(explainer: Explainer, inputs: Inputs, method: MethodLike, target: Any) -> Tensor:
+def scores_of(explainer: Explainer, inputs: Inputs, method: MethodLike, target: Any) -> Tensor:
+    """Scores [B, N] of one method."""
     return explainer.scores_many(**inputs.present(), methods={"": method}, target=target)[""]  # type: ignore[arg-type]
 
 
 def _under_noise(
     explainer: Explainer, inputs: Inputs, method: MethodLike, target: Any, size: float, seed: int, draw: Any
 ) -> Tensor:
+    require_single_pass(method)
+    rows = [_scores_of_row(explainer, inputs.rows(slice(b, b + 1)), method, target, b, size, seed, draw)
+            for b in range(inputs.shape[0])]  # fmt: skip
+    return torch.cat(rows)
+
+
+def _scores_of_row(
+    explainer: Explainer, row: Inputs, method: MethodLike, target: Any, b: int, size: float, seed: int, draw: Any
+) -> Tensor:
+    """One text at a time, so that its noise follows from the text alone."""
+    noise = noise_of(explainer, row, size, seed, draw)
+    with added(explainer, noise):
+        return scores_of(explainer, row, method, target[b : b + 1] if isinstance(target, Tensor) else target)
+
+
+def require_single_pass(method: MethodLike) -> None:
+    """InputError for a method that runs copies of its own, which the same noise would not reach."""
     if Request.of(method).method.asks:
         raise InputError(
             "noise on the embeddings: methods that run perturbed copies or other embeddings would each need noise of "
             "their own; take one that reads a single pass"
         )
-    rows = [_scores_of(explainer, inputs.rows(slice(b, b + 1)), method, target, b, size, seed, draw)
-            for b in range(inputs.shape[0])]  # fmt: skip
-    return torch.cat(rows)
 
 
-def _scores_of(
-    explainer: Explainer, row: Inputs, method: MethodLike, target: Any, b: int, size: float, seed: int, draw: Any
-) -> Tensor:
-    """One text at a time, so that its noise follows from the text alone."""
-    words = explainer.model.get_input_embeddings()
-    reach = size * float((words.weight.max() - words.weight.min()).detach())
+def evenly(keys: Tensor, *axes: int) -> Tensor:
+    """Numbers between -1 and 1, all as likely."""
+    return 2 * uniform(keys, *axes) - 1
+
+
+def noise_of(explainer: Explainer, row: Inputs, size: float, seed: int, draw: Any) -> Tensor:
+    """What is added to the word embeddings of one text, [1, N, D]; 1 in `draw` is `size` of their range."""
+    weight = explainer.model.get_input_embeddings().weight.detach()
     keys = example_keys(row.input_ids, row.attention_mask.bool(), seed)
-    with _added(words, reach * draw(keys, row.shape[1], words.weight.shape[1])):
-        return _scores(explainer, row, method, target[b : b + 1] if isinstance(target, Tensor) else target)
+    noise: Tensor = size * float(weight.max() - weight.min()) * draw(keys, row.shape[1], weight.shape[1])
+    return noise
 
 
 @contextmanager
-def _added(words: nn.Module, noise: Tensor) -> Iterator[None]:
+def added(explainer: Explainer, noise: Tensor) -> Iterator[None]:
+    """The model with this added to its word embeddings."""
+    words = explainer.model.get_input_embeddings()
     hook = words.register_forward_hook(lambda _module, _args, output: output + noise.to(output))
     try:
         yield

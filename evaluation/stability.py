@@ -74,6 +74,11 @@ def class_correlation(scores: Tensor, other_class: Tensor, tokens: Tensor) -> Te
     return _each(scores, other_class, tokens, correlation)
 
 
+def label_correlation(scores: Tensor, shuffled: Tensor, tokens: Tensor) -> Tensor:
+    """Spearman correlation with the explanation [B, N] of a model trained on shuffled labels: [B]."""
+    return mean_rank_correlation(scores, shuffled, tokens)
+
+
 def _relative_changes(own: Floats, others: Floats) -> Any:
     import numpy as np
 
@@ -150,6 +155,10 @@ _metric(
     "random_logit", class_correlation, "other_class", "Spearman(a for c, a for another class)",
     "Sixt et al. 2020, arXiv 1912.09818", "randomisation",
     undefined=f"{CONSTANT}; of class-blind methods, which explain all classes alike",
+)  # fmt: skip
+_metric(
+    "label_randomisation", label_correlation, "shuffled", "Spearman(a, a of the same model trained on shuffled labels)",
+    f"{ADEBAYO} (data randomisation test)", "randomisation",
 )  # fmt: skip
 _metric(
     "max_sensitivity", largest_change, "neighbours", "max over neighbours x' of |a(x') - a(x)| / |a(x)|",

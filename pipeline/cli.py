@@ -15,6 +15,7 @@ from pipeline.commands import (
     convert,
     doctor,
     explain,
+    export,
     fetch,
     gc,
     methods,
@@ -24,6 +25,7 @@ from pipeline.commands import (
     submit,
     sync,
     table,
+    verify,
 )
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 4, 5
@@ -102,6 +104,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+_COMMANDS = (
+    *(run, submit, methods, explain, doctor, results, table, compare),
+    *(regress, fetch, convert, export, verify, sync, gc),
+)
+
+
 def build_parser() -> Parser:
     """The parser of all commands."""
     parser = Parser(
@@ -112,7 +120,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"headlight {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, submit, methods, explain, doctor, results, table, compare, regress, fetch, convert, sync, gc):
+    for module in _COMMANDS:
         module.add(commands)
     return parser
 

@@ -57,4 +57,5 @@ def _ordered(table: pa.Table, place: dict[str, int]) -> pa.Table:
 def in_order_of(examples: pa.Table, table: pa.Table) -> pa.Table:
     """Rows of `table` in the order of the examples."""
     place = {item: i for i, item in enumerate(table["item_id"].to_pylist())}
-    return table.take([place[item] for item in examples["item_id"].to_pylist()]).combine_chunks()
+    rows = pa.array([place[item] for item in examples["item_id"].to_pylist()], pa.int64())
+    return table.take(rows).combine_chunks()

@@ -38,6 +38,7 @@ def signature(experiment: Experiment, tracker: Tracker) -> str:
             "data": prepared.dataset.fingerprint,
             "predictions": setting.key(load_model.STAGE, batches=batches),
             "layer texts": experiment.layer_texts and experiment.layer_texts.prepared.examples_key,
+            "shuffled": setting.shuffled,
             "heads": [count.key for count in experiment.counts],
             "given heads": given and hashlib.sha256(given).hexdigest(),
             "code": [code_digest(RESULT_CODE), code_digest(WRITING_CODE)],

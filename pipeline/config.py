@@ -25,6 +25,7 @@ class ModelConfig:
     tune_on: str | None = None  # BLiMP file on whose split train a masked language model is fine-tuned first
     checkpoints: dict[str, str] = field(default_factory=dict)  # dataset.name -> path (local) or id (hub), for sweeps
     lm_head: str | None = None  # what decodes hidden states: the pre-trained checkpoint (folder or hub id), or `train`
+    shuffled: str | None = None  # the same model trained on shuffled labels (folder or hub id), for label_randomisation
     lm_head_texts: str | None = None  # train: file of texts that a head is trained on, once
 
 
@@ -95,6 +96,7 @@ class EvaluationConfig:
     operator: str | None = None  # mask, pad, unk, delete, ..., mlm_resample (by model.lm_head); None: the family's own
     other_operators: list[str] = field(default_factory=list)  # does the order of the methods survive them?
     first_examples: int | None = 100  # so many are perturbed with these, and explained again (mprt, ...); None: all
+    budget: str | None = None  # 90s, 15m, 2h: add examples until the verdict is decided or so much time has passed
     unit: str = "token"  # token, word, sentence: what is taken away together
     levels: str = "paper"  # paper: 9 steps of 1/9 of all tokens (Mask-LRP); tenths: 10 %..100 % of perturbable tokens
     recall_at: int = 20
@@ -122,6 +124,16 @@ class DecodingConfig:
     choose: str = "faithful"  # faithful; coherent: the latest coherent layer; most_coherent
     texts: str | None = None  # file of unlabelled texts; None: those of the data set that the run does not explain
     n_texts: int = 200  # at most so many of them
+
+
+@dataclass
+class ErrorsConfig:
+    """Why a classifier errs, where the data has labels: which words are looked at and taken away."""
+
+    method: str | None = "auto"  # label in `attribution`; auto: the first that tells classes apart; null: none
+    limit: int = 200  # errors that are explained; of more, as many are drawn
+    words: int = 8  # of a pair of classes that are taken away together
+    draws: int = 10  # random sets of words beside each set that is taken away
 
 
 @dataclass
@@ -270,6 +282,7 @@ class Config:
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     cluster: ClusterConfig = MISSING
     tracking: TrackingConfig = MISSING
     patterns: PatternsConfig = field(default_factory=PatternsConfig)

@@ -205,7 +205,7 @@ def _samples(
     samples = []
     for stage in stages:
         taken = [outcome for task, outcome in outcomes if task.stage == stage]
-        pairs = list(zip(batches, taken, strict=True))
+        pairs = list(zip(batches, taken, strict=True)) if taken else []  # of some runs nothing is perturbed
         for batch, outcome in pairs[1:] or pairs:  # the first of each stage warms up
             samples.append(Sample(stage, batch.length, outcome.seconds / len(batch.rows)))
     return samples
@@ -214,6 +214,8 @@ def _samples(
 def _extended(samples: Sequence[Sample], stage: str, batches: Sequence[MicroBatch]) -> float:
     """Seconds of all microbatches: per row, between the probed lengths on a straight line."""
     own = sorted((sample.length, sample.seconds_per_row) for sample in samples if sample.stage == stage)
+    if not own:
+        return 0.0
     lengths = np.array([batch.length for batch in batches])
     rows = np.array([len(batch.rows) for batch in batches])
     return float(np.interp(lengths, [length for length, _ in own], [seconds for _, seconds in own]) @ rows)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,12 +16,14 @@ from attribution.heads import HeadScores
 from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.driver import Aside
+from pipeline.error_steps import ExplainedErrors, error_steps
 from pipeline.execution import Site
 from pipeline.explained_again import again_values, plan_again
 from pipeline.head_search import found_heads
 from pipeline.heads import given_heads, resolved_methods
 from pipeline.layer_choice import LayerChoice, choosing
 from pipeline.layer_texts import AUTO, LayerTexts, layer_texts
+from pipeline.looks import Looks, look
 from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.mixing import Mixed
@@ -28,6 +31,7 @@ from pipeline.mixing_steps import mixing_steps
 from pipeline.other_operators import OtherOperators, portions
 from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
+from pipeline.rounds import Draw
 from pipeline.schedule import (
     Ledger,
     StagePlan,
@@ -70,7 +74,10 @@ class Experiment:
     predictions: pa.Table = field(init=False)
     targets: list[Any] = field(init=False)  # by example
     counts: list[identify_heads.Count] = field(init=False)  # that heads are found by
+    draw: Draw | None = None  # the order in which examples are explained, where that ends with a verdict or a budget
+    rounds: list[list[MicroBatch]] = field(init=False)  # of what is explained, one after another
     mixed: Mixed = field(default_factory=Mixed)
+    errors: ExplainedErrors = field(default_factory=ExplainedErrors)
     layer_texts: LayerTexts | None = None  # that the layer to decode is chosen on, where it is
     layer_choice: LayerChoice | None = None
     attributions: pa.Table = field(init=False)
@@ -97,21 +104,35 @@ class Experiment:
         self.counts = identify_heads.counts_of(self.config.heads, partial(self.setting.key, identify_heads.STAGE))
         self.facts.timings["prepare"] = time.perf_counter() - started
         for note in self.prepared.notes:
-            self._note(note)
+            self.note_down(note)
 
     def before_explaining(self) -> Iterator[StagePlan]:
         """Predictions, heads and a layer, without which nothing can be explained. Each plan is done before the next."""
         self._take_predictions((yield from self.whole(self.predicting)))
         self._take_heads((yield from self.whole(self.finding)))
+        self._draw()
         if self.layer_texts is not None:
             self.layer_choice = yield from choosing(self, self.layer_texts)
             self.methods = self.layer_choice.applied(self.methods)
             self.say(f"layer {self.layer_choice.layer} is decoded where layer={AUTO}")
 
-    def explaining(self, finish: Callable[[], None]) -> Iterator[StagePlan | Aside]:
+    def explaining(self, finish: Callable[[], None], folder: Path) -> Iterator[StagePlan | Aside]:
         """Attributions and curves, then `finish`, when their tables are there.
 
-        Again for what turns out damaged on being read, or without a poison example.
+        With a budget round after round, of which `folder` keeps the times, until a look at them says that it is enough.
+        """
+        budget = self.config.evaluation.budget
+        looks = None if self.draw is None or budget is None else Looks(self.draw, budget, folder)
+        self.batches = []
+        for added in self.rounds:
+            self.batches = [*self.batches, *added]
+            yield from self._explained(finish if looks is None else partial(look, self, looks, finish))
+            if looks is not None and looks.stopped:
+                return
+
+    def _explained(self, finish: Callable[[], None]) -> Iterator[StagePlan | Aside]:
+        """Explain what is in the batches, and `finish`; again for what turns out damaged on being read, or without a
+        poison example.
         """
         repairs = 0
         while repairs < REPAIRS:
@@ -135,11 +156,29 @@ class Experiment:
             repairs += 1
         raise self._damaged()
 
+    def _draw(self) -> None:
+        """Put what is to be explained into rounds; one, where nothing limits it."""
+        self.rounds = [self.batches]
+        if self.config.evaluation.budget is not None:
+            examples, limit = self.prepared.examples, self.prepared.model.max_length
+            self.draw = Draw.of(examples, self.config.evaluation.seed)
+            self.rounds = [plan_microbatches(examples, self.config.cluster, limit, rows) for rows in self.draw.rounds()]
+        self.batches = [batch for added in self.rounds for batch in added]
+
+    @property
+    def in_order(self) -> pa.Table:
+        """The examples in the order in which they are explained."""
+        return self.prepared.examples if self.draw is None else self.prepared.examples.take(self.draw.order)
+
     def mixing(self) -> Iterator[StagePlan]:
         """What token-to-token methods and probes find of masked words, where it is asked for."""
         if self.config.mixing.layers or self.config.mixing.probes:
             self._store_examples()  # predictions that are at hand leave them where an earlier run had them
             self.mixed = yield from mixing_steps(self)
+
+    def erring(self) -> Iterator[StagePlan]:
+        """Explain what is misclassified, where it is asked for."""
+        self.errors = yield from error_steps(self)
 
     def measuring(self) -> StagePlan:
         """The plan of the measurement of what memory a pass takes."""
@@ -158,7 +197,7 @@ class Experiment:
             (self.facts.memory,) = table.to_pylist()
         if self.facts.memory is None or self.facts.memory["problem"]:
             reason = "its worker failed" if self.facts.memory is None else self.facts.memory["problem"]
-            self._note(f"what memory a pass takes could not be measured ({reason}); microbatches are tried whole")
+            self.note_down(f"what memory a pass takes could not be measured ({reason}); microbatches are tried whole")
         return bool(plan.tasks or plan.awaited)
 
     @property
@@ -186,15 +225,15 @@ class Experiment:
 
     def comparing_operators(self, scores: StagePlan) -> StagePlan:
         """The plan of the curves of the first examples under other operators."""
-        parts = portions(self.config, self.prepared.examples, self.batches)
+        parts = portions(self.config, self.in_order, self.batches)
         stage = compare_operators.STAGE
         return plan_portions(self.config, self.setting, self.ledger, stage, parts, self.targets, scores.keys)
 
     def explaining_again(self, scores: StagePlan) -> StagePlan:
         """The plan of what the first examples tell when they are explained again."""
-        setting, examples = self.setting, self.prepared.examples
+        batches, examples = self.batches, self.in_order
         return plan_again(
-            self.config, setting, self.ledger, examples, self.batches, self.targets, self.methods, scores.keys
+            self.config, self.setting, self.ledger, examples, batches, self.targets, self.methods, scores.keys
         )
 
     def studying_patterns(self) -> Iterator[StagePlan]:
@@ -265,9 +304,13 @@ class Experiment:
         return plan
 
     def _timed(self, plan: StagePlan) -> Iterator[StagePlan]:
-        self.facts.refers_to(plan.stage, (key for keys in plan.keys.values() for key in keys))
-        counts = self.facts.reuse.setdefault(plan.stage, {"computed": 0, "reused": plan.reused})
+        asked = {key for keys in plan.keys.values() for key in keys}
+        fresh = len(asked - self.facts.keys.get(plan.stage, set()))
+        self.facts.refers_to(plan.stage, asked)
+        counts = self.facts.reuse.setdefault(plan.stage, {"computed": 0, "reused": 0})
+        plan.reused = max(0, fresh - plan.computed)  # what the run itself made before is none of it
         counts["computed"] += plan.computed
+        counts["reused"] += plan.reused
         if plan.stage == load_model.STAGE and plan.tasks:
             self._store_examples()
         started = time.perf_counter()
@@ -309,7 +352,7 @@ class Experiment:
         kept = likely_gold(self.config, examples.to_pylist(), explained)
         self.predictions = predictions.take(kept)
         if len(kept) < examples.num_rows:
-            self._note(f"{examples.num_rows - len(kept)} examples left out: gold class unlikely")
+            self.note_down(f"{examples.num_rows - len(kept)} examples left out: gold class unlikely")
             chosen = set(kept)
             self._adopt(self.prepared.only([row in chosen for row in range(examples.num_rows)]))
         rows = self.prepared.examples.to_pylist()
@@ -358,7 +401,8 @@ class Experiment:
         self.again = again_values(again, results)
         return [key for key in results.absent if key not in self.facts.lost]
 
-    def _note(self, note: str) -> None:
+    def note_down(self, note: str) -> None:
+        """Say something, and keep it in the manifest."""
         self.facts.notes.append(note)
         self.say(note)
 

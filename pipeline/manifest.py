@@ -31,8 +31,9 @@ RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("score_injected", "train_student")),
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
     *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
-    *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again")),
-    *(f"pipeline.{name}" for name in ("prepare", "targets", "head_search", "score", "means", "mixing")),
+    *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again", "explain_errors", "remove_words")),
+    *(f"pipeline.{name}" for name in ("prepare", "targets", "head_search", "score", "values", "means")),
+    *(f"pipeline.{name}" for name in ("mixing", "error_steps")),
 )
 
 NAMED = 5  # examples that a line lists; the attributions have all of them
@@ -65,6 +66,7 @@ class Facts:
     divided: dict[str, int] = field(default_factory=dict)  # stage -> tasks done in parts because memory was short
     passes: PassCounts = field(default_factory=PassCounts)  # of perturbed inputs that the run computed itself
     forwards_alone: int = 0  # on perturbed inputs, of every method and metric by itself
+    budget: dict[str, Any] | None = None  # of evaluation.budget: what was reached, and why no more was added
     poison: dict[str, str] = field(default_factory=dict)  # item id of an example that cannot be computed -> why
 
     def started(self) -> None:
@@ -165,7 +167,7 @@ def manifest_of(
             "workers": workers,
         },
         "seeds": {"run": config.seed, "evaluation": config.evaluation.seed, "sample": config.dataset.sample_seed},
-        "methods": {label: _method(config, label, method) for label, method in methods.items()},
+        "methods": described(config, methods),
         "memory": {
             "driver_peak_mib": resident_memory() // 2**20,
             "worker_peak_mib": facts.resident_bytes // 2**20 or None,
@@ -174,6 +176,7 @@ def manifest_of(
         "timings": {stage: round(seconds, 3) for stage, seconds in facts.timings.items()},
         "worker_seconds": {stage: round(seconds, 3) for stage, seconds in facts.worker_seconds.items()},
         "reuse": facts.reuse,
+        "budget": facts.budget,
         "forwards": {"alone": facts.forwards_alone, "run": facts.passes.distinct, "saved": facts.saved},
         "accuracy": facts.fit.accuracy if facts.fit else None,
         "majority_rate": facts.fit.majority_rate if facts.fit else None,
@@ -214,7 +217,13 @@ def _model(prepared: Prepared) -> dict[str, Any]:
         "n_layers": model.n_layers,
         "n_heads": model.n_heads,
         **({"lm_head": model.lm_head.about} if model.lm_head is not None else {}),
+        **({"shuffled": model.shuffled.fingerprint} if model.shuffled is not None else {}),
     }
+
+
+def described(config: Config, methods: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the manifest says of each method."""
+    return {label: _method(config, label, method) for label, method in methods.items()}
 
 
 def _method(config: Config, label: str, method: Mapping[str, Any]) -> dict[str, Any]:

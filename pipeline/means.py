@@ -46,6 +46,7 @@ def _intervals(
         "samples": config.bootstrap_samples,
         "confidence": config.confidence,
         "seed": config.seed,
+        "anytime": config.budget is not None,
     }
     families = control_families(config.controls, columns)
     members = {member for family in families.values() for member in family}

@@ -36,13 +36,17 @@ class MicroBatch:
         return digest({"items": self.items, "length": self.length})
 
 
-def plan_microbatches(examples: pa.Table, cluster: ClusterConfig, max_length: int) -> list[MicroBatch]:
-    """All examples in microbatches of one length each, in the order of the data, so that new ones go to the end."""
+def plan_microbatches(
+    examples: pa.Table, cluster: ClusterConfig, max_length: int, rows: Sequence[int] | None = None
+) -> list[MicroBatch]:
+    """All examples, or these rows, in microbatches of one length each, in the order of the data, so that new ones go to
+    the end.
+    """
     lengths = torch.tensor(_lengths(examples))
     widths = bucket_widths(lengths, max_length).tolist()
     buckets: dict[int, list[int]] = {}
-    for row, width in enumerate(widths):
-        buckets.setdefault(width, []).append(row)
+    for row in range(len(widths)) if rows is None else rows:
+        buckets.setdefault(widths[row], []).append(row)
     items = examples["item_id"].to_pylist()
     return [
         MicroBatch(tuple(rows), tuple(items[row] for row in rows), width)

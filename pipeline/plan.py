@@ -11,6 +11,8 @@ from evaluation.levels import TENTHS
 from evaluation.removals import REMOVALS, RemovalRequest, each_unit
 from pipeline.config import Config
 from pipeline.data import load_dataset
+from pipeline.error_choice import explaining_label
+from pipeline.error_steps import error_plans
 from pipeline.estimate import Estimate, estimate, machine_bytes, remaining, save_estimate
 from pipeline.execution import make_progress
 from pipeline.execution.memory import Fits
@@ -23,13 +25,15 @@ from pipeline.models.minilm import minilm_folder
 from pipeline.models.resolve import untrained_head
 from pipeline.other_operators import portions
 from pipeline.prepare import Prepared
+from pipeline.rounds import round_sizes
 from pipeline.run import require_cluster
 from pipeline.schedule import Ledger, StagePlan, curve_families, removed_sets
-from pipeline.stages import STAGES
+from pipeline.stages import STAGES, explain_again
 from pipeline.store import Store
 from pipeline.study_patterns import study_plans
 
 PAPER_LEVELS = 9
+SIZES = 8  # rounds that are listed
 
 
 def describe_plan(config: Config, probe: bool = False) -> str:
@@ -55,9 +59,9 @@ def describe_plan(config: Config, probe: bool = False) -> str:
     experiment.check()
     prepared, batches = experiment.prepared, experiment.batches
     plans = stage_plans(experiment)
-    lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans)]
+    lines = [*_facts(prepared, batches), *_cost(config, prepared, batches), *map(_line, plans), *_rounds(experiment)]
     if STAGES[-1] in {plan.stage for plan in plans}:
-        lines += map(_line, mixing_plans(experiment))
+        lines += map(_line, [*mixing_plans(experiment), *error_plans(experiment)])
     else:
         results = len(batches) * len(config.attribution)
         known = "heads are found" if experiment.layer_texts is None else "heads are found and a layer is chosen"
@@ -83,6 +87,15 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
     return [*done, *study_plans(experiment), scores, experiment.evaluating(scores), *asked]
 
 
+def _rounds(experiment: Experiment) -> Iterator[str]:
+    """That a run need not come to all of this."""
+    budget = experiment.config.evaluation.budget
+    if budget is not None:
+        sizes = round_sizes(experiment.prepared.whole.num_rows)
+        shown = ", ".join(map(str, sizes[:SIZES])) + (", ..." if len(sizes) > SIZES else "")
+        yield f"evaluation.budget={budget}: at most all of this, in rounds that end at {shown} examples"
+
+
 def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:
     """How long what is left would take."""
     measured = estimate(experiment)
@@ -92,6 +105,8 @@ def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:
     stages = ", ".join(f"{stage} {clock_time(seconds)}" for stage, seconds in left.seconds.items() if seconds)
     workers = _counted(left.workers, "worker")
     yield f"time: about {wall} on {workers}, {clock_time(left.total)} of work ({stages or 'nothing left'})"
+    if untimed := _untimed(experiment):
+        yield f"not in that time: {', '.join(untimed)}"
     price = experiment.config.budget.gpu_hour_price
     if left.gpus:
         cost = f", {left.gpu_hours * price:.2f} at {price:g} an hour" if price is not None else ""
@@ -99,6 +114,17 @@ def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:
     yield f"memory: {left.peak_bytes / 2**30:.1f} GiB in a worker at most, of {machine_bytes() / 2**30:.1f} GiB"
     yield from _passes(experiment, left)
     yield from misfits(experiment.config, left)
+
+
+def _untimed(experiment: Experiment) -> list[str]:
+    """What the run does and no probe times: a stage, or what groups of the configuration ask for."""
+    config = experiment.config
+    asked = {
+        explain_again.STAGE: any(metric in explain_again.AGAIN for metric in config.evaluation.metrics),
+        "mixing": config.mixing.layers or config.mixing.probes,
+        "errors": explaining_label(config, experiment.prepared) is not None,
+    }
+    return [name for name, wanted in asked.items() if wanted]
 
 
 def _passes(experiment: Experiment, left: Estimate) -> Iterator[str]:

@@ -14,6 +14,7 @@ from evaluation import CURVES, METRICS
 from evaluation.resampling import resolved
 from pipeline.config import Config
 from pipeline.data.treebanks import load_treebank
+from pipeline.error_choice import explaining_label
 from pipeline.execution import Needs, Site, check_cluster, joins_cluster
 from pipeline.heads import check_masks
 from pipeline.models.folder import AUTO_CLASSES
@@ -93,6 +94,8 @@ def _operator(config: Config, prepared: Prepared, heads: HeadScores | None) -> N
     asked = [(where, operator) for where, operator in named.items() if operator is not None]
     used = {config.evaluation.operator or CURVES[family].operator for family in curve_families(config)}
     used |= {config.evaluation.operator for _ in removed_sets(config)} | {*config.evaluation.other_operators}
+    if explaining_label(config, prepared) is not None:
+        used.add(config.evaluation.operator)
     asked += [("evaluation.", operator) for operator in used]
     if not asked:
         return
@@ -126,6 +129,8 @@ def ask_nodes(config: Config, prepared: Prepared, site: Site) -> list[str]:
         folders[key] = str(model.folder.resolve())
     if model.lm_head is not None:
         folders[f"model.lm_head={config.model.lm_head}"] = str(model.lm_head.folder.resolve())
+    if model.shuffled is not None:
+        folders[f"model.shuffled={config.model.shuffled}"] = str(model.shuffled.folder.resolve())
     if not folders or not joins_cluster(config.cluster):
         return []
     found = check_cluster(site.cluster, Needs(folders), left_out=site.left_out).required()

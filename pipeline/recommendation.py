@@ -35,8 +35,8 @@ TOLD = {
     "decided": "Use {method}: on {metric} it is better than every other method measured.",
     "equivalent": "Use {method}: on {metric} no other method is better by as much as matters.",
     "undecided": "The data cannot decide on {metric} between {group}.{more}",
-    "not_above_control": "No method is recommended: {leader}, first on {metric}, is not shown to beat a control.{more}",
-    "below_control": "No method is recommended: {leader}, first on {metric}, is worse than a control.",
+    "not_above_control": "No method is recommended: {leader}, first on {metric}, is not shown to beat {control}.{more}",
+    "below_control": "No method is recommended: {leader}, first on {metric}, is worse than {control}.",
 }
 
 
@@ -59,10 +59,7 @@ class Recommendation:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        found = self.verdict
-        more = f" About {found.n_more:,} more examples would tell." if found.n_more else ""
-        about = {"method": found.method, "metric": found.metric, "leader": found.leader, "more": more}
-        return TOLD[found.status].format(**about, group=_listed(found.group))
+        return sentence(self.verdict)
 
     @property
     def places(self) -> list[Rank]:
@@ -84,6 +81,17 @@ class Recommendation:
         ]
 
 
+def sentence(found: Verdict, most: int | None = None) -> str:
+    """A verdict in words, which name at most so many of the methods that it is undecided between."""
+    more = f" About {found.n_more:,} more examples would tell." if found.n_more else ""
+    about = {"method": found.method, "metric": found.metric, "leader": found.leader, "more": more}
+    rivals = [f"the control {doubt.rival}" for doubt in found.doubts if doubt.kind == "control" and doubt.rival]
+    shown = found.group if most is None or len(found.group) <= most + 1 else found.group[:most]
+    left = len(found.group) - len(shown)
+    group = _listed((*shown, *([f"{left} others"] if left else [])))
+    return TOLD[found.status].format(**about, group=group, control=next(iter(rivals), "a control"))
+
+
 def recommendation(run: Run, metric: str | None = None) -> Recommendation | None:
     """What a run recommends by `metric`, its leading one by default; None of fewer than two methods or examples."""
     values = run.table("values")
@@ -93,16 +101,38 @@ def recommendation(run: Run, metric: str | None = None) -> Recommendation | None
     names = [name for name in measured if other_operator(name) is None]
     table = _table(values, names)
     deciding = metric or leading_metric(names)
-    controls = tuple(label for label in table.methods if is_control(label, run.manifest))
-    if deciding is None or len(table.items) < 2 or len(_measured(table, deciding) - set(controls)) < 2:
+    controls = _controls(table, run.manifest)
+    if deciding is None or not _comparable(table, deciding, controls):
         return None
-    rule = Rule(deciding, controls, costs(run))
-    compared = compare_methods(table, samples=rule.samples, confidence=rule.confidence, seed=rule.seed)
+    rule = Rule(deciding, controls, costs(run), anytime=bool(run.manifest.get("budget")))
+    options: dict[str, Any] = {"samples": rule.samples, "confidence": rule.confidence, "seed": rule.seed}
+    compared = compare_methods(table, **options, anytime=rule.anytime, planned=rule.planned)
     named = run_slices(run)
     slices = slice_findings(table, named, confidence=rule.confidence) if named else {}
     operators = _operators({_own_operator(run): table, **_under_others(values, measured)}, rule)
     reached = verdict(table, rule, compared=compared, operators=operators, slices=slices)
     return Recommendation(table, rule, compared, reached, slices, operators)
+
+
+def verdict_so_far(values: pa.Table, manifest: Mapping[str, Any]) -> Verdict | None:
+    """The verdict by the leading metric while examples are added; None of fewer than two methods or examples.
+
+    manifest: what there is of it, the methods.
+    """
+    metric = leading_metric(values["metric"].unique().to_pylist())
+    if metric is None:
+        return None
+    table = _table(values, [metric])
+    controls = _controls(table, manifest)
+    return verdict(table, Rule(metric, controls, anytime=True)) if _comparable(table, metric, controls) else None
+
+
+def _controls(table: ValueTable, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(label for label in table.methods if is_control(label, manifest))
+
+
+def _comparable(table: ValueTable, metric: str, controls: Collection[str]) -> bool:
+    return len(table.items) > 1 and len(_measured(table, metric) - set(controls)) > 1
 
 
 def _table(values: pa.Table, metrics: Sequence[str]) -> ValueTable:

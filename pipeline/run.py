@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from attribution.methods.registry import METHODS
 from pipeline.budget import Budget
 from pipeline.complete import as_reused, complete_folder, mark_complete, signature
@@ -40,11 +38,11 @@ from pipeline.report import build_report
 from pipeline.runs import Run
 from pipeline.schedule import Ledger, StagePlan
 from pipeline.schemas import RUN_TABLES
-from pipeline.score import values_table, without_failed
 from pipeline.stages import identify_heads
 from pipeline.store import Store
 from pipeline.tracking import Tracker
 from pipeline.users import enrol
+from pipeline.values import run_values
 from pipeline.worker import WorkerSettings
 
 DONE, FAILED = 0, 1
@@ -141,7 +139,8 @@ class RecordedRun:
         enrol(self.experiment.ledger.store, Path(config.paths.runs))
         yield from self.experiment.studying_patterns()
         yield from self.experiment.mixing()
-        yield from self.experiment.explaining(lambda: self._leave(folder, shown))
+        yield from self.experiment.erring()
+        yield from self.experiment.explaining(lambda: self._leave(folder, shown), folder.path)
         self.result = RunResult(folder.path, FAILED if facts.failures else DONE)
 
     def note(self, outcome: Outcome, task: Task) -> None:
@@ -186,10 +185,7 @@ class RecordedRun:
         attributions = done.attributions if whole is None else whole.attributions(done.attributions)
         perturbed = Perturbed(done.curves, done.removals, done.attributions)
         labels = list(done.methods)
-        values = values_table(labels, examples, attributions, perturbed, scoring, config.mixing.blank_out)
-        values = pa.concat_tables([values, done.again, done.others.values(labels, examples, config)])
-        values = without_failed(values, attributions, done.attributions)
-        values = values if whole is None else whole.values(values)
+        values = run_values(done)
         masked = {label: METHODS[method["method"]].needs_heads for label, method in done.methods.items()}
         tables = {
             "examples": examples,
@@ -205,7 +201,7 @@ class RecordedRun:
             tables["removals"] = done.removals
         if (conserved := conservation_table(attributions)).num_rows:
             tables["conservation"] = conserved
-        tables |= done.mixed.tables(done.prepared.examples, scoring)
+        tables |= done.mixed.tables(done.prepared.examples, scoring) | done.errors.tables
         if done.layer_choice is not None:
             tables["layers"] = done.layer_choice.table
         if whole is not None:
@@ -216,13 +212,14 @@ class RecordedRun:
         done.facts.not_finite(attributions)
         alone = (perturbed.forwards_alone, done.others.forwards_alone)
         done.facts.forwards_alone = sum(count(labels, scoring.metrics) for count in alone)
-        done.facts.timings["score"] = time.perf_counter() - started
+        done.facts.timings["score"] = done.facts.timings.get("score", 0.0) + time.perf_counter() - started
         done.facts.finished()
         where = (done.site.cluster.device, self.pool.workers, examples.num_rows)
         manifest = manifest_of(config, self.overrides, done.prepared, done.methods, done.facts, *where)
         about = {"run_key": run_key(config), "estimate": saved_estimate(config), "tracking": self.tracker.record()}
         chosen = {"layer_choice": dict(done.layer_choice.record)} if done.layer_choice is not None else {}
-        folder.write_manifest({**manifest, **about, **chosen})
+        explained = {"errors": done.errors.record} if done.errors.record else {}
+        folder.write_manifest({**manifest, **about, **chosen, **explained})
 
 
 @dataclass

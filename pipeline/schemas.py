@@ -2,14 +2,14 @@
 
 1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `squared_errors` and the
 decisions to the curves, `text_id` and `window` to the examples, `problem` to the attributions; 1.3.0 masked words to
-the examples; 1.4.0 the table of removed sets.
+the examples; 1.4.0 the table of removed sets; 1.5.0 those of errors.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.4.0"
+SCHEMA_VERSION = "1.5.0"
 
 _floats = pa.list_(pa.float32())
 _ints = pa.list_(pa.int32())
@@ -347,6 +347,56 @@ LAYERS = pa.schema(
 # Comprehensiveness of the map of each layer, of each text.
 LAYER_MAPS = pa.schema([("item_id", pa.string()), ("layer", pa.int32()), ("value", pa.float64())])
 
+# Of misclassified texts: scores for the predicted class against the gold one, and for each of the two alone.
+EXPLAINED_ERRORS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("gold", pa.int32()),
+        ("predicted", pa.int32()),
+        ("contrast_scores", _floats),  # one per token
+        ("gold_scores", _floats),
+        ("predicted_scores", _floats),
+    ]
+)
+
+# What class a text is without sets of its words.
+WITHOUT_WORDS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("operator", pa.string()),
+        ("classes", _ints),  # [S] without each set; -1: it has no words
+        ("random_classes", _ints),  # [S * D] without random words, as many as each set has
+    ]
+)
+
+# The errors of a run that were explained, one row for each.
+ERRORS = pa.schema(
+    [
+        *EXPLAINED_ERRORS,
+        ("sets", pa.list_(_ints)),  # [S] words, numbered from 0 over the text, that were taken away together
+        *list(WITHOUT_WORDS)[1:],
+    ]
+)
+
+# The words that caused a pair of classes to be confused, strongest first.
+ERROR_WORDS = pa.schema(
+    [
+        ("gold", pa.int32()),
+        ("predicted", pa.int32()),
+        ("word", pa.string()),  # in lower case
+        ("value", pa.float64()),  # mean share of the attribution of a text, over the errors of the pair
+        ("low", pa.float64()),  # 95 % bootstrap interval over errors; NaN where these are too few
+        ("high", pa.float64()),
+        ("shuffled", pa.float64()),  # the value that scores dealt out at random among a text's words would give
+        ("strength", pa.float64()),  # standard deviations, over such deals, that `value` is above `shuffled`
+        ("n", pa.int64()),  # errors that have the word
+        ("above_chance", pa.bool_()),
+        ("chance", pa.float64()),  # strength of the strongest word under shuffled scores (95 % quantile)
+        ("errors", pa.int64()),  # of the pair that were counted
+        ("n_undefined", pa.int64()),
+    ]
+)
+
 # What each task of a run took. Times differ from run to run, so it is no part of the results and of their hashes.
 SHARDS = pa.schema(
     [
@@ -383,4 +433,6 @@ OPTIONAL_TABLES: dict[str, pa.Schema] = {
     "profiles": PROFILES,
     "removals": REMOVALS,
     "layers": LAYERS,
+    "errors": ERRORS,
+    "error_words": ERROR_WORDS,
 }

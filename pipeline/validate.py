@@ -13,11 +13,12 @@ from attribution.errors import InputError
 from pipeline.check_patterns import check_patterns
 from pipeline.compose import CHECKPOINT, compose_cell, raise_all
 from pipeline.config import ONLY_WITH, Config
+from pipeline.error_choice import check_errors
 from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
 from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem
-from pipeline.validate_methods import check_attribution, check_decoding, check_evaluation, check_mixing
+from pipeline.validate_methods import check_attribution, check_budget, check_decoding, check_evaluation, check_mixing
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.source": ("local", "hub", "minilm_reviews", "minilm_masked"),
@@ -100,6 +101,9 @@ RANGES: dict[str, _Range] = {
     "students.distilled": _SHARE,
     "report.examples": _POSITIVE,
     "decoding.n_texts": _POSITIVE,
+    "errors.limit": _POSITIVE,
+    "errors.words": _POSITIVE,
+    "errors.draws": _POSITIVE,
     "budget.gpu_hours": (lambda value: value > 0, "more than 0"),
     "budget.worker_hours": (lambda value: value > 0, "more than 0"),
     "budget.gpu_hour_price": (lambda value: value >= 0, "at least 0"),
@@ -291,6 +295,8 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     check_patterns,
     check_attribution,
     check_evaluation,
+    check_budget,
     check_mixing,
     check_decoding,
+    check_errors,
 )

@@ -15,10 +15,12 @@ from attribution.methods.lrp import VARIANTS
 from attribution.methods.registry import ALIASES
 from evaluation import METRICS, Metric
 from pipeline.config import Config
+from pipeline.duration import seconds
 from pipeline.layer_texts import AUTO, chosen_labels
 from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem, did_you_mean
 from pipeline.stages.explain_again import AGAIN
+from pipeline.standing import is_control
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 CHOICES = {"variant": tuple(VARIANTS)}
@@ -46,10 +48,33 @@ def check_evaluation(config: Config) -> Iterator[Problem]:
             text = f"evaluation.where_marked: {metric} is not a metric of rationales. Choose from {known}."
             yield Problem("evaluation.where_marked", text)
     yield from _check_operators(config)
+    yield from _check_shuffled(config)
     for label in config.evaluation.controls:
         if label not in config.attribution:
             hint = "Add it there, or set evaluation.controls=[]."
             yield Problem("evaluation.controls", f"evaluation.controls: {label} is not a label of attribution. {hint}")
+
+
+def check_budget(config: Config) -> Iterator[Problem]:
+    """A budget that is no time, and runs in which there is nothing for it to decide."""
+    key, budget = "evaluation.budget", config.evaluation.budget
+    if budget is None:
+        return
+    try:
+        if not seconds(budget):
+            yield Problem(key, f"{key}={budget} is no time at all; write 90s, 15m or 2h.")
+    except ValueError as error:
+        yield Problem(key, f"{key}={budget} {error}.")
+    entries = {label: entry for label, entry in config.attribution.items() if isinstance(entry, Mapping)}
+    about = {"methods": {label: {"method": entry["method"], "params": entry} for label, entry in entries.items()}}
+    if sum(not is_control(label, about) for label in entries) < 2:
+        text = f"{key}={budget} decides between methods; attribution needs two that are no controls."
+        yield Problem(key, text)
+    if not config.evaluation.metrics:
+        yield Problem(key, f"{key}={budget} decides by a metric, and evaluation.metrics names none.")
+    for name in ("layers", "probes"):
+        if getattr(config.mixing, name):
+            yield Problem(key, f"{key}={budget}: mixing.{name} takes all examples. Leave one of the two out.")
 
 
 def _check_operators(config: Config) -> Iterator[Problem]:
@@ -66,6 +91,15 @@ def _check_operators(config: Config) -> Iterator[Problem]:
         if "mlm_resample" in operators and config.model.lm_head is None:
             text = f"model.lm_head is missing; evaluation.{key}=mlm_resample needs a masked language model: {ADVICE}."
             yield Problem("model.lm_head", text)
+
+
+def _check_shuffled(config: Config) -> Iterator[Problem]:
+    if "label_randomisation" in config.evaluation.metrics and config.model.shuffled is None:
+        text = (
+            "model.shuffled is missing; evaluation.metrics: label_randomisation compares with the same model trained "
+            "on shuffled labels: model.shuffled=FOLDER."
+        )
+        yield Problem("model.shuffled", text)
 
 
 def _of_runs(metric: Metric) -> bool:

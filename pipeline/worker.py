@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -42,6 +42,7 @@ class ModelRef:
     dtype: str
     device: str
     lm_head: str | None = None  # folder of the checkpoint that hidden states are decoded with
+    shuffled: str | None = None  # folder of the same model trained on shuffled labels
 
     def load(self) -> Explainer:
         """The model behind an explainer. Workers are quiet: the driver shows the progress."""
@@ -145,6 +146,11 @@ class StageWorker:
         if mask_id is None:
             raise InputError("operator=mlm_resample needs a mask token, and this tokenizer has none")
         return self._resamplers.get(ref, lambda: ref.load_resampler(mask_id))
+
+    def shuffled(self, ref: ModelRef) -> Explainer:
+        """The same model trained on shuffled labels."""
+        assert ref.shuffled is not None, "a configuration without such a model was let through"
+        return self.explainer(replace(ref, folder=ref.shuffled, lm_head=None, shuffled=None))
 
     def before_tuning(self, ref: ModelRef) -> Explainer:
         """The same model with the body that the head's checkpoint has."""

@@ -29,10 +29,11 @@ drawn from the masked language model `model.lm_head`) hold for all of them. What
 manifest under `forwards`: those of each metric of each method by itself, and those that were run.
 
 What is dear is measured on the first `evaluation.first_examples` (100) alone: the metrics of curves and removed sets
-under `evaluation.other_operators=[delete,unk]`, which are called `aopc@delete`, and `mprt`, `efficient_mprt`,
-`random_logit`, `max_sensitivity`, `avg_sensitivity`, `top_k_stability` and `seed_stability`, each of the methods that
-it says anything of: class-blind ones have no `random_logit`, those that run copies of their own no neighbours, those
-without a seed no `seed_stability`, and `decoded_layer` no model of random weights.
+under `evaluation.other_operators=[delete,unk]`, which are called `aopc@delete`, and those of randomisation and
+robustness but `dtype_stability`, of the methods that they say anything of: class-blind ones have no `random_logit`,
+those that run copies of their own no neighbours, those without a seed no `seed_stability`, and `decoded_layer` no model
+of other weights. `label_randomisation` needs a second model, the same one trained on shuffled labels
+(`model.shuffled=FOLDER`; `evaluation.randomised.shuffled_labels` shuffles them).
 
 `evaluation.conformance.check_metric` examines a metric, yours as well (entry points of the group `headlight.metrics`):
 its range, the same digits alone, in shards, in any order and with more padding, NaN where a score is NaN and nowhere

@@ -21,6 +21,6 @@ def tiny_overrides(model: Path, folder: Path) -> list[str]:
     data.write_text("sentence\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in TEXTS))
     return [
         "model=local", f"model.path={model}", "dataset=local", f"dataset.path={data}", "heads.sentences=150",
-        "attribution=none", "evaluation=paper", "tracking=none", "cluster.max_batch=2", "++model.label_map.positive=1",
-        "++model.label_map.negative=0",
+        "attribution=none", "evaluation=paper", "errors.method=null", "tracking=none", "cluster.max_batch=2",
+        "++model.label_map.positive=1", "++model.label_map.negative=0",
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from evaluation.statistics.controls import Lift, lifts
 from evaluation.statistics.cost import CostPoint, best_within, cost_points, forward_equivalents
 from evaluation.statistics.intervals import Interval, mean_interval, mean_intervals, paired_difference
 from evaluation.statistics.operators import OperatorAgreement, operator_agreement
-from evaluation.statistics.p_values import anytime_boundary, anytime_test, holm, t_test
+from evaluation.statistics.p_values import anytime_boundary, anytime_interval, anytime_test, holm, t_test
 from evaluation.statistics.power import detectable_difference, examples_needed
 from evaluation.statistics.ranks import (
     CriticalDifference,
@@ -18,7 +18,7 @@ from evaluation.statistics.ranks import (
     win_matrix,
     wins_across,
 )
-from evaluation.statistics.sequential import drawn_order, look_sizes, until_decided
+from evaluation.statistics.sequential import drawn_order, look_sizes, reason_to_stop, until_decided
 from evaluation.statistics.slices import ExampleFacts, SliceFinding, slice_findings, standard_slices, worst_slice
 from evaluation.statistics.values import ValueTable
 
@@ -36,6 +36,7 @@ __all__ = [
     "ValueTable",
     "WinMatrix",
     "anytime_boundary",
+    "anytime_interval",
     "anytime_test",
     "best_within",
     "bootstrap_columns",
@@ -55,6 +56,7 @@ __all__ = [
     "operator_agreement",
     "paired_difference",
     "rank_intervals",
+    "reason_to_stop",
     "slice_findings",
     "standard_slices",
     "t_test",

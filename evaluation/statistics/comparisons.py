@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from attribution.errors import InputError
 from evaluation.statistics.bootstrap import bca_interval, bootstrap_columns
 from evaluation.statistics.moments import Bools, Floats, Ints, Moments, moments, t_statistic
-from evaluation.statistics.p_values import PLANNED, anytime_boundary, anytime_test, holm, t_test
+from evaluation.statistics.p_values import PLANNED, anytime_interval, anytime_test, holm, t_test
 from evaluation.statistics.values import ValueTable
 
 SKEWED = 1 / 30  # acceleration beyond which a mean is not near normal: Cochran's n > 25 skewness ** 2
@@ -104,8 +104,7 @@ def compare_methods(
     p = anytime_test(t, of.n, planned) if anytime else t_test(t, of.n)
     adjusted = np.stack([holm(row) for row in p])
     if anytime:
-        half = anytime_boundary(of.n.astype(np.float64), 1 - confidence, planned) * of.error
-        low, high = of.mean - half, of.mean + half
+        low, high = anytime_interval(of, confidence, planned)
     else:
         low, high = _bootstrap_intervals(table, of, samples, confidence, seed)
     square = _Square(len(table.methods), upper)

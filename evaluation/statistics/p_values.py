@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit  # type: ignore[import-untyped]
 
-from evaluation.statistics.moments import Floats, Ints
+from evaluation.statistics.moments import Floats, Ints, Moments
 
 PLANNED = 500  # examples for which the anytime-valid boundary is narrowest
 
@@ -65,6 +65,13 @@ def anytime_boundary(n: Floats, alpha: float, planned: int = PLANNED) -> Floats:
     square = np.divide(ratio - 1, 1 - ratio / growth, out=np.full(n.shape, np.inf), where=reached)
     boundary: Floats = np.sqrt(freedom * square)
     return boundary
+
+
+def anytime_interval(of: Moments, confidence: float, planned: int = PLANNED) -> tuple[Floats, Floats]:
+    """Ends of the means that `anytime_test` does not reject; infinite where so few examples reject none."""
+    boundary = anytime_boundary(of.n.astype(np.float64), 1 - confidence, planned)
+    half = np.multiply(boundary, of.error, out=np.zeros_like(boundary), where=~(of.error <= 0))
+    return of.mean - half, of.mean + half
 
 
 def _prior(planned: int) -> float:

@@ -23,6 +23,23 @@ class Decision(Protocol):
         ...
 
 
+DECIDED, EXHAUSTED, SPENT = "decided", "exhausted", "spent"  # why no more examples are added
+
+
+def reason_to_stop(decided: bool, sizes: Sequence[int], seconds: Sequence[float], budget: float) -> str | None:
+    """Why to add no more examples after one or more rounds; None where the next one is to be begun.
+
+    sizes: how many examples there are after each round, of all rounds that there can be; seconds: what had passed after
+    each round that is done. A round that would not fit into the budget, were it as slow as the last, is not begun.
+    """
+    done = len(seconds)
+    if decided or done == len(sizes):
+        return DECIDED if decided else EXHAUSTED
+    (before, now), (had, has) = ([0, *each][done - 1 : done + 1] for each in (seconds, sizes))
+    ahead = (now - before) / (has - had) * (sizes[done] - has)
+    return SPENT if now + ahead > budget else None
+
+
 Looked = TypeVar("Looked", bound=Decision)
 
 

@@ -74,6 +74,7 @@ class ResolvedModel:
     n_layers: int
     n_heads: int
     lm_head: ResolvedHead | None = None
+    shuffled: ResolvedModel | None = None  # the same model trained on shuffled labels
 
 
 def describe(location: Location, max_length: int | None = None) -> ResolvedModel:

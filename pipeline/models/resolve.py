@@ -41,9 +41,25 @@ def resolve_model(config: ModelConfig, models_dir: Path, *, progress: bool = Tru
 
         location = tuned_on_agreement(location, config.tune_on, models_dir, progress=progress)
     model = describe(location, config.max_length)
-    return (
-        model if config.lm_head is None else replace(model, lm_head=resolve_head(config, model, models_dir, progress))
-    )
+    head = None if config.lm_head is None else resolve_head(config, model, models_dir, progress)
+    return replace(model, lm_head=head, shuffled=resolve_shuffled(config, model))
+
+
+def resolve_shuffled(config: ModelConfig, model: ResolvedModel) -> ResolvedModel | None:
+    """The same model trained on shuffled labels. InputError where it reads other tokens, or has other classes."""
+    if config.shuffled is None:
+        return None
+    where, given = f"model.shuffled={config.shuffled}", Path(config.shuffled)
+    folder = given if given.is_dir() else download(config.shuffled, None, where)
+    other = describe(Location(folder, where, folder.name))
+    own, theirs = (read_config(each.folder, local_files_only=True) for each in (model, other))
+    for name in ("model_type", "vocab_size", "num_labels"):
+        if getattr(own, name) != getattr(theirs, name):
+            raise InputError(
+                f"conf error: {where} has {name}={getattr(theirs, name)}, but the model explained has "
+                f"{name}={getattr(own, name)}; give the same model, trained on shuffled labels."
+            )
+    return other
 
 
 def resolve_head(config: ModelConfig, model: ResolvedModel, models_dir: Path, progress: bool = True) -> ResolvedHead:

@@ -20,6 +20,7 @@ from pipeline.report.curves import mean_curves
 from pipeline.report.decoded import COLUMNS as DECODED
 from pipeline.report.decoded import decoded
 from pipeline.report.disagreement import disagreement
+from pipeline.report.errors import Errors, errors_section
 from pipeline.report.finding import finding, title
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
@@ -74,6 +75,7 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
         alignment(*(run.table(name) for name in ("alignment_means", "probes", "profiles"))),
     )
     yield "Decoded layers", "decoded", _decoded(run, data, texts)
+    yield "Errors", "errors", _errors(run, data, texts, examples)
     explaining = [label for label in board.labels if label not in controls]
     yield "Where methods differ", "disagreement", disagreement(data, explaining, data.showable(texts, examples))
     yield "Texts", "texts", _texts(data, board, texts, examples)
@@ -112,7 +114,8 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _methods(board: Board) -> Child:
     if not board.metrics:
         return None
-    hint = "Means over examples with 95 % bootstrap intervals; the tick in a strip marks random scores. Headings sort."
+    kind = "intervals that hold wherever one stops" if board.manifest.get("budget") else "bootstrap intervals"
+    hint = f"Means over examples with 95 % {kind}; the tick in a strip marks random scores. Headings sort."
     pairs = "Paired differences, example by example, with 95 % intervals: ▲ better, ▼ worse, ≈ the interval holds 0."
     differences = comparisons(board)
     below = tag("div", tag("p", pairs, class_="hint"), differences, class_="pair") if differences else None
@@ -182,6 +185,12 @@ def _key(data: Texts) -> list[Child]:
 def _decoded(run: Run, data: Texts, texts: str) -> Child:
     found = decoded(run.manifest, run.table("attributions", DECODED), data, texts)
     return [found, layers(run.manifest, run.table("layers"))] if found else None
+
+
+def _errors(run: Run, data: Texts, texts: str, examples: int) -> Child:
+    explained, words = (run.table(name).to_pylist() for name in ("errors", "error_words"))
+    shown = frozenset(data.showable(texts, examples))
+    return errors_section(Errors(run.manifest, data, explained, words if texts != "none" else None, shown))
 
 
 def _heads(run: Run) -> Child:

@@ -53,6 +53,11 @@ def interval(low: float, high: float, digits: int = 3) -> str:
     return f"[{number(low, digits)}, {number(high, digits)}]" if math.isfinite(low + high) else ""
 
 
+def percents(low: float, high: float) -> str:
+    """The same in percent."""
+    return f"[{low:.1%}, {high:.1%}]".replace("-", "−") if math.isfinite(low + high) else ""
+
+
 def _escaped(child: Child) -> str:
     if isinstance(child, Safe):
         return child

@@ -13,7 +13,15 @@ from torch import Tensor
 from attribution.capture import Need
 from attribution.methods.registry import METHODS, Method
 from evaluation import METRICS
-from evaluation.randomised import neighbour_scores, other_class_scores, randomised_scores, reseeded_scores
+from evaluation.metric import Metric
+from evaluation.neighbourhood import Neighbourhood, neighbourhood
+from evaluation.randomised import (
+    neighbour_scores,
+    other_class_scores,
+    randomised_scores,
+    reseeded_scores,
+    shuffled_label_scores,
+)
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch, padded
@@ -27,13 +35,18 @@ from pipeline.worker import Shard, StageWorker
 STAGE = "explain_again"
 
 # metric -> the scores that it compares with, and of which methods there are such
-AGAIN: dict[str, tuple[Callable[..., Tensor], Callable[[Method], bool]]] = {
+AGAIN: dict[str, tuple[Callable[..., Any], Callable[[Method], bool]]] = {
     "mprt": (randomised_scores, lambda method: not _decodes(method)),
     "efficient_mprt": (partial(randomised_scores, order="all"), lambda method: not _decodes(method)),
     "random_logit": (other_class_scores, lambda method: not method.class_blind),
     **dict.fromkeys(
         ("max_sensitivity", "avg_sensitivity", "top_k_stability"), (neighbour_scores, lambda method: not method.asks)
     ),
+    **dict.fromkeys(
+        ("relative_input_stability", "relative_output_stability", "relative_representation_stability"),
+        (neighbourhood, lambda method: not method.asks),
+    ),
+    "label_randomisation": (shuffled_label_scores, lambda method: not _decodes(method)),
     "seed_stability": (reseeded_scores, lambda method: "seed" in method.parameters),
 }
 
@@ -58,7 +71,8 @@ def applies(metric: str, method: str) -> bool:
 
 def key_of(setting: Setting, batch: MicroBatch, wanted: Wanted, targets: Targets, options: Mapping[str, Any]) -> str:
     """Key of one metric of one method's scores of some examples of a microbatch."""
-    return setting.key(STAGE, wanted=wanted, targets=targets, options=options, **content_of(batch))
+    other = {"shuffled": setting.shuffled} if AGAIN[wanted.metric][0] is shuffled_label_scores else {}
+    return setting.key(STAGE, wanted=wanted, targets=targets, options=options, **other, **content_of(batch))
 
 
 def task_of(
@@ -85,15 +99,23 @@ def process(
     explainer, examples, inputs = explained_inputs(worker, shard, rows, units, hide_separators)
     ranked = torch.from_numpy(padded([row["special_tokens"] for row in examples], shard.length, 1)) == 0
     goal = target_of(examples, targets[rows])
-    others: dict[tuple[Callable[..., Tensor], str], Tensor] = {}
+    others: dict[tuple[Callable[..., Any], str], Any] = {}
     found = {}
     for key, each in wanted.items():
         explain = AGAIN[each.metric][0]
         own = read_scores(worker, each.attribution_key, shard.length)[list(places)][rows]
         if (explain, each.attribution_key) not in others:
-            others[explain, each.attribution_key] = explain(explainer, inputs, each.method, target=goal).cpu()
+            more = {"other": worker.shuffled(shard.model)} if explain is shuffled_label_scores else {}
+            others[explain, each.attribution_key] = explain(explainer, inputs, each.method, target=goal, **more)
         metric = METRICS[each.metric]
-        (other,) = (need for need in metric.needs if need not in ("scores", "tokens"))
-        values = metric(scores=own, tokens=ranked, **{other: others[explain, each.attribution_key]})
+        values = metric(scores=own, tokens=ranked, **_named(metric, others[explain, each.attribution_key]))
         found[key] = pa.table([[row["item_id"] for row in examples], values.numpy()], schema=CHECKS)
     return found
+
+
+def _named(metric: Metric, found: Tensor | Neighbourhood) -> dict[str, Tensor]:
+    """What was found, by the names that a metric has for it."""
+    if isinstance(found, Neighbourhood):
+        return {name: value for name, value in found.given().items() if name in metric.needs}
+    (other,) = (need for need in metric.needs if need not in ("scores", "tokens"))
+    return {other: found.cpu()}

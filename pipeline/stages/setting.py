@@ -26,14 +26,15 @@ class Setting:
     segment_ids: bool
     libraries: dict[str, str]
     lm_head: str | None = None  # fingerprint of what hidden states are decoded with; in the keys of what does so alone
+    shuffled: str | None = None  # of the model trained on shuffled labels; in the keys of what is compared with it
 
     @classmethod
     def of(cls, config: Config, prepared: Prepared, device: str) -> Setting:
         """The setting of a run on workers with this kind of device."""
         folder = str(prepared.model.folder.resolve())
-        head = prepared.model.lm_head
-        decoder = None if head is None else str(head.folder.resolve())
-        model = ModelRef(folder, prepared.model.fingerprint, config.model.dtype, device, decoder)
+        head, shuffled = prepared.model.lm_head, prepared.model.shuffled
+        beside = (None if other is None else str(other.folder.resolve()) for other in (head, shuffled))
+        model = ModelRef(folder, prepared.model.fingerprint, config.model.dtype, device, *beside)
         cluster = config.cluster
         return cls(
             model,
@@ -42,6 +43,7 @@ class Setting:
             config.explain.segment_ids,
             versions(),
             None if head is None else head.fingerprint,
+            None if shuffled is None else shuffled.fingerprint,
         )
 
     def key(self, stage: str, **content: Any) -> str:
@@ -51,7 +53,9 @@ class Setting:
     @cached_property
     def _digest(self) -> str:
         setting = asdict(self)
-        del setting["model"]["folder"], setting["model"]["lm_head"], setting["examples_key"], setting["lm_head"]
+        for name in ("folder", "lm_head", "shuffled"):
+            del setting["model"][name]
+        del setting["examples_key"], setting["lm_head"], setting["shuffled"]
         return digest(setting)
 
     def shard(self, batch: MicroBatch) -> Shard:

@@ -13,6 +13,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # before the tests, whose folders have the packages' names
 
 import attribution_cost
+import evaluation_cost
 import executor_cost
 import listing_cost
 import method_cost
@@ -33,6 +34,7 @@ PARTS = {
     "mixing": mixing_cost.costs,
     "statistics": statistics_cost.costs,
     "sampling": sampling_cost.costs,
+    "evaluation": evaluation_cost.costs,
 }
 
 

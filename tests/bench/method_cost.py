@@ -20,7 +20,7 @@ from attribution import METHODS, Explainer
 from attribution.decoding import head_of
 
 FORWARD, BOTH = "forward", "forward+backward"
-N = 128
+N, SHORT = 128, 32
 ROUNDS = ((20.0, 7), (60.0, 3))  # of the timing of methods that take fewer plain forwards, by their products; else one
 
 
@@ -74,10 +74,11 @@ class Counted:
 
 
 def cases() -> list[Case]:
-    """Every registered method as it comes, or as a limit is stated for it."""
+    """Every registered method as it comes, or as a limit is stated for it; on short texts where it only runs copies."""
     limited = [case for case in LIMITED if case.method in METHODS]
     named = {case.method for case in limited}
-    return [*limited, *(Case(name) for name in METHODS if name not in named)]
+    others = {name: method for name, method in METHODS.items() if name not in named}
+    return [*limited, *(Case(name, SHORT if method.perturbs else N) for name, method in others.items())]
 
 
 def costs(chosen: list[Case] | None = None) -> Iterator[Counted | Ratio]:

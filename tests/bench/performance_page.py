@@ -1,6 +1,6 @@
 """Writes docs/performance.md: what methods cost in plain passes, and on a GPU how many texts a second they explain.
 
-python tests/bench/performance_page.py    half an hour on a processor; examples per second only where there is CUDA
+python tests/bench/performance_page.py    20 minutes on a processor; examples per second only where there is CUDA
 """
 
 from __future__ import annotations

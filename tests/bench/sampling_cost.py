@@ -14,9 +14,9 @@ from attribution import Explainer, Inputs
 N = 64
 METHODS: dict[str, dict[str, int]] = {
     "occlusion": {},
-    "lime": {"n_samples": N},
-    "kernel_shap": {"n_samples": N},
-    "shapley_sampling": {"n_samples": 2 * N},
+    "lime": {"n_samples": 32},
+    "kernel_shap": {"n_samples": 32},
+    "shapley_sampling": {"n_samples": N},
 }
 LIMIT = 1.10
 

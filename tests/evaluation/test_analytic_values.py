@@ -74,7 +74,8 @@ MARKED = {  # rationale: words of weights 10, 8, 2, 1; the best three are 10, 9,
 }
 STABILITY = {  # in test_stability
     "mprt", "efficient_mprt", "random_logit", "max_sensitivity", "avg_sensitivity", "top_k_stability", "seed_stability",
-    "dtype_stability",
+    "dtype_stability", "label_randomisation", "relative_input_stability", "relative_output_stability",
+    "relative_representation_stability",
 }  # fmt: skip
 ELSEWHERE = {  # below, in test_association, test_plausibility, test_activation and test_context_mixing
     "answer_recall", "answer_f1_drop", "answer_flip_fraction", "iou_f1", "auac", "au_mse", "aupc", "conservation_error",

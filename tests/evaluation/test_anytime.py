@@ -19,6 +19,9 @@ from evaluation.statistics import (
     drawn_order,
     examples_needed,
     look_sizes,
+    mean_interval,
+    paired_difference,
+    reason_to_stop,
     t_test,
     until_decided,
 )
@@ -120,6 +123,41 @@ def test_the_interval_at_a_stop_covers(true):
     assert naive[rows, early].mean() > missed.mean() + 0.01
 
 
+def test_the_interval_of_a_mean_is_that_of_the_test():
+    """Its ends are the means that the test rejects at just alpha; of equal values, and of one, there is no width."""
+    values = np.random.default_rng(5).gamma(1.0, size=250)
+    found = mean_interval(values, confidence=0.9, anytime=True)
+    error = values.std(ddof=1) / np.sqrt(250)
+    for end in (found.low, found.high):
+        assert anytime_test(np.array((values.mean() - end) / error), np.array(250)) == pytest.approx(0.1)
+    assert found.low < mean_interval(values, confidence=0.9).low
+    assert found.value == pytest.approx(values.mean())
+    assert paired_difference(values, values + 1, anytime=True)[1:3] == pytest.approx((-1, -1))
+    with_gaps = mean_interval([*values, np.nan, 5.0], [*np.ones(251), 0.0], confidence=0.9, anytime=True)
+    assert with_gaps == (found.value, found.low, found.high, 250, 2)
+
+
+@pytest.mark.parametrize(("budget", "stopped"), [(200, "spent"), (10**9, "decided")])
+def test_the_interval_covers_where_time_or_the_verdict_stops_a_run(budget, stopped):
+    """Examples of a long text take longer and have larger values, so that time knows something of what is measured."""
+    simulations, n, true = 1000, 1000, 0.2
+    rng, sizes = np.random.default_rng(6), [12, 25, 50, *look_sizes(1000)]
+    long = rng.exponential(size=(simulations, n))
+    values = long + rng.normal(size=(simulations, n)) - 1 + true
+    passed = long.cumsum(1)[:, np.array(sizes) - 1]
+    missed, reasons = 0, []
+    for row in range(simulations):
+        for done, size in enumerate(sizes, 1):
+            found = mean_interval(values[row, :size], anytime=True)
+            decided = size >= 100 and not found.low <= 0 <= found.high
+            if reason := reason_to_stop(decided, sizes, passed[row, :done].tolist(), budget):
+                break
+        missed += not found.low <= true <= found.high
+        reasons.append(reason)
+    assert reasons.count(stopped) / simulations > 0.5
+    assert missed / simulations < 0.05 + 3 * np.sqrt(0.05 * 0.95 / simulations)
+
+
 def test_holm_holds_under_stopping():
     """Five methods that do not differ, 200 data sets, judged at each look; a false difference at any look counts."""
     simulations, n = 200, 800
@@ -209,3 +247,20 @@ def test_looks_grow():
     assert all(1.2 <= b / a <= 1.26 for a, b in pairwise(sizes[:-1]))
     with pytest.raises(InputError, match=r"growth=1 "):
         list(look_sizes(10, growth=1))
+
+
+@pytest.mark.parametrize(
+    ("decided", "seconds", "budget", "reason"),
+    [
+        (True, [9.0], 1.0, "decided"),
+        (True, [1, 2, 3], 100, "decided"),
+        (False, [1, 2, 3], 100, "exhausted"),
+        (False, [4.0], 8.0, None),  # 10 more like the first 10 end at 8
+        (False, [4.0], 7.9, "spent"),
+        (False, [1.0, 5.0], 25.0, None),  # 50 more at 0.4 s
+        (False, [1.0, 5.0], 24.9, "spent"),
+        (False, [9.0], 8.0, "spent"),
+    ],
+)
+def test_no_round_is_begun_that_would_not_fit(decided, seconds, budget, reason):
+    assert reason_to_stop(decided, [10, 20, 70], seconds, budget) == reason

@@ -83,7 +83,8 @@ def test_families_ask_for_the_curves_their_metrics_are_read_from():
 LOWER_IS_BETTER = {
     "log_odds", "sufficiency", "aopc_sufficiency", "auc_morf", "decision_flip_fraction", "joint_log_odds",
     "answer_flip_fraction", "infidelity", "au_mse", "conservation_error", "entropy", "effective_complexity", "mass_90",
-    "mprt", "random_logit", "max_sensitivity", "avg_sensitivity",
+    "mprt", "random_logit", "max_sensitivity", "avg_sensitivity", "label_randomisation",
+    "relative_input_stability", "relative_output_stability", "relative_representation_stability",
 }  # fmt: skip
 
 

@@ -11,14 +11,20 @@ from tiny_models import tiny_model
 
 from attribution import InputError
 from attribution.model.inputs import Inputs
-from evaluation import evaluate
+from evaluation import METRICS, evaluate
+from evaluation.neighbourhood import neighbourhood
 from evaluation.randomised import (
+    added,
+    evenly,
     neighbour_scores,
+    noise_of,
     other_class_scores,
     randomisable,
     randomise,
     randomised_scores,
     reseeded_scores,
+    shuffled_label_scores,
+    shuffled_labels,
     smoothed_scores,
 )
 
@@ -34,6 +40,7 @@ H = -(3 / 8 * math.log(3 / 8) + 4 / 8 * math.log(4 / 8) + 1 / 8 * math.log(1 / 8
         ("mprt", "randomised", OTHERS, [0.0, math.nan]),
         ("efficient_mprt", "randomised", torch.ones(2, 1, 5), [math.log(4) / H - 1, math.nan]),
         ("random_logit", "other_class", OTHERS[:, 1], [-1, math.nan]),
+        ("label_randomisation", "shuffled", OTHERS[:, 1], [-1, math.nan]),
         ("random_logit", "other_class", SCORES, [math.nan, math.nan]),
         ("max_sensitivity", "neighbours", OTHERS, [2.0, math.nan]),
         ("avg_sensitivity", "neighbours", OTHERS, [1.0, math.nan]),
@@ -116,3 +123,129 @@ def test_other_classes_and_other_seeds(texts):
     assert not torch.equal(reruns[:, 0], reruns[:, 1])
     with pytest.raises(InputError, match="method=gradcam has no seed"):
         reseeded_scores(explainer, texts, "gradcam", target=1)
+
+
+def shares(before, after):
+    """Relative change by hand: what is divided by is at least a hundredth of the largest."""
+    least = 0.01 * max(map(abs, before))
+    return math.sqrt(sum(((b - a) / max(abs(a), least)) ** 2 for a, b in zip(before, after, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("metric", "change"),
+    [
+        ("relative_input_stability", "input_change"),
+        ("relative_output_stability", "output_change"),
+        ("relative_representation_stability", "representation_change"),
+    ],
+)
+def test_relative_stability_by_hand(metric, change):
+    given = {"scores": SCORES, "neighbours": OTHERS, "tokens": TOKENS, change: torch.tensor([[0.5, 4.0], [0.0, 1.0]])}
+    first, second = (shares([3, 0, 4, 1], other) for other in ([3, 0, 4, 1], [-3, 0, -4, -1]))
+    assert (first, second) == (0, math.sqrt(12))
+    every, left = torch.ones(2, 2).bool(), torch.tensor([[True, False], [True, True]])
+    assert evaluate(metric, same_class=every, **given).tolist() == pytest.approx([second / 4, math.nan], nan_ok=True)
+    assert evaluate(metric, same_class=left, **given)[0] == 0  # the other is classified otherwise
+    assert evaluate(metric, same_class=~every, **given).isnan().all()
+    scaled = {**given, "scores": 1e-9 * SCORES, "neighbours": 1e-9 * OTHERS}
+    assert evaluate(metric, same_class=every, **scaled)[0] == pytest.approx(second / 4)
+
+
+def test_scores_near_nothing_do_not_decide_alone():
+    """Quantus divides by a score of 1e-12 as it is, and by 1e-6 where it is 0."""
+    given = {"tokens": torch.ones(1, 2), "same_class": torch.ones(1, 1), "input_change": torch.ones(1, 1)}
+    for small in (0.0, 1e-12):
+        scores, others = torch.tensor([[1.0, small]]), torch.tensor([[[1.0, 0.005]]])
+        value = evaluate("relative_input_stability", scores=scores.double(), neighbours=others.double(), **given)
+        assert float(value) == pytest.approx(0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "bert_qa"])
+def test_what_changes_in_a_neighbourhood_is_what_the_model_says(texts, name):
+    explainer = tiny(tiny_model(name, layers=1))
+    target = torch.tensor([1, 0]) if name != "bert_qa" else torch.tensor([[1, 2], [3, 4]])
+    found = neighbourhood(explainer, texts, "input_x_gradient", target=target, n=2, radius=0.05)
+    assert torch.equal(
+        found.neighbours, neighbour_scores(explainer, texts, "input_x_gradient", target=target, n=2, radius=0.05)
+    )
+    row = texts.rows(slice(0, 1))
+    weight = explainer.model.get_input_embeddings().weight.detach()
+    noise = noise_of(explainer, row, 0.05, 1, evenly)
+    assert float(noise.abs().max()) <= 0.05 * float(weight.max() - weight.min())
+    length = int(row.attention_mask.sum())
+    before = explainer.adapter.logits(row)
+    with added(explainer, noise):
+        after, states = explainer.adapter.logits(row), explainer.adapter.states(row)[-1]
+    own = slice(None) if name != "bert_qa" else slice(length)
+    torch.testing.assert_close(found.output_change[0, 1], (after - before)[0, own].norm().double())
+    assert bool(found.same_class[0, 1]) == bool((after[0, own].argmax(0) == before[0, own].argmax(0)).all())
+    words = weight[row.input_ids[0, :length]].flatten().tolist()
+    moved = (weight[row.input_ids[0, :length]] + noise[0, :length]).flatten().tolist()
+    assert float(found.input_change[0, 1]) == pytest.approx(shares(words, moved), rel=1e-5)
+    plain = explainer.adapter.states(row)[-1][0, :length].flatten().tolist()
+    wanted = shares(plain, states[0, :length].flatten().tolist())
+    assert float(found.representation_change[0, 1]) == pytest.approx(wanted, rel=1e-4)
+    alone = neighbourhood(explainer, texts.rows(slice(1, 2)), "input_x_gradient", target=target[1:], n=2, radius=0.05)
+    assert all(torch.equal(value, found.given()[key][1:]) for key, value in alone.given().items())
+
+
+def test_a_model_linear_in_its_embeddings_has_a_stable_explanation_and_others_are_refused(texts):
+    explainer = tiny(tiny_model("bert", layers=1))
+    scores = explainer.scores(texts.input_ids, texts.attention_mask, method="raw_attention", target=1)
+    near = neighbourhood(explainer, texts, "raw_attention", target=1, n=2, radius=1e-9)
+    about = {"scores": scores, "tokens": texts.attention_mask, **near.given()}
+    assert bool(near.same_class.all())
+    names = ("relative_input_stability", "relative_output_stability", "relative_representation_stability")
+    assert all(bool(evaluate(name, **_needed(name, about)).isfinite().all()) for name in names)
+    with pytest.raises(InputError, match="take one that reads a single pass"):
+        neighbourhood(explainer, texts, "lime", target=1)
+    with pytest.raises(InputError, match="for classification and answers, not for next_token"):
+        neighbourhood(tiny(tiny_model("gpt2_lm")), texts, "saliency", target=None)
+
+
+def _needed(name, about):
+    return {need: about[need] for need in METRICS[name].needs}
+
+
+def trained(labels, ids):
+    """A tiny BERT trained on labels until it knows them."""
+    model = tiny_model("bert", torch.float32, layers=1)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(40):
+        loss = torch.nn.functional.cross_entropy(model(ids).logits, labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return tiny(model)
+
+
+def test_explanations_change_where_a_model_is_trained_on_shuffled_labels():
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(10, 40, (24, 8), generator=generator)
+    ids[:, 0] = 2
+    labels = (ids == 12).any(1).long()
+    ids[::2, 3], labels[::2] = 12, 1
+    right, wrong = trained(labels, ids), trained(torch.tensor(shuffled_labels(labels.tolist(), seed=1)), ids)
+    inputs, tokens = Inputs.of(ids), torch.ones_like(ids)
+    tokens[:, 0] = 0
+    scores = right.scores(ids, method="input_x_gradient", target=labels)
+    other = shuffled_label_scores(right, inputs, "input_x_gradient", target=labels, other=wrong)
+    value = evaluate("label_randomisation", scores=scores, shuffled=other, tokens=tokens)
+    assert torch.equal(other, wrong.scores(ids, method="input_x_gradient", target=labels))
+    assert float(value.mean()) < 0.6
+    same = shuffled_label_scores(right, inputs, "input_x_gradient", target=labels, other=right)
+    assert evaluate("label_randomisation", scores=scores, shuffled=same, tokens=tokens).tolist() == pytest.approx(
+        [1] * 24
+    )
+
+
+def test_labels_are_shuffled_whole_and_other_vocabularies_are_refused(texts):
+    labels = [0] * 5 + [1] * 7 + [2]
+    found = shuffled_labels(labels, seed=3)
+    assert sorted(found) == labels
+    assert found != labels
+    assert found == shuffled_labels(labels, seed=3)
+    small = tiny_model("bert", layers=1)
+    small.config.num_labels = 5
+    with pytest.raises(InputError, match="num_labels=5, the one explained"):
+        shuffled_label_scores(tiny(tiny_model("bert", layers=1)), texts, "gradcam", target=1, other=tiny(small))

@@ -100,7 +100,7 @@ def test_on_one_machine_the_device_is_what_it_has(monkeypatch, executor, gpus, d
 
 def test_the_key_of_a_result_says_what_computed_it():
     config = load_config(["experiment=demo"])
-    model = SimpleNamespace(folder=Path("model"), fingerprint="f" * 64, lm_head=None)
+    model = SimpleNamespace(folder=Path("model"), fingerprint="f" * 64, lm_head=None, shuffled=None)
     prepared = SimpleNamespace(model=model, examples_key="e")
     keys = {device: Setting.of(config, prepared, device).key("attribute") for device in ("cpu", "cuda")}
     assert config.cluster.device == "auto"
@@ -151,7 +151,7 @@ def test_a_bad_node_that_is_needed_is_refused_with_the_way_out(cluster, workers,
 
 def test_a_node_that_lacks_the_model_is_left_out_too(cluster, monkeypatch):
     config = load_config(["experiment=demo", "cluster=ray", "cluster.address=head:6379", "cluster.workers=1"])
-    prepared = SimpleNamespace(model=SimpleNamespace(folder=Path("model"), lm_head=None))
+    prepared = SimpleNamespace(model=SimpleNamespace(folder=Path("model"), lm_head=None, shuffled=None))
     cluster([GPU, OTHER])
     site = check_cluster(config.cluster, Needs()).required()
     asked = cluster([GPU, OTHER], bad=["other"])
@@ -168,7 +168,7 @@ def test_nodes_are_asked_for_the_folder_of_the_head_too(cluster, lm_head):
     given = ["experiment=demo", "cluster=ray", "cluster.address=head:6379", f"model.lm_head={lm_head}", *texts]
     config = load_config(given)
     head = SimpleNamespace(folder=Path("heads/it"))
-    prepared = SimpleNamespace(model=SimpleNamespace(folder=Path("model"), lm_head=head))
+    prepared = SimpleNamespace(model=SimpleNamespace(folder=Path("model"), lm_head=head, shuffled=None))
     asked = cluster([GPU])
     site = check_cluster(config.cluster, Needs()).required()
     assert ask_nodes(config, prepared, site) == []

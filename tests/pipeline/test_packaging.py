@@ -97,6 +97,6 @@ def test_make_lists_its_targets() -> None:
     )
     targets = re.findall(r"make (\S+)", listed.stdout)
     assert targets == [
-        "help", "setup", "demo", "test", "test-all", "lint", "audit", "bench", "faithfulness", "chaos", "simulate",
-        "mlflow-ui", "nightly", "clean",
+        "help", "setup", "demo", "test", "test-all", "lint", "audit", "bench", "performance", "faithfulness", "chaos",
+        "simulate", "mlflow-ui", "nightly", "clean",
     ]  # fmt: skip

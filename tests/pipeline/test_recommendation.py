@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +11,7 @@ import pytest
 
 from attribution.methods.registry import METHODS
 from pipeline.cli import main
-from pipeline.recommendation import costs, recommendation
+from pipeline.recommendation import costs, recommendation, sentence
 from pipeline.report.build import render
 from pipeline.runs import Run
 from pipeline.schemas import VALUES
@@ -54,7 +56,29 @@ def test_no_better_than_random_recommends_nothing(make_run):
     means = {"mask_lrp": 0.1, "gradcam": 0.1, "random": 0.1}
     found = recommendation(Run(with_values(make_run("chance", methods=list(means)), means, spread=0.2)))
     assert found.sentence.startswith("No method is recommended: ")
+    assert "is not shown to beat the control random." in found.sentence
     assert any(doubt.kind == "control" for doubt in found.verdict.doubts)
+
+
+def test_a_sentence_names_at_most_so_many_methods(make_run):
+    means = {f"{name}_{i}": 0.5 for i in range(4) for name in ("gradcam", "attcat")} | {"random": 0.1}
+    found = recommendation(Run(with_values(make_run("many", methods=["gradcam", "random"]), means))).verdict
+    first = ", ".join(found.group[:3])
+    assert len(found.group) == 8
+    assert sentence(found, most=3).startswith(f"The data cannot decide on aopc between {first} and 5 others.")
+    assert "others" not in sentence(found, most=7)  # one more takes no more room than `1 others`
+    assert sentence(found) == sentence(found, most=8)
+
+
+def test_a_run_with_a_budget_is_judged_by_what_holds_wherever_one_stops(decided):
+    fixed = recommendation(Run(decided)).compared.difference("mask_lrp", "gradcam", "aopc")
+    path = decided / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"budget": {"budget": "15m"}}))
+    found = recommendation(Run(decided))
+    own = found.compared.difference("mask_lrp", "gradcam", "aopc")
+    assert found.rule.anytime
+    assert own.low < fixed.low < own.value < fixed.high < own.high
+    assert "intervals that hold wherever one stops" in render(Run(decided), "none", 3)
 
 
 def test_one_method_alone_is_not_compared(make_run):

@@ -92,6 +92,8 @@ def test_a_run_notes_every_result_it_is_made_of(command):
         "identify_heads",
         "attribute",
         "evaluate",
+        "explain_errors",
+        "remove_words",
     }
     assert main(["gc", "--older", "0m", "--keep", "small"]) == 0
     assert main([*command, "heads=grammar", "heads.sentences=60"]) == 0
