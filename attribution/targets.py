@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attribution.errors import InputError
@@ -79,13 +80,14 @@ class Part:
 
         attended: bool [R, N].
         """
-        candidates = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if self.end is not None:
-            candidates = candidates[..., self.end].masked_fill(~attended, -torch.inf)
-        elif self.column is not None:
-            candidates = candidates[:, self.column]
-        picked = self._link(candidates).gather(1, chosen)
+        picked = self._link(self._candidates(logits, attended)).gather(1, chosen)
         return picked[:, 0] - picked[:, 1] if chosen.shape[1] > 1 else picked[:, 0]
+
+    def decided(self, logits: Tensor, attended: Tensor, chosen: Tensor) -> Tensor:
+        """Bool [R]: whether logits like `self.logits` decide for the first of `chosen` [R, 1 or 2], as in `value`."""
+        candidates = self._candidates(logits, attended)
+        own = candidates.gather(1, chosen[:, :1])[:, 0]
+        return own > 0 if self.independent else candidates.argmax(1) == chosen[:, 0]
 
     @property
     def gradient(self) -> Tensor:
@@ -97,9 +99,20 @@ class Part:
         """1 at the explained logit, -1 at what is subtracted, like the logits."""
         return self._seed(replace(self, output="logit"))
 
+    def _candidates(self, logits: Tensor, attended: Tensor) -> Tensor:
+        """[R, C] what `chosen` is one of; float32 or wider."""
+        candidates = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self.end is not None:
+            candidates = candidates[..., self.end].masked_fill(~attended, -torch.inf)
+        elif self.column is not None:
+            candidates = candidates[:, self.column]
+        return candidates
+
     def _link(self, candidates: Tensor) -> Tensor:
         if self.output == "logit":
             return candidates
+        if self.output == "log_probability":  # of losses; not asked for by name
+            return F.logsigmoid(candidates) if self.independent else candidates.log_softmax(1)
         return candidates.sigmoid() if self.independent else candidates.softmax(1)
 
     def _seed(self, explained: Part) -> Tensor:

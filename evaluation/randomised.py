@@ -68,6 +68,13 @@ def _own(module: nn.Module, embeddings: nn.Module) -> bool:
     return bool(weights) and all(weight is not embeddings.weight for weight in weights)
 
 
+def random_model(explainer: Explainer, seed: int) -> Explainer:
+    """A copy of the same architecture in which every weight is drawn anew."""
+    other = Explainer(copy.deepcopy(explainer.model), explainer.tokenizer, max_tokens=explainer.max_tokens)
+    randomise(other.model, randomisable(other), seed)
+    return other
+
+
 def randomise(model: PreTrainedModel, groups: Sequence[Sequence[nn.Module]], seed: int) -> None:
     """Draw the weights of modules anew, as their model draws those of a new one."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():

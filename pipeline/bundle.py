@@ -157,9 +157,9 @@ def _add_or_note(bundle: Bundle, source: Path, place: str, key: str) -> bool:
 def _files(config: Config) -> Iterator[tuple[str, str, Path]]:
     """The files a configuration reads: key, value, and the file that is meant."""
     for key in (*FILES, HEADS):
-        group, option = ONLY_WITH[key]
+        group, option = ONLY_WITH.get(key, (None, None))
         value = attrgetter(key)(config)
-        if not value or attrgetter(group)(config) != option:
+        if not value or (group is not None and attrgetter(group)(config) != option):
             continue
         path = Path(value).expanduser()
         if key != HEADS or path.is_file():

@@ -41,6 +41,7 @@ def signature(experiment: Experiment, tracker: Tracker) -> str:
             "shuffled": setting.shuffled,
             "heads": [count.key for count in experiment.counts],
             "given heads": given and hashlib.sha256(given).hexdigest(),
+            "head texts": experiment.head_texts and experiment.head_texts.prepared.examples_key,
             "code": [code_digest(RESULT_CODE), code_digest(WRITING_CODE)],
             "report": asdict(config.report),
             "record": [config.tracking.store, *(record.get(name) for name in _RECORD)],

@@ -191,7 +191,9 @@ def _typed(tree: DictConfig) -> Config:
     config.attribution = {
         label: _method(label, entry) for label, entry in config.attribution.items() if entry is not None
     }
-    config.evaluation.controls = _expand(config.evaluation.controls, list(config.attribution))
+    own = _own_controls(config)
+    config.attribution = config.attribution | own | config.attribution  # a label that is there keeps its own entry
+    config.evaluation.controls = _expand([*config.evaluation.controls, *own], list(config.attribution))
     _choose_checkpoint(config)
     return config
 
@@ -210,6 +212,21 @@ def _method(label: str, entry: Any) -> Any:
     from attribution.methods.registry import canonical  # torch, which composing alone does not need
 
     return {**entry, "method": canonical(str(entry.get("method", label)))}
+
+
+def _own_controls(config: Config) -> dict[str, Any]:
+    """For each method whose heads have a name: the same with as many random heads in each layer, as often as asked."""
+    return {
+        f"{label}_random_{seed}": {**entry, "head_mask": f"random({seed}, {entry['head_mask']})"}
+        for label, entry in config.attribution.items()
+        if isinstance(entry, dict) and _is_found(entry.get("head_mask"))
+        for seed in range(config.evaluation.own_controls)
+    }
+
+
+def _is_found(mask: Any) -> bool:
+    """Whether a head mask names heads that a search chooses."""
+    return isinstance(mask, str) and not re.match(r"\s*(all|none|random|corrupted)\b", mask)
 
 
 def _expand(patterns: Sequence[str], labels: Sequence[str]) -> list[str]:

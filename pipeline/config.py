@@ -71,20 +71,32 @@ class DatasetConfig:
 
 @dataclass
 class HeadsConfig:
-    """Which heads matter: positional and syntactic ones, found on a treebank."""
+    """Which heads matter: roles found on a treebank, importance found on texts; and what these are worth."""
 
     source: str = "grammar"  # grammar, treebank, run, all
+    roles: list[str] = field(default_factory=lambda: ["positional", "syntactic"])  # and attention, induction, distance
     select: str | None = None  # treebank on which heads are selected (.conllu, .jsonl, .json)
     report: str | None = None  # treebank on which their accuracy is reported
     run: str | None = None  # heads of an earlier run, or a heads.parquet file
     sentences: int = 1000  # grammar: sentences per split
     seed: int = 0
     limit: int | None = None  # at most this many sentences per treebank
-    relations: list[str] = field(default_factory=lambda: ["nsubj", "obj", "amod", "advmod"])
+    relations: list[str] = field(default_factory=lambda: ["nsubj", "obj", "amod", "advmod"])  # [all]: with min_cases
+    min_cases: int = 100  # arcs without which a relation has no syntactic heads, thresholds apart
     margin: float = 0.10  # a syntactic head beats the most frequent offset by this
     thresholds: dict[str, float] = field(default_factory=dict)  # relation -> absolute threshold, instead of the margin
     positional_threshold: float = 0.8
     positional_denominator: str = "applicable"  # applicable, reference
+    frequencies: str | None = None  # roles attention: file of texts that tell which words are rare
+    clusters: int = 8  # roles distance: of heads that attend alike
+    controls: list[str] = field(default_factory=list)  # shuffled_trees, random_model: what the search finds by chance
+    random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of the random models
+    importance: dict[str, Any] = field(default_factory=dict)  # label -> id of an importance, or {method: id, **params}
+    texts: str | None = None  # file of texts for it; None: those of the data set that the run does not explain
+    n_texts: int = 200  # at most so many of them
+    curves: bool = False  # prune by each importance, and by random orders, on the examples of the run
+    curve_steps: int = 10  # into which the heads are divided
+    random_orders: int = 5
 
 
 @dataclass
@@ -102,6 +114,7 @@ class EvaluationConfig:
     recall_at: int = 20
     recall_special: bool = False  # rank special tokens too, as the Mask-LRP paper does
     controls: list[str] = field(default_factory=lambda: ["random"])  # labels every method is compared with
+    own_controls: int = 0  # `x_random_0`, ...: so many controls of each `x` with heads by name, and of it alone
     bootstrap_samples: int = 2000
     confidence: float = 0.95
     seed: int = 0
@@ -306,7 +319,7 @@ GROUPS: dict[str, type] = {
 
 
 # Key -> the value of another key under which it is read. Experiments may leave others behind, which then mean nothing.
-ONLY_WITH: dict[str, tuple[str, str]] = {
+ONLY_WITH: dict[str, tuple[str, str | bool]] = {
     "model.path": ("model.source", "local"),
     "model.id": ("model.source", "hub"),
     "model.revision": ("model.source", "hub"),
@@ -321,6 +334,8 @@ ONLY_WITH: dict[str, tuple[str, str]] = {
     "heads.select": ("heads.source", "treebank"),
     "heads.report": ("heads.source", "treebank"),
     "heads.run": ("heads.source", "run"),
+    "heads.curve_steps": ("heads.curves", True),
+    "heads.random_orders": ("heads.curves", True),
     "cluster.address": ("cluster.executor", "ray"),
     "cluster.wait": ("cluster.executor", "ray"),
     "cluster.workers": ("cluster.executor", "ray"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,15 +18,18 @@ import torch
 
 from evaluation.layer_choice import FAITHFUL
 from pipeline.compose import run_key
-from pipeline.config import Config, HeadsConfig
-from pipeline.execution import Executor, Outcome, Task, create_executor, in_order
+from pipeline.config import Config
+from pipeline.estimate_heads import pruning_seconds, searching_seconds, weighing_seconds
+from pipeline.execution import Executor, Outcome, Task, create_executor
 from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
 from pipeline.heads import resolved_methods
 from pipeline.layer_choice import bodies
-from pipeline.layer_texts import AUTO, LayerTexts
+from pipeline.layer_texts import AUTO
 from pipeline.microbatch import MicroBatch
 from pipeline.other_operators import portions
+from pipeline.other_texts import OtherTexts
+from pipeline.samples import chosen, done, extended, samples_of
 from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_memory, plan_whole
 from pipeline.stages import (
     attribute,
@@ -38,24 +40,12 @@ from pipeline.stages import (
     load_model,
     measure_coherence,
     measure_memory,
+    prune_heads,
+    weigh_heads,
 )
-from pipeline.stages.setting import Setting
 from pipeline.store import Store
 from pipeline.targets import targets_of
 from pipeline.worker import WorkerSettings
-
-PROBED_ROWS = 8  # of each microbatch but the largest, which tells the memory
-PROBED_SENTENCES = 64  # of each treebank; the search is linear in their number
-QUANTILES = (0.0, 0.0, 0.5, 1.0)  # of the microbatches by size; the first warms up
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What one microbatch took."""
-
-    stage: str
-    length: int
-    seconds_per_row: float
 
 
 @dataclass(frozen=True)
@@ -81,26 +71,24 @@ class Estimate:
 
 def estimate(experiment: Experiment) -> Estimate:
     """Probe the experiment's model and data, and extend what that took to all microbatches. Takes seconds."""
-    batches = _chosen(experiment.batches)
+    batches = chosen(experiment.batches)
     with (
         _throwaway_store(experiment) as store,
         create_executor(WorkerSettings(store.location), experiment.site) as executor,
     ):
         outcomes = list(_probe(experiment, batches, store, executor))
-        heads = _heads_seconds(experiment, executor)
+        heads = _heads(experiment, store, executor)
         choice = {} if experiment.layer_texts is None else _choice(experiment, experiment.layer_texts, store, executor)
-        samples = _samples(outcomes, batches)
-        seconds = {stage: _extended(samples, stage, experiment.batches) for stage in _SHARDED}
+        samples = samples_of(outcomes, batches, _SHARDED)
+        seconds = {stage: extended(samples, stage, experiment.batches) for stage in _SHARDED}
         others = portions(experiment.config, experiment.prepared.examples, experiment.batches)
         if others:
-            seconds[compare_operators.STAGE] = _extended(samples, evaluate.STAGE, [part.batch for part in others])
+            seconds[compare_operators.STAGE] = extended(samples, evaluate.STAGE, [part.batch for part in others])
         measuring = [outcome.seconds for task, outcome in outcomes if task.stage == measure_memory.STAGE]
         seconds |= {measure_memory.STAGE: sum(measuring)} if measuring else {}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)
         memory = _memory(store, [task for task, _ in outcomes])
-        return Estimate(
-            {**seconds, identify_heads.STAGE: heads, **choice}, peak, executor.workers, executor.gpus, memory
-        )
+        return Estimate({**seconds, **heads, **choice}, peak, executor.workers, executor.gpus, memory)
 
 
 def _memory(store: Store, tasks: Sequence[Task]) -> dict[str, Any] | None:
@@ -130,22 +118,6 @@ def _throwaway_store(experiment: Experiment) -> Iterator[Store]:
 _SHARDED = (load_model.STAGE, attribute.STAGE, evaluate.STAGE)
 
 
-def _chosen(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
-    """The beginnings of a few microbatches and the whole largest, no two the same where there are enough."""
-    by_size = sorted(range(len(batches)), key=lambda index: batches[index].length * len(batches[index].rows))
-    places = [round(quantile * (len(by_size) - 1)) for quantile in QUANTILES]
-    places[1] = min(1, len(by_size) - 1)
-    *smaller, largest = (batches[by_size[place]] for place in dict.fromkeys(places))
-    chosen, measured = [*map(_beginning, smaller), largest], measure_memory.largest(batches)
-    if measured is None or measured == largest or _beginning(measured) in chosen:
-        return chosen
-    return [*chosen, _beginning(measured)]
-
-
-def _beginning(batch: MicroBatch) -> MicroBatch:
-    return replace(batch, rows=batch.rows[:PROBED_ROWS], items=batch.items[:PROBED_ROWS])
-
-
 def _probe(
     experiment: Experiment, batches: list[MicroBatch], store: Store, executor: Executor
 ) -> Iterator[tuple[Task, Outcome]]:
@@ -154,15 +126,15 @@ def _probe(
     setting = experiment.setting
     store.put(prepared.examples_key, prepared.examples, "examples")
     predicting = plan_whole(ledger, load_model.STAGE, [load_model.task_of(setting, batch) for batch in batches])
-    yield from _done(predicting, executor)
+    yield from done(predicting, executor)
     targets = _targets(config, experiment, batches, store, predicting)
     every = np.ones((prepared.model.n_layers, prepared.model.n_heads), dtype=int).tolist()
     entries = {label: _known(entry, every) for label, entry in config.attribution.items()}
     methods = resolved_methods(entries, None, prepared.model)
-    yield from _done(plan_memory(config, setting, ledger, batches, targets, methods), executor)
+    yield from done(plan_memory(config, setting, ledger, batches, targets, methods), executor)
     scores = plan_attribution(config, setting, ledger, batches, targets, methods)
-    yield from _done(scores, executor)
-    yield from _done(plan_evaluation(config, setting, ledger, batches, targets, scores.keys), executor)
+    yield from done(scores, executor)
+    yield from done(plan_evaluation(config, setting, ledger, batches, targets, scores.keys), executor)
 
 
 def _known(entry: Mapping[str, Any], every: list[list[int]]) -> dict[str, Any]:
@@ -188,58 +160,23 @@ def _targets(
     return targets
 
 
-def _done(plan: StagePlan, executor: Executor) -> list[tuple[Task, Outcome]]:
-    """The tasks one after the other on one worker, so that none waits for another."""
-    outcomes: list[tuple[Task, Outcome]] = []
-    for task in plan.tasks:
-        executor.run(in_order([task]), lambda outcome, task=task: outcomes.append((task, outcome)))  # type: ignore[misc]
-    failed = next((outcome for _, outcome in outcomes if not outcome.ok), None)
-    if failed is not None:
-        raise RuntimeError(f"the probe of {plan.stage} failed: {failed.error}")
-    return outcomes
+def _heads(experiment: Experiment, store: Store, executor: Executor) -> dict[str, float]:
+    """Seconds of the search for heads, and of their importances where these are asked for, by stage."""
+    found, texts = {identify_heads.STAGE: searching_seconds(experiment, executor)}, experiment.head_texts
+    if texts is None:
+        return found
+    weighing = weighing_seconds(experiment, texts, store, executor)
+    return {**found, weigh_heads.STAGE: weighing, prune_heads.STAGE: pruning_seconds(experiment, store, executor)}
 
 
-def _samples(
-    outcomes: Sequence[tuple[Task, Outcome]], batches: Sequence[MicroBatch], stages: Sequence[str] = _SHARDED
-) -> list[Sample]:
-    samples = []
-    for stage in stages:
-        taken = [outcome for task, outcome in outcomes if task.stage == stage]
-        pairs = list(zip(batches, taken, strict=True)) if taken else []  # of some runs nothing is perturbed
-        for batch, outcome in pairs[1:] or pairs:  # the first of each stage warms up
-            samples.append(Sample(stage, batch.length, outcome.seconds / len(batch.rows)))
-    return samples
-
-
-def _extended(samples: Sequence[Sample], stage: str, batches: Sequence[MicroBatch]) -> float:
-    """Seconds of all microbatches: per row, between the probed lengths on a straight line."""
-    own = sorted((sample.length, sample.seconds_per_row) for sample in samples if sample.stage == stage)
-    if not own:
-        return 0.0
-    lengths = np.array([batch.length for batch in batches])
-    rows = np.array([len(batch.rows) for batch in batches])
-    return float(np.interp(lengths, [length for length, _ in own], [seconds for _, seconds in own]) @ rows)
-
-
-def _heads_seconds(experiment: Experiment, executor: Executor) -> float:
-    """The search on a few sentences, extended to all of them."""
-    heads = experiment.config.heads
-    fewer = replace(
-        heads, sentences=min(PROBED_SENTENCES, heads.sentences), limit=min(PROBED_SENTENCES, heads.limit or sys.maxsize)
-    )
-    whole, probed = (_searching(experiment.setting, config) for config in (heads, fewer))
-    seconds = sum(outcome.seconds for _, outcome in _done(probed, executor))
-    return seconds * whole.weight / max(1.0, probed.weight)
-
-
-def _choice(experiment: Experiment, texts: LayerTexts, store: Store, executor: Executor) -> dict[str, float]:
+def _choice(experiment: Experiment, texts: OtherTexts, store: Store, executor: Executor) -> dict[str, float]:
     """Seconds of the choice of a layer, by stage; that of all layers where it is not known which can be read."""
-    batches, ledger = _chosen(texts.batches), Ledger(store)
+    batches, ledger = chosen(texts.batches), Ledger(store)
     store.put(texts.prepared.examples_key, texts.prepared.examples, "examples")
 
     def seconds(stage: str, task_of: Callable[[MicroBatch], Task]) -> float:
-        outcomes = _done(plan_whole(ledger, stage, map(task_of, batches)), executor)
-        return _extended(_samples(outcomes, batches, (stage,)), stage, texts.batches)
+        outcomes = done(plan_whole(ledger, stage, map(task_of, batches)), executor)
+        return extended(samples_of(outcomes, batches, (stage,)), stage, texts.batches)
 
     measured = [
         seconds(measure_coherence.STAGE, partial(measure_coherence.task_of, texts.setting, body=body))
@@ -251,12 +188,6 @@ def _choice(experiment: Experiment, texts: LayerTexts, store: Store, executor: E
         compare = partial(compare_layers.task_of, texts.setting, layers=layers)
         found[compare_layers.STAGE] = seconds(compare_layers.STAGE, compare)
     return found
-
-
-def _searching(setting: Setting, config: HeadsConfig) -> StagePlan:
-    """All counts of a search."""
-    counts = identify_heads.counts_of(config, partial(setting.key, identify_heads.STAGE))
-    return StagePlan(identify_heads.STAGE, identify_heads.tasks_of(counts, setting))
 
 
 def remaining(whole: Estimate, plans: Sequence[StagePlan]) -> Estimate:

@@ -12,23 +12,27 @@ from typing import Any
 import pyarrow as pa
 
 from attribution.errors import HeadlightError, InputError
-from attribution.heads import HeadScores
+from attribution.heads import HeadScores, merge
 from pipeline.collect import Results, in_order_of
 from pipeline.config import Config
 from pipeline.driver import Aside
 from pipeline.error_steps import ExplainedErrors, error_steps
 from pipeline.execution import Site
 from pipeline.explained_again import again_values, plan_again
-from pipeline.head_search import found_heads
+from pipeline.head_domain import head_domain
+from pipeline.head_importance import found_on, head_texts, pruning, weighing
+from pipeline.head_search import Counted
+from pipeline.head_worth import Judged
 from pipeline.heads import given_heads, resolved_methods
 from pipeline.layer_choice import LayerChoice, choosing
-from pipeline.layer_texts import AUTO, LayerTexts, layer_texts
+from pipeline.layer_texts import AUTO, layer_texts
 from pipeline.looks import Looks, look
 from pipeline.manifest import Facts
 from pipeline.microbatch import MicroBatch, plan_microbatches, without
 from pipeline.mixing import Mixed
 from pipeline.mixing_steps import mixing_steps
 from pipeline.other_operators import OtherOperators, portions
+from pipeline.other_texts import OtherTexts
 from pipeline.preflight import ask_nodes, check_prepared
 from pipeline.prepare import Prepared, prepare
 from pipeline.rounds import Draw
@@ -51,6 +55,7 @@ from pipeline.study_patterns import Asked, Studied, asked_of, studying
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
 from pipeline.windows import WholeTexts
 
+SAID = 24  # lines about heads
 REPAIRS = 3  # times that results are computed again which were found damaged
 
 
@@ -74,11 +79,14 @@ class Experiment:
     predictions: pa.Table = field(init=False)
     targets: list[Any] = field(init=False)  # by example
     counts: list[identify_heads.Count] = field(init=False)  # that heads are found by
+    counted: Counted | None = None
+    head_texts: OtherTexts | None = None  # that importance is found on, where it is
+    judged: Judged = field(default_factory=Judged)
     draw: Draw | None = None  # the order in which examples are explained, where that ends with a verdict or a budget
     rounds: list[list[MicroBatch]] = field(init=False)  # of what is explained, one after another
     mixed: Mixed = field(default_factory=Mixed)
     errors: ExplainedErrors = field(default_factory=ExplainedErrors)
-    layer_texts: LayerTexts | None = None  # that the layer to decode is chosen on, where it is
+    layer_texts: OtherTexts | None = None  # that the layer to decode is chosen on, where it is
     layer_choice: LayerChoice | None = None
     attributions: pa.Table = field(init=False)
     curves: pa.Table = field(init=False)
@@ -101,6 +109,7 @@ class Experiment:
         for note in ask_nodes(self.config, self.prepared, self.site):
             self.say(note)
         self.layer_texts = layer_texts(self.config, self.prepared, self.site.cluster.device)
+        self.head_texts = head_texts(self.config, self.prepared, self.site.cluster.device)
         self.counts = identify_heads.counts_of(self.config.heads, partial(self.setting.key, identify_heads.STAGE))
         self.facts.timings["prepare"] = time.perf_counter() - started
         for note in self.prepared.notes:
@@ -109,12 +118,20 @@ class Experiment:
     def before_explaining(self) -> Iterator[StagePlan]:
         """Predictions, heads and a layer, without which nothing can be explained. Each plan is done before the next."""
         self._take_predictions((yield from self.whole(self.predicting)))
-        self._take_heads((yield from self.whole(self.finding)))
+        self._take_heads((yield from self.whole(self.finding)), (yield from self._judging()))
         self._draw()
         if self.layer_texts is not None:
             self.layer_choice = yield from choosing(self, self.layer_texts)
             self.methods = self.layer_choice.applied(self.methods)
             self.say(f"layer {self.layer_choice.layer} is decoded where layer={AUTO}")
+
+    def _judging(self) -> Generator[StagePlan, None, Judged]:
+        """Importances, and what their rankings are worth, where they are asked for."""
+        if self.head_texts is None:
+            return Judged()
+        self.note_down(found_on(self.head_texts))
+        importances = yield from weighing(self, self.head_texts)
+        return Judged(importances, (yield from pruning(self, importances)))
 
     def explaining(self, finish: Callable[[], None], folder: Path) -> Iterator[StagePlan | Aside]:
         """Attributions and curves, then `finish`, when their tables are there.
@@ -367,14 +384,24 @@ class Experiment:
         """The same, once they are predicted."""
         return self._texts(self.predictions)
 
-    def _take_heads(self, tables: dict[str, pa.Table]) -> None:
+    def _take_heads(self, tables: dict[str, pa.Table], judged: Judged) -> None:
         """Add up what was counted, and give every method its heads."""
+        self.judged = judged
         if self.counts:
             shape = self.prepared.model.n_layers, self.prepared.model.n_heads
-            self.heads = found_heads(self.config.heads, self.counts, tables, shape)
-            for line in self.heads.describe():
-                self.say(line)
+            self.counted = Counted(self.config.heads, self.counts, tables, shape)
+            self.heads = self.counted.scores()
+            self._tell(self.heads.describe(selected=len(self.heads.scores) > SAID))
+            self.note_down(head_domain(self.config.heads, self.prepared))
+        if judged.scores is not None:
+            self.heads = judged.scores if self.heads is None else merge(self.heads, judged.scores)
         self.methods = resolved_methods(self.config.attribution, self.heads, self.prepared.model)
+
+    def _tell(self, roles: Sequence[str]) -> None:
+        for line in roles[:SAID]:
+            self.say(line)
+        if len(roles) > SAID:
+            self.say(f"and {len(roles) - SAID} more, in the report")
 
     def _end(self, plans: Sequence[StagePlan], absent: list[str], finish: Callable[[], None]) -> None:
         """Read the tables, finish and let go of them; what is missing is noted in `absent` instead."""

@@ -18,7 +18,7 @@ from hydra.core.object_type import ObjectType
 from omegaconf import DictConfig
 
 from pipeline.config import register
-from pipeline.overrides import Problem, open_mappings, spell_out_methods
+from pipeline.overrides import Problem, open_mappings, spell_out
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Groups:
     def _compose(self, choices: Mapping[str, str]) -> DictConfig:
         tree = compose("config", [*self.search_path, *(f"{group}={option}" for group, option in choices.items())])
         open_mappings(tree)
-        spell_out_methods(tree.attribution)
+        spell_out(tree)
         return tree
 
     def _list(self, group: str, kind: ObjectType) -> list[str]:

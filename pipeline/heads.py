@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from attribution.errors import InputError
-from attribution.heads import HeadScores
+from attribution.heads import HeadScores, merge
 from attribution.heads.masks import head_mask
+from attribution.heads.roles import IMPORTANCE
 from attribution.methods.registry import METHODS
 from pipeline.config import Config
 from pipeline.models import ResolvedModel
 from pipeline.runs import resolve_run
+from pipeline.stages.identify_heads import CORPORA
 
 
 def given_heads(config: Config) -> HeadScores | None:
@@ -36,10 +38,23 @@ def check_masks(config: Config, heads: HeadScores | None, model: ResolvedModel) 
             f"conf error: heads.run={config.heads.run} has heads of a model with {list(heads.shape)} (layers, heads); "
             f"model {model.name} has [{model.n_layers}, {model.n_heads}]. Name a run of it, or use heads=grammar."
         )
-    to_be_found = heads is None and config.heads.source != "all"
+    to_be_found, named = config.heads.source in CORPORA, _named(config, heads, model)
     for label, entry in config.attribution.items():
         if not (to_be_found and isinstance(entry.get("head_mask"), str)):
-            _resolved(label, entry, heads, model)
+            _resolved(label, entry, named, model)
+
+
+def _named(config: Config, heads: HeadScores | None, model: ResolvedModel) -> HeadScores | None:
+    """The heads given, and importances that are yet to be found, with the names that a mask may have."""
+    roles = [f"{IMPORTANCE}:{label}" for label in config.heads.importance]
+    if not roles:
+        return heads
+    zeros = torch.zeros(model.n_layers, model.n_heads)
+    counts, baselines = dict.fromkeys(roles, 0), dict.fromkeys(roles, float("nan"))
+    own = HeadScores(
+        dict.fromkeys(roles, zeros), baselines, counts, dict.fromkeys(roles, zeros.bool()), dict.fromkeys(roles)
+    )
+    return own if heads is None else merge(heads, own)
 
 
 def resolved_methods(

@@ -14,7 +14,8 @@ from attribution.decoding.coherence import Coherence
 from attribution.decoding.head import RECORD
 from attribution.errors import InputError
 from evaluation.layer_choice import BY_COHERENCE, readable_layers
-from pipeline.layer_texts import AUTO, LayerTexts, chosen_labels
+from pipeline.layer_texts import AUTO, chosen_labels
+from pipeline.other_texts import OtherTexts
 from pipeline.schedule import StagePlan, plan_whole
 from pipeline.schemas import LAYERS
 from pipeline.stages import compare_layers, measure_coherence
@@ -43,7 +44,7 @@ class LayerChoice:
         }
 
 
-def choosing(experiment: Experiment, texts: LayerTexts) -> Chosen:
+def choosing(experiment: Experiment, texts: OtherTexts) -> Chosen:
     """Measure all layers, then choose. Each plan is to be done before the next."""
     asked = experiment.config.decoding
     experiment.store_texts(texts.prepared)
@@ -61,19 +62,19 @@ def choosing(experiment: Experiment, texts: LayerTexts) -> Chosen:
     return LayerChoice(chosen, layers, _record(experiment, texts, chosen))
 
 
-def plan_coherence(experiment: Experiment, texts: LayerTexts) -> StagePlan:
+def plan_coherence(experiment: Experiment, texts: OtherTexts) -> StagePlan:
     """A task for each microbatch and body."""
     tasks = [measure_coherence.task_of(texts.setting, batch, body) for body in bodies(texts) for batch in texts.batches]
     return plan_whole(experiment.ledger, measure_coherence.STAGE, tasks)
 
 
-def plan_maps(experiment: Experiment, texts: LayerTexts, layers: Sequence[int]) -> StagePlan:
+def plan_maps(experiment: Experiment, texts: OtherTexts, layers: Sequence[int]) -> StagePlan:
     """A task for each microbatch."""
     tasks = [compare_layers.task_of(texts.setting, batch, layers) for batch in texts.batches]
     return plan_whole(experiment.ledger, compare_layers.STAGE, tasks)
 
 
-def bodies(texts: LayerTexts) -> tuple[str, ...]:
+def bodies(texts: OtherTexts) -> tuple[str, ...]:
     """What is measured: a head that was trained here was trained on the body explained, and knows no other."""
     head = texts.prepared.model.lm_head
     assert head is not None, "validated: a choice needs a head"
@@ -121,7 +122,7 @@ def _readable(experiment: Experiment, coherence: Coherence) -> list[int]:
         raise InputError(f"conf error: attribution.{label}.layer={AUTO}: {error}.") from error
 
 
-def _record(experiment: Experiment, texts: LayerTexts, layer: int) -> dict[str, Any]:
+def _record(experiment: Experiment, texts: OtherTexts, layer: int) -> dict[str, Any]:
     return {
         "layer": layer,
         "choose": experiment.config.decoding.choose,

@@ -30,6 +30,7 @@ RESULT_CODE = (  # with all they import: the code that results are made by
     *(f"pipeline.stages.{stage}" for stage in ("measure_patterns", "inject_patterns")),
     *(f"pipeline.stages.{stage}" for stage in ("score_injected", "train_student")),
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
+    *(f"pipeline.{name}" for name in ("stages.weigh_heads", "stages.prune_heads", "head_importance")),
     *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),
     *(f"pipeline.stages.{stage}" for stage in ("compare_operators", "explain_again", "explain_errors", "remove_words")),
     *(f"pipeline.{name}" for name in ("prepare", "targets", "head_search", "score", "values", "means")),

@@ -17,6 +17,7 @@ from pipeline.schemas import METRICS as METRIC_COLUMNS
 
 Floats = NDArray[np.float64]
 _NUMBERED = re.compile(r"_\d+$")
+_OWN = re.compile(r"(?P<of>.+)_random_\*")  # a family of controls of one method
 
 
 def metrics_table(values: pa.Table, labels: Mapping[str, bool], config: EvaluationConfig) -> pa.Table:
@@ -54,7 +55,8 @@ def _intervals(
         yield label, None, mean_interval(values, weights, **options)
         for family, controls in families.items():
             masked = all(labels.get(control, False) for control in controls)
-            if label in members or (masked and not labels.get(label, False)):
+            foreign = config.own_controls > 0 and (own := _OWN.fullmatch(family)) is not None and own["of"] != label
+            if label in members or foreign or (masked and not labels.get(label, False)):
                 continue
             against = np.mean([columns[control][0] for control in controls], axis=0)
             yield label, family, paired_difference(values, against, weights, **options)

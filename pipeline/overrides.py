@@ -137,8 +137,7 @@ def _set(tree: DictConfig, key: str, value: Any) -> Problem | None:
         return Problem(key, f"{key}={value}: {_first_line(error)}.")
     except (OmegaConfBaseException, ValueError, TypeError):
         return Problem(key, f"{key}={value} is not {_expected(tree, key)}.")
-    if key.startswith("attribution"):
-        spell_out_methods(tree.attribution)
+    spell_out(tree)
     return None
 
 
@@ -160,11 +159,12 @@ def open_mappings(tree: DictConfig) -> None:
             OmegaConf.set_struct(node, False)
 
 
-def spell_out_methods(attribution: DictConfig) -> None:
+def spell_out(tree: DictConfig) -> None:
     """Turn the shorthand `label: method` into `label: {method: method}`, so that parameters can be added to it."""
-    for label in list(attribution):
-        if isinstance(attribution[label], str):
-            attribution[label] = {"method": attribution[label]}
+    for methods in (tree.attribution, tree.heads.importance):
+        for label in list(methods):
+            if isinstance(methods[label], str):
+                methods[label] = {"method": methods[label]}
 
 
 def _first_line(error: BaseException) -> str:

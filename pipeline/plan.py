@@ -18,6 +18,7 @@ from pipeline.execution import make_progress
 from pipeline.execution.memory import Fits
 from pipeline.execution.progress import clock_time
 from pipeline.experiment import Experiment
+from pipeline.head_importance import plan_weighing
 from pipeline.layer_choice import plan_coherence
 from pipeline.microbatch import MicroBatch
 from pipeline.mixing_steps import mixing_plans
@@ -73,6 +74,8 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
     """The plan of each stage, as far as the keys are known: those of the last two need what comes before."""
     texts = experiment.layer_texts
     first = [experiment.predicting(), experiment.finding()]
+    if experiment.head_texts is not None:
+        first.append(plan_weighing(experiment.config, experiment.ledger, experiment.head_texts))
     first += [] if texts is None else [plan_coherence(experiment, texts)]
     if any(plan.tasks for plan in first):
         return [*first, *study_plans(experiment)]

@@ -204,6 +204,7 @@ class RecordedRun:
         tables |= done.mixed.tables(done.prepared.examples, scoring) | done.errors.tables
         if done.layer_choice is not None:
             tables["layers"] = done.layer_choice.table
+        tables |= done.judged.tables() | ({} if done.counted is None else done.counted.tables_of_run())
         if whole is not None:
             tables["windows"] = whole.table()
         folder.write(tables, config_yaml(config))

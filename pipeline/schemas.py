@@ -2,14 +2,15 @@
 
 1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `squared_errors` and the
 decisions to the curves, `text_id` and `window` to the examples, `problem` to the attributions; 1.3.0 masked words to
-the examples; 1.4.0 the table of removed sets; 1.5.0 those of errors.
+the examples; 1.4.0 the table of removed sets; 1.5.0 those of errors; 1.6.0 roles of attention and importances to the
+heads, and the tables that judge them.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.5.0"
+SCHEMA_VERSION = "1.6.0"
 
 _floats = pa.list_(pa.float32())
 _ints = pa.list_(pa.int32())
@@ -124,18 +125,100 @@ HEAD_COUNTS = pa.schema(
     ]
 )
 
+# What heads give in some texts, added up: values of roles and their squares, or distances between heads.
+HEAD_SUMS = pa.schema(
+    [
+        ("quantity", pa.string()),  # roles: total, squares, even, texts; distances: distance, texts
+        ("role", pa.string()),
+        ("layer", pa.int32()),  # these are null where a quantity has none
+        ("head", pa.int32()),
+        ("other", pa.int32()),  # the other head of a distance, counted over all layers
+        ("value", pa.float64()),
+    ]
+)
+
+# The importance of every head for each text, before anything is summed.
+HEAD_VALUES = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("tokens", pa.int32()),
+        ("reads_first", pa.bool_()),  # what is explained reads the first token of the last layer alone
+        ("values", pa.list_(pa.float64())),  # [L * H]
+    ]
+)
+
+# What becomes of each example as heads are removed in some order.
+PRUNED = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("removed", _ints),  # [K] number of heads
+        ("loss", pa.list_(pa.float64())),  # [K]
+        ("decided", pa.list_(pa.bool_())),  # [K] whether the label, or what was predicted, still is
+    ]
+)
+
 HEADS = pa.schema(
     [
-        ("role", pa.string()),  # positional:-1, syntactic:nsubj:dep->head
+        ("role", pa.string()),  # positional:-1, syntactic:nsubj:dep->head, next, sink:cls, importance:gate_grad
         ("layer", pa.int32()),
         ("head", pa.int32()),
         ("score", pa.float32()),  # accuracy or frequency on the selection split
         ("report_score", pa.float32()),  # the same on the report split; null where there is none
-        ("baseline", pa.float32()),
-        ("low", pa.float32()),  # Wilson 95 % interval of `score`
+        ("baseline", pa.float32()),  # the most frequent offset, or even attention
+        ("low", pa.float32()),  # 95 % interval of `score`: Wilson's, over texts, or by bootstrap
         ("high", pa.float32()),
         ("count", pa.int64()),
         ("selected", pa.bool_()),
+    ]
+)
+
+# What the search finds, and what it finds where there is nothing to be found.
+HEAD_CONTROLS = pa.schema(
+    [
+        ("role", pa.string()),
+        ("control", pa.string()),  # model: no control; shuffled_trees, random_model
+        ("seed", pa.int32()),  # of the random model
+        ("selected", pa.int32()),  # how many heads
+        ("best", pa.float64()),  # score of the best head
+        ("mean", pa.float64()),
+        ("count", pa.int64()),
+    ]
+)
+
+# Which heads attend alike: the plane that shows their distances best, and clusters.
+HEAD_CLUSTERS = pa.schema(
+    [
+        ("layer", pa.int32()),
+        ("head", pa.int32()),
+        ("cluster", pa.int32()),
+        ("x", pa.float64()),
+        ("y", pa.float64()),
+    ]
+)
+
+# Accuracy and loss as heads are removed, least or most important first, or in a random order.
+PRUNING = pa.schema(
+    [
+        ("ranking", pa.string()),  # label in `heads.importance`; "random"
+        ("order", pa.string()),  # least_first, most_first; the seed of a random order
+        ("removed", pa.int32()),
+        ("loss", pa.float64()),  # means over examples
+        ("decided", pa.float64()),
+        ("n", pa.int64()),
+    ]
+)
+
+# What a ranking of heads is worth.
+RANKINGS = pa.schema(
+    [
+        ("ranking", pa.string()),
+        ("measure", pa.string()),  # decided, loss: area against random orders; spearman, ...: of halves of the texts
+        ("order", pa.string()),  # least_first, most_first; null for agreement of halves
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("n", pa.int64()),
+        ("beaten", pa.int32()),  # random orders with a worse area; null for agreement of halves
     ]
 )
 
@@ -427,6 +510,10 @@ OPTIONAL_TABLES: dict[str, pa.Schema] = {
     "patterns": PATTERNS,
     "arms": ARMS,
     "losses": LOSSES,
+    "head_controls": HEAD_CONTROLS,
+    "head_clusters": HEAD_CLUSTERS,
+    "pruning": PRUNING,
+    "rankings": RANKINGS,
     "alignments": ALIGNMENTS,
     "alignment_means": ALIGNMENT_MEANS,
     "probes": PROBES,

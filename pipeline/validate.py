@@ -18,6 +18,7 @@ from pipeline.groups import Groups, packaged_groups
 from pipeline.naming import dataset_name
 from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem
+from pipeline.validate_heads import check_heads
 from pipeline.validate_methods import check_attribution, check_budget, check_decoding, check_evaluation, check_mixing
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -54,7 +55,10 @@ NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 FOLDERS = ("model.path",)
-FILES = ("dataset.path", "model.tune_on", "model.lm_head_texts", "heads.select", "heads.report")
+FILES = (
+    *("dataset.path", "model.tune_on", "model.lm_head_texts"),
+    *("heads.select", "heads.report", "heads.texts", "heads.frequencies"),
+)
 
 _Range = tuple[Callable[[Any], bool], str]
 
@@ -77,9 +81,15 @@ RANGES: dict[str, _Range] = {
     "dataset.min_gold_probability": _SHARE,
     "heads.sentences": _POSITIVE,
     "heads.limit": _POSITIVE,
+    "heads.min_cases": _POSITIVE,
+    "heads.clusters": _POSITIVE,
+    "heads.n_texts": (lambda value: value >= 2, "at least 2"),
+    "heads.curve_steps": _POSITIVE,
+    "heads.random_orders": _POSITIVE,
     "heads.margin": _SHARE,
     "heads.positional_threshold": _SHARE,
     "evaluation.recall_at": _POSITIVE,
+    "evaluation.own_controls": (lambda value: value >= 0, "at least 0"),
     "evaluation.bootstrap_samples": _POSITIVE,
     "evaluation.confidence": (lambda value: 0 < value < 1, "between 0 and 1, both excluded"),
     "cluster.workers": _POSITIVE,
@@ -191,6 +201,8 @@ def unused(config: Config, given: Iterable[str]) -> Iterator[Problem]:
 
 
 def _is_read(config: Config, key: str) -> bool:
+    if key not in ONLY_WITH:
+        return True
     group, option = ONLY_WITH[key]
     return bool(_value(config, group) == option)
 
@@ -252,15 +264,6 @@ def _budget(config: Config) -> Iterator[Problem]:
         yield Problem("budget.gpu_hours", text)
 
 
-def _heads(config: Config) -> Iterator[Problem]:
-    for relation, threshold in config.heads.thresholds.items():
-        key = f"heads.thresholds.{relation}"
-        if relation not in config.heads.relations:
-            yield Problem(key, f"{key}: {relation} is not in heads.relations={config.heads.relations}.")
-        if not 0 <= threshold <= 1:
-            yield Problem(key, f"{key}={threshold} must be between 0 and 1.")
-
-
 def _tracking(config: Config) -> Iterator[Problem]:
     if config.tracking.store == "server" and not (config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
         text = "tracking.uri is missing; tracking=server needs it, or the environment variable MLFLOW_TRACKING_URI."
@@ -287,7 +290,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _paths,
     _task,
     _checkpoints,
-    _heads,
+    check_heads,
     _sweep,
     _budget,
     _cluster,

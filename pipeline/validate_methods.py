@@ -21,6 +21,7 @@ from pipeline.operators import OPERATORS
 from pipeline.overrides import Problem, did_you_mean
 from pipeline.stages.explain_again import AGAIN
 from pipeline.standing import is_control
+from pipeline.validate_heads import unknown_heads
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 CHOICES = {"variant": tuple(VARIANTS)}
@@ -203,9 +204,7 @@ def _wrong_mask(config: Config, value: Any) -> str | None:
     if isinstance(value, str):
         if problem := check_spec(value):
             return problem.removeprefix(f"conf error: head_mask={value} ")
-        asked = re.findall(r"relation\(\s*([^\s(),]+)\s*\)", value)
-        unknown = [relation for relation in asked if relation not in config.heads.relations]
-        return f"names a relation outside heads.relations={config.heads.relations}." if unknown else None
+        return unknown_heads(config.heads, value)
     table = isinstance(value, list) and value and all(isinstance(row, list) for row in value)
     if table and len({len(row) for row in value}) == 1:
         return None

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from attribution.explainer import Explainer
@@ -20,7 +22,7 @@ from pipeline.keys import file_digest
 from pipeline.microbatch import inputs_of, units_of
 from pipeline.models import resolve_model
 from pipeline.runs import Run
-from pipeline.stages.asked import target_of, without
+from pipeline.stages.asked import target_of, without_separators
 from pipeline.stages.load_model import choices, predictions
 from pipeline.store import Store
 
@@ -117,6 +119,13 @@ class Recomputed:
         return sorted(rows, key=lambda row: str(row["item_id"]))[: self.n]
 
     @cached_property
+    def _attributions(self) -> list[Row]:
+        """Of these examples by all methods, but for those that failed."""
+        table, items = self.run.table("attributions"), [row["item_id"] for row in self._rows]
+        own = pc.is_in(table["item_id"], pa.array(items, pa.string()))
+        return list(table.filter(pc.and_(own, pc.equal(table["status"], "ok"))).to_pylist())
+
+    @cached_property
     def _explainer(self) -> Explainer:
         model = resolve_model(ModelConfig(**self._config["model"]), Path(self._config["paths"]["models"]))
         head = None if model.lm_head is None else model.lm_head.folder
@@ -142,11 +151,7 @@ class Recomputed:
 
     def _scores(self, label: str, entry: Row) -> Check:
         """Within what the method's policy allows both of the two computations."""
-        kept = {
-            row["item_id"]: row
-            for row in self.run.table("attributions").to_pylist()
-            if row["method"] == label and row["status"] == "ok"
-        }
+        kept = {row["item_id"]: row for row in self._attributions if row["method"] == label}
         method = {"method": entry["method"], **_resolved(entry)}
         wrong, rows = [], [row for row in self._rows if row["item_id"] in kept]
         for row in rows:
@@ -160,9 +165,8 @@ class Recomputed:
 
     def _explained(self, row: Row, kept: Row, method: Row) -> Any:
         inputs, explain = self._inputs(row), self._config["explain"]
-        separator = getattr(self._explainer.tokenizer, "sep_token_id", None)
-        if explain["hide_separators"] and separator is not None:
-            inputs = without(inputs, separator)
+        if explain["hide_separators"]:
+            inputs = without_separators(inputs, self._explainer.tokenizer)
         target = (kept["target"],) if kept["target_end"] is None else ((kept["target"], kept["target_end"]),)
         found = self._explainer.scores_many(
             inputs.input_ids,

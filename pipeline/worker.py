@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import torch
@@ -25,10 +25,6 @@ from pipeline.microbatch import inputs_of
 from pipeline.parts import compute_in_parts
 from pipeline.stages import process
 from pipeline.store import Store
-
-if TYPE_CHECKING:  # only one of the stages depends on how treebanks are read
-    from pipeline.data.corpora import Corpus
-    from pipeline.data.treebanks import Sentence
 
 Kept = TypeVar("Kept")
 
@@ -110,7 +106,7 @@ class StageWorker:
         self._explainers: Recent[Explainer] = Recent(2)
         self._resamplers: Recent[Resampler] = Recent(1)
         self._examples: Recent[list[dict[str, Any]]] = Recent(2)
-        self._sentences: Recent[list[Sentence]] = Recent(2)
+        self._kept: Recent[Any] = Recent(4)
 
     @cached_property
     def store(self) -> Store:
@@ -167,9 +163,10 @@ class StageWorker:
         """What is made of a model, a random one of its kind say, once."""
         return self._explainers.get((ref, key), lambda: make(self.explainer(ref)))
 
-    def sentences(self, corpus: Corpus) -> list[Sentence]:
-        """A treebank, read once."""
-        return self._sentences.get(corpus, corpus.read)
+    def kept(self, key: Any, make: Callable[[], Kept]) -> Kept:
+        """What several tasks of a stage read, a treebank say, made once."""
+        found: Kept = self._kept.get(key, make)
+        return found
 
     def read(self, key: str, stage: str) -> pa.Table:
         """A table that an earlier stage wrote."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ELEMENTS = 2**25  # attention weights of one batch, over all layers and heads
 _MAX_BATCH = 64
+ANY_SUBTYPE = "*"
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,16 @@ class Arcs(NamedTuple):
 
 
 def count_arcs(
-    adapter: ModelAdapter, treebank: Sequence[Sentence], relations: Sequence[str], argmax: str = "words"
+    adapter: ModelAdapter,
+    treebank: Sequence[Sentence],
+    relations: Sequence[str],
+    argmax: str = "words",
+    reading: str = "row",
 ) -> ArcCounts:
-    """The counts of all heads of a model on a treebank; relations match exactly, `nsubj:pass` is no `nsubj`."""
+    """The counts of all heads of a model on a treebank; relations match exactly, `nsubj:pass` is `nsubj*`, no `nsubj`.
+
+    `reading="column"`: a head finds an arc where its one end looks at the other more than any other word does.
+    """
     aligned, skipped = align(adapter, treebank)
     hits = torch.zeros(len(relations), 2, adapter.n_layers, adapter.n_heads, dtype=torch.long)
     count = torch.zeros(len(relations), dtype=torch.long)
@@ -74,7 +82,7 @@ def count_arcs(
         arcs, without_token = collect_arcs(batch, relations)
         skipped["arcs at words without a token of their own"] += without_token
         if len(arcs.relation):
-            hits += _batch_hits(adapter, batch, arcs, hits.shape, argmax)
+            hits += _batch_hits(adapter, batch, arcs, hits.shape, READINGS[reading, argmax])
             count += torch.bincount(arcs.relation, minlength=len(relations))
     names = Counter(name for sentence in treebank for name in sentence[3])
     offsets = {relation: governor_offsets(treebank, relation) for relation in relations}
@@ -87,8 +95,13 @@ def governor_offsets(treebank: Sequence[Sentence], relation: str) -> Counter[int
         governor - dependent
         for _, _, governors, names in treebank
         for dependent, (governor, name) in enumerate(zip(governors, names, strict=True), start=1)
-        if name == relation and governor > 0
+        if relation in spellings(name) and governor > 0
     )
+
+
+def spellings(name: str) -> tuple[str, str]:
+    """What a relation of a tree is counted as: its own name, and that of all with the same first part, `nsubj*`."""
+    return name, f"{name.partition(':')[0]}{ANY_SUBTYPE}"
 
 
 def _batches(sentences: Sequence[AlignedSentence], heads: int) -> Iterator[list[AlignedSentence]]:
@@ -108,31 +121,68 @@ def collect_arcs(batch: Sequence[AlignedSentence], relations: Sequence[str]) -> 
     """The arcs of these relations whose two words have a first token each, and how many have not."""
     index = {relation: number for number, relation in enumerate(relations)}
     arcs = [
-        (index[name], row, dependent, int(governor))
+        (index[spelled], row, dependent, int(governor))
         for row, sentence in enumerate(batch)
         for dependent, (governor, name) in enumerate(zip(sentence.governors, sentence.relations, strict=True))
-        if name in index and governor >= 0
+        for spelled in spellings(name)
+        if spelled in index and governor >= 0
     ]
     whole = [a for a in arcs if batch[a[1]].first[a[2]] >= 0 and batch[a[1]].first[a[3]] >= 0]
     return Arcs(*torch.tensor(whole, dtype=torch.long).reshape(-1, 4).T), len(arcs) - len(whole)
 
 
 def _batch_hits(
-    adapter: ModelAdapter, batch: Sequence[AlignedSentence], arcs: Arcs, shape: torch.Size, argmax: str
+    adapter: ModelAdapter, batch: Sequence[AlignedSentence], arcs: Arcs, shape: torch.Size, find: Find
 ) -> Tensor:
     """Arcs found by each head in each direction, by relation [R, 2, L, H]."""
     inputs = _inputs(adapter, batch)
     word_of = _stacked([sentence.word_of for sentence in batch]).to(adapter.device)
     first = _stacked([sentence.first for sentence in batch]).to(adapter.device)
+    words = Words(word_of, first)
     relation, row, dependent, governor = (column.to(adapter.device) for column in arcs)
     hits = torch.zeros(shape, dtype=torch.long, device=adapter.device)
     for layer, attention in enumerate(adapter.attentions(inputs)):
-        weights = _word_columns(attention, word_of, first.shape[1]) if argmax == "words" else attention
-        for direction, (here, there) in enumerate(((dependent, governor), (governor, dependent))):
-            rows = weights[row, :, first[row, here]]
-            found = _other_word(rows, here) if argmax == "words" else _token_word(rows, word_of[row])
-            hits[:, direction, layer].index_add_(0, relation, (found == there[:, None]).long())
+        found = find(attention, words, row, (dependent, governor))
+        for direction, hit in enumerate(found):
+            hits[:, direction, layer].index_add_(0, relation, hit.long())
     return hits.cpu()
+
+
+class Words(NamedTuple):
+    """The words of a batch: that of each token [B, N] and the first token of each [B, W], -1 where there is none."""
+
+    word_of: Tensor
+    first: Tensor
+
+
+Ends = tuple[Tensor, Tensor]  # words [A] of arcs: dependents and governors
+Find = Callable[[Tensor, Words, Tensor, Ends], Iterator[Tensor]]  # -> bool [A, H] for each direction
+
+
+def _by_word(attention: Tensor, words: Words, row: Tensor, ends: Ends) -> Iterator[Tensor]:
+    weights = _word_columns(attention, words.word_of, words.first.shape[1])
+    for here, there in (ends, ends[::-1]):
+        yield _other_word(weights[row, :, words.first[row, here]], here) == there[:, None]
+
+
+def _by_token(attention: Tensor, words: Words, row: Tensor, ends: Ends) -> Iterator[Tensor]:
+    for here, there in (ends, ends[::-1]):
+        yield _token_word(attention[row, :, words.first[row, here]], words.word_of[row]) == there[:, None]
+
+
+def _by_column(attention: Tensor, words: Words, row: Tensor, ends: Ends) -> Iterator[Tensor]:
+    weights = _word_columns(attention, words.word_of, words.first.shape[1])
+    rows = words.first.clamp(min=0)[:, None, :, None].expand(-1, weights.shape[1], -1, weights.shape[3])
+    between = weights.gather(2, rows) * (words.first >= 0)[:, None, :, None]  # [B, H, W, W]
+    for here, there in (ends, ends[::-1]):
+        yield _other_word(between[row, :, :, there], there) == here[:, None]
+
+
+READINGS: dict[tuple[str, str], Find] = {
+    ("row", "words"): _by_word,
+    ("row", "tokens"): _by_token,
+    ("column", "words"): _by_column,
+}
 
 
 def _word_columns(attention: Tensor, word_of: Tensor, words: int) -> Tensor:
@@ -143,7 +193,7 @@ def _word_columns(attention: Tensor, word_of: Tensor, words: int) -> Tensor:
 
 
 def _other_word(rows: Tensor, own: Tensor) -> Tensor:
-    """The word other than its own that each row [A, H, W] looks at, -1 for none."""
+    """The word other than its own with the largest of the weights [A, H, W], -1 for none."""
     return answer(rows.scatter(2, own[:, None, None].expand(-1, rows.shape[1], 1), 0))
 
 

@@ -25,6 +25,7 @@ def positional_heads(
     explainer: Explainer,
     batches: Iterable[Mapping[str, Tensor]],
     *,
+    report: Iterable[Mapping[str, Tensor]] | None = None,
     threshold: float = 0.8,
     denominator: str = "applicable",
 ) -> HeadScores:
@@ -33,11 +34,12 @@ def positional_heads(
     Every token is a row, special tokens included, padding excluded; a row whose largest weight is shared looks nowhere.
     `denominator="applicable"` divides by the rows that have the neighbour, and an offset counts only where at least 100
     rows and 20 % of all rows have it; `"reference"` divides by all rows, as Mask-LRP does (section 1.4 of the paper's
-    code; Voita et al. 2019 for the idea).
+    code; Voita et al. 2019 for the idea). `report` are texts that select nothing.
     """
     _check(denominator)
     counts = count_positional(explainer.adapter, batches)
-    return positional_scores(counts, threshold=threshold, denominator=denominator)
+    told = None if report is None else count_positional(explainer.adapter, report)
+    return positional_scores(counts, told, threshold=threshold, denominator=denominator)
 
 
 def _check(denominator: str) -> None:
@@ -46,7 +48,13 @@ def _check(denominator: str) -> None:
         raise InputError(f"conf error: heads.positional_denominator={denominator} is not known; choose {choices}.")
 
 
-def positional_scores(counts: OffsetCounts, *, threshold: float = 0.8, denominator: str = "applicable") -> HeadScores:
+def positional_scores(
+    counts: OffsetCounts,
+    report: OffsetCounts | None = None,
+    *,
+    threshold: float = 0.8,
+    denominator: str = "applicable",
+) -> HeadScores:
     """What `positional_heads` says of these counts."""
     _check(denominator)
     if counts.rows == 0:
@@ -61,9 +69,17 @@ def positional_scores(counts: OffsetCounts, *, threshold: float = 0.8, denominat
         baseline=dict.fromkeys(told, float("nan")),
         count={role: int(count[column]) for role, column in told.items()},
         selected={role: selected[..., column] for role, column in told.items()},
-        report=dict.fromkeys(told),
+        report=dict.fromkeys(told) if report is None else _reported(report, told, reach, denominator),
         skipped={"rows without a single largest weight": _without_answer(counts)},
     )
+
+
+def _reported(counts: OffsetCounts, told: Mapping[str, int], reach: int, denominator: str) -> dict[str, Tensor | None]:
+    """The same share [L, H] in other texts; 0 where no row of theirs has the neighbour."""
+    share, _, _ = _frequencies(counts, denominator)
+    columns = {role: column - reach + counts.reach for role, column in told.items()}
+    nothing = torch.zeros_like(share[..., 0])
+    return {role: share[..., at] if 0 <= at < share.shape[2] else nothing for role, at in columns.items()}
 
 
 def _frequencies(counts: OffsetCounts, denominator: str) -> tuple[Tensor, Tensor, Tensor]:

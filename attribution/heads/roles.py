@@ -12,6 +12,7 @@ from attribution.errors import InputError
 
 POSITIONAL = "positional"
 SYNTACTIC = "syntactic"
+IMPORTANCE = "importance"
 DIRECTIONS = ("dep->head", "head->dep")
 
 
@@ -23,6 +24,11 @@ def positional_role(offset: int) -> str:
 def syntactic_role(relation: str, direction: str) -> str:
     """`syntactic:nsubj:dep->head` is the head that looks from a subject to its verb."""
     return f"{SYNTACTIC}:{relation}:{direction}"
+
+
+def is_share(role: str) -> bool:
+    """Whether the score of a role is a share of independent cases; others are means over texts."""
+    return role.partition(":")[0] in (POSITIONAL, SYNTACTIC)
 
 
 def kinds_of(roles: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.heads.intervals import wilson
-from attribution.heads.roles import kinds_of, select_roles
+from attribution.heads.roles import is_share, kinds_of, select_roles
 
 HEADS = pa.schema(
     [
@@ -35,11 +36,13 @@ HEADS = pa.schema(
 
 @dataclass(frozen=True)
 class HeadScores:
-    """Scores of every head in every role; all mappings have the roles as keys, in the same order.
+    """Scores of every head in every role; the mappings have the roles as keys, in the same order.
 
-    `scores` [L, H]: share of `count` rows or arcs in which the head acts so, on the split that selects.
+    `scores` [L, H]: share of `count` rows or arcs in which the head acts so, or mean over `count` texts, on the split
+    that selects.
     `baseline`: what the most frequent offset reaches, NaN for positional roles. `report` [L, H]: the score on the
     split that reports, None without one. `skipped`: what was left out while counting, and how much of it.
+    `intervals` [L, H, 2]: those of roles whose score is a mean, not a share; others have Wilson's.
     """
 
     scores: dict[str, Tensor]
@@ -48,11 +51,13 @@ class HeadScores:
     selected: dict[str, Tensor]
     report: dict[str, Tensor | None]
     skipped: Mapping[str, int] = field(default_factory=dict)
+    intervals: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def interval(self) -> dict[str, Tensor]:
-        """Wilson 95 % interval of each score [L, H, 2]."""
-        return {role: wilson(score, self.count[role]) for role, score in self.scores.items()}
+        """95 % interval of each score [L, H, 2]."""
+        counted = {role: self.count[role] for role in self.scores if role not in self.intervals}
+        return {role: wilson(self.scores[role], n) for role, n in counted.items()} | self.intervals
 
     @cached_property
     def best(self) -> dict[str, tuple[int, int, float]]:
@@ -76,14 +81,17 @@ class HeadScores:
             mask |= self.selected[role]
         return mask
 
-    def describe(self) -> list[str]:
-        """A line for each role with a selected head or a baseline, and one for what was left out."""
-        lines = [self._line(role) for role in self.scores if self.count[role] and self._told(role)]
+    def describe(self, *, selected: bool = False) -> list[str]:
+        """A line for each role with a selected head or, unless only these are asked for, a baseline.
+
+        And one for what was left out.
+        """
+        lines = [self._line(role) for role in self.scores if self.count[role] and self._told(role, selected)]
         left_out = ", ".join(f"{number} {what}" for what, number in self.skipped.items() if number)
         return [*lines, f"left out: {left_out}"] if left_out else lines
 
-    def _told(self, role: str) -> bool:
-        return bool(self.selected[role].any()) or self.baseline[role] == self.baseline[role]
+    def _told(self, role: str, selected: bool) -> bool:
+        return bool(self.selected[role].any()) or not (selected or isnan(self.baseline[role]))
 
     def _line(self, role: str) -> str:
         layer, head, score = self.best[role]
@@ -141,6 +149,8 @@ class HeadScores:
         self.count[role] = rows["count"][0].as_py()
         self.selected[role] = torch.tensor(rows["selected"].to_pylist()).reshape(shape)
         self.report[role] = None if rows["report_score"].null_count else _tensor(rows["report_score"], shape)
+        if not is_share(role):
+            self.intervals[role] = torch.stack([_tensor(rows[end], shape) for end in ("low", "high")], -1)
 
     def save(self, path: str | Path) -> None:
         """Write the table as Parquet."""
@@ -169,6 +179,7 @@ def merge(first: HeadScores, second: HeadScores) -> HeadScores:
         first.selected | second.selected,
         first.report | second.report,
         {**first.skipped, **second.skipped},
+        first.intervals | second.intervals,
     )
 
 

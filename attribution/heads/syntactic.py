@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.heads.alignment import Sentence
-from attribution.heads.arcs import ArcCounts, count_arcs
+from attribution.heads.arcs import READINGS, ArcCounts, count_arcs, spellings
 from attribution.heads.roles import DIRECTIONS, syntactic_role
 from attribution.heads.scores import HeadScores
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attribution.explainer import Explainer
 
 RELATIONS = ("nsubj", "obj", "amod", "advmod")
-ARGMAX = ("words", "tokens")
+NO_RELATIONS = ("root", "punct")
 MIN_COUNT = 100  # fewer arcs say too little to beat a baseline by a margin
 
 
@@ -31,6 +31,7 @@ def syntactic_heads(
     margin: float = 0.10,
     thresholds: Mapping[str, float] | None = None,
     argmax: str = "words",
+    reading: str = "row",
     min_count: int = MIN_COUNT,
 ) -> HeadScores:
     """Heads that find a word's governor or dependent (roles `syntactic:nsubj:dep->head`, ...) on `treebank`.
@@ -40,12 +41,16 @@ def syntactic_heads(
     included, as Mask-LRP does, though matched by index and not by spelling. A head is selected if its accuracy exceeds
     that of the relation's most frequent offset by more than `margin` (Voita et al. 2019) on at least `min_count` arcs,
     or simply exceeds `thresholds[relation]` where one is given. `report` is a treebank that selects nothing.
+    `reading="column"`: not where a word looks, but which word looks at it most, as Clark et al. read heads from
+    governor to dependent. `relations`: as a treebank spells them, `nsubj*` for all subtypes; `every_relation` lists
+    those of a treebank.
     """
     _check(relations, thresholds or {})
-    if argmax not in ARGMAX:
-        raise InputError(f"conf error: heads: argmax={argmax} is not known; choose {', '.join(ARGMAX)}.")
-    found = count_arcs(explainer.adapter, treebank, relations, argmax)
-    told = None if report is None else count_arcs(explainer.adapter, report, relations, argmax)
+    if (reading, argmax) not in READINGS:
+        known = ", ".join(f"reading={r} argmax={a}" for r, a in READINGS)
+        raise InputError(f"conf error: heads: reading={reading} argmax={argmax} is not known; choose {known}.")
+    found = count_arcs(explainer.adapter, treebank, relations, argmax, reading)
+    told = None if report is None else count_arcs(explainer.adapter, report, relations, argmax, reading)
     return syntactic_scores(found, told, relations=relations, margin=margin, thresholds=thresholds, min_count=min_count)
 
 
@@ -76,6 +81,21 @@ def syntactic_scores(
         skipped=counts.skipped
         + Counter({f"{what} (report)": n for what, n in report.skipped.items()} if report else {}),
     )
+
+
+def every_relation(treebank: Sequence[Sentence], *, min_count: int = MIN_COUNT) -> list[str]:
+    """The relations with at least `min_count` arcs, most frequent first, and `nsubj*` where one has subtypes.
+
+    Left out are the root and punctuation.
+    """
+    arcs = ((name, g) for _, _, governors, names in treebank for g, name in zip(governors, names, strict=True))
+    count = Counter(name for name, governor in arcs if governor and name not in NO_RELATIONS)
+    subtypes = Counter[str]()
+    for name, number in count.items():
+        subtypes[spellings(name)[1]] += number
+    joined = {spellings(name)[1] for name in count if ":" in name}
+    known = count + Counter({name: subtypes[name] for name in joined})
+    return [name for name, number in sorted(known.items(), key=lambda each: (-each[1], each[0])) if number >= min_count]
 
 
 def _check(relations: Sequence[str], limits: Mapping[str, float]) -> None:

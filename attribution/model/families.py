@@ -41,6 +41,12 @@ class Block:
     feed_forward: FeedForward
     norm_first: bool = False  # normalises what enters a branch; else the sum that leaves it
     fused: bool = False  # `value` holds query, key and value side by side, each a third
+    query_key: tuple[str, ...] = ()  # projections to queries and keys, where they are not fused
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """Every linear map of the heads."""
+        return (*self.query_key, self.value, self.output)
 
 
 @dataclass(frozen=True)
@@ -82,15 +88,23 @@ def _pooling(config: Any) -> ReadOut:
 BERT_BLOCK = Block(
     "attention.self.value", "attention.output.dense", "attention.output.LayerNorm", ("intermediate", "output.dense"),
     "output.LayerNorm", FeedForward(("intermediate.dense",), "intermediate.intermediate_act_fn", "output.dense"),
+    query_key=("attention.self.query", "attention.self.key"),
 )  # fmt: skip
 DISTILBERT_BLOCK = Block(
     "attention.v_lin", "attention.out_lin", "sa_layer_norm", ("ffn",), "output_layer_norm",
     FeedForward(("ffn.lin1",), "ffn.activation", "ffn.lin2"),
+    query_key=("attention.q_lin", "attention.k_lin"),
 )  # fmt: skip
 ALBERT_BLOCK = Block(
     "attention.value", "attention.dense", "attention.LayerNorm", ("ffn", "activation", "ffn_output"),
     "full_layer_layer_norm", FeedForward(("ffn",), "activation", "ffn_output"),
+    query_key=("attention.query", "attention.key"),
 )  # fmt: skip
+DEBERTA_BLOCK = replace(
+    BERT_BLOCK,
+    value="attention.self.value_proj",
+    query_key=("attention.self.query_proj", "attention.self.key_proj"),
+)
 MODERNBERT_BLOCK = Block(
     "attn.Wqkv", "attn.Wo", "attn_norm", ("mlp",), "mlp_norm", FeedForward(("mlp.Wi",), "mlp.act", "mlp.Wo"),
     norm_first=True, fused=True,
@@ -102,6 +116,7 @@ GPT2_BLOCK = Block(
 LLAMA_BLOCK = Block(
     "self_attn.v_proj", "self_attn.o_proj", "input_layernorm", ("mlp",), "post_attention_layernorm",
     FeedForward(("mlp.gate_proj", "mlp.up_proj"), "mlp.act_fn", "mlp.down_proj"), norm_first=True,
+    query_key=("self_attn.q_proj", "self_attn.k_proj"),
 )  # fmt: skip
 
 
@@ -125,7 +140,7 @@ FAMILIES: dict[str, Family] = {
     "electra": replace(BERT, language_head=("generator_predictions",)),
     "distilbert": Family(numbered("transformer.layer"), DISTILBERT_BLOCK, language_head=DISTILBERT_HEAD),
     "albert": Family(_shared, ALBERT_BLOCK, token_types=True, language_head=ALBERT_HEAD),
-    "deberta-v2": replace(BERT, block=replace(BERT_BLOCK, value="attention.self.value_proj")),
+    "deberta-v2": replace(BERT, block=DEBERTA_BLOCK),
     "modernbert": Family(
         numbered("layers"), MODERNBERT_BLOCK, read_out=_pooling, final_norm="final_norm", language_head=("head",)
     ),

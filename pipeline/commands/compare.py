@@ -45,19 +45,19 @@ def compare(arguments: argparse.Namespace) -> int:
     for run, each in found:
         print("\n".join(_lines(run, each)), end="\n\n")
     known = [each for _, each in found if each is not None]
+    ranks = _across(known)
     if len(known) > 1:
-        print("\n".join(_ranks(known)))
+        print("\n".join(_ranks(known, ranks)))
     if arguments.page is not None:
-        print(f"page: {_write(arguments.page, found)}")
+        print(f"page: {_write(arguments.page, found, ranks)}")
     return 0
 
 
-def _write(path: Path, found: list[tuple[Run, Recommendation | None]]) -> Path:
+def _write(path: Path, found: list[tuple[Run, Recommendation | None]], ranks: CriticalDifference | None) -> Path:
     from attribution.errors import InputError
     from pipeline.report.comparison import comparison_page
 
-    known = [each for _, each in found if each is not None]
-    page = comparison_page(found, _across(known))
+    page = comparison_page(found, ranks)
     try:
         path.write_text(page, "utf-8")
     except OSError as error:
@@ -84,8 +84,7 @@ def _lines(run: Run, found: Recommendation | None) -> Iterator[str]:
         yield f"  {rank.method:{width}}  {place:6}  {'?' if cost is None else f'{cost:.3g}'}"
 
 
-def _ranks(found: list[Recommendation]) -> Iterator[str]:
-    ranks = _across(found)
+def _ranks(found: list[Recommendation], ranks: CriticalDifference | None) -> Iterator[str]:
     if ranks is None:
         led = ", ".join(sorted({each.rule.metric for each in found}))
         why = f"are led by {led}; --metric names one" if "," in led else "have fewer than two methods in common"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attribution.errors import InputError
+from attribution.heads.shuffled import shuffled_trees
 from pipeline.data.treebanks import Sentence, load_treebank
 from pipeline.keys import digest, file_digest
 
@@ -69,11 +70,52 @@ class Treebank:
         return list(_chunks(self, size))
 
 
-Corpus = Grammar | Treebank
+@dataclass(frozen=True)
+class Shuffled:
+    """The sentences of another corpus, each with a tree that is not its own: a control."""
+
+    of: Grammar | Treebank
+    seed: int
+
+    def read(self) -> list[Sentence]:
+        """The sentences."""
+        shuffled = shuffled_trees(self.of.read(), self.seed)
+        return [Sentence(text, list(words), list(heads), list(names)) for text, words, heads, names in shuffled]
+
+    def chunks(self, size: int) -> list[Chunk]:
+        """Chunks of `size` sentences; the last may be smaller."""
+        return list(_chunks(self, size))
+
+
+Source = Grammar | Treebank
+Corpus = Source | Shuffled
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """The texts of a file; if its content changes it is another one."""
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str | None, key: str) -> TextFile | None:
+        """The texts of a configuration key, None where it is not set. InputError where there is no such file."""
+        if path is None:
+            return None
+        if not Path(path).is_file():
+            raise InputError(f"conf error: {key}={path} is not a file.")
+        return cls(str(Path(path).resolve()), file_digest(path))
+
+    def read(self) -> list[str]:
+        """The texts."""
+        from pipeline.data import load_texts
+
+        return [example.text for example in load_texts(self.path, "heads.frequencies").examples]
 
 
 @lru_cache(maxsize=8)  # the runs of a sweep and the stages of a plan ask again
-def _chunks(treebank: Treebank, size: int) -> tuple[Chunk, ...]:
+def _chunks(treebank: Treebank | Shuffled, size: int) -> tuple[Chunk, ...]:
     sentences = treebank.read()
     return tuple(_chunk(sentences, start, stop) for start, stop in _ranges(len(sentences), size))
 

@@ -22,6 +22,7 @@ from pipeline.report.decoded import decoded
 from pipeline.report.disagreement import disagreement
 from pipeline.report.errors import Errors, errors_section
 from pipeline.report.finding import finding, title
+from pipeline.report.head_table import agreement, alike, every_head, found_by_chance, rankings
 from pipeline.report.headmap import head_map
 from pipeline.report.html import Child, Safe, data_script, join, number, tag
 from pipeline.report.layers import layers
@@ -199,7 +200,14 @@ def _heads(run: Run) -> Child:
         return None
     layers = model.get("n_layers") or 1 + max(row["layer"] for row in rows)
     heads = model.get("n_heads") or 1 + max(row["head"] for row in rows)
-    return head_map(rows, layers, heads)
+    return [
+        head_map(rows, layers, heads),
+        every_head(rows),
+        rankings(run.table("rankings"), run.table("pruning")),
+        agreement(rows),
+        found_by_chance(run.table("head_controls")),
+        alike(run.table("head_clusters")),
+    ]
 
 
 def _shares(data: Texts, board: Board) -> Child:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,7 +24,21 @@ _CAPTIONS = {
 }
 
 
-def charts(curves: Sequence[MeanCurve], labels: Sequence[str], controls: frozenset[str]) -> list[Safe]:
+@dataclass(frozen=True)
+class Wording:
+    """What the axes of a figure are: the horizontal one, the same behind a percentage, and the vertical one."""
+
+    axis: str
+    of: str
+    measure: str
+
+
+TOKENS = Wording("share of tokens", "of the tokens", "mean probability of the explained target")
+
+
+def charts(
+    curves: Sequence[MeanCurve], labels: Sequence[str], controls: frozenset[str], wording: Wording = TOKENS
+) -> list[Safe]:
     """A figure per curve family; families that hold the same points are drawn once."""
     families: dict[tuple[str, str], dict[str, MeanCurve]] = {}
     for curve in curves:
@@ -31,7 +46,7 @@ def charts(curves: Sequence[MeanCurve], labels: Sequence[str], controls: frozens
     looks = {
         label: _look(label, rank, label in controls) for rank, label in enumerate(_methods_first(labels, controls))
     }
-    return [_figure(name, operator, members, looks) for (name, operator), members in families.items()]
+    return [_figure(name, operator, members, looks, wording) for (name, operator), members in families.items()]
 
 
 def _methods_first(labels: Sequence[str], controls: frozenset[str]) -> list[str]:
@@ -44,11 +59,17 @@ def _look(label: str, rank: int, control: bool) -> dict[str, str]:
     return {"class_": f"line c{rank % COLOURS}", "stroke_dasharray": _DASHES[rank // COLOURS % len(_DASHES)] or "none"}
 
 
-def _figure(name: str, operator: str, members: Mapping[str, MeanCurve], looks: Mapping[str, dict[str, str]]) -> Safe:
+def _figure(
+    name: str,
+    operator: str,
+    members: Mapping[str, MeanCurve],
+    looks: Mapping[str, dict[str, str]],
+    wording: Wording,
+) -> Safe:
     shown = [label for label in looks if label in members]
-    scale = _Scale([members[label] for label in shown])
+    scale = _Scale([members[label] for label in shown], wording.axis)
     lines = [_series(members[label], looks[label], scale) for label in shown]
-    about = f"{name}: mean probability of the explained target by share of tokens ({operator})"
+    about = f"{name}: {wording.measure} by {wording.axis} ({operator})"
     svg = tag(
         "svg",
         scale.axes(),
@@ -59,15 +80,19 @@ def _figure(name: str, operator: str, members: Mapping[str, MeanCurve], looks: M
         aria_label=about,
     )
     legend = tag("ul", [_key(label, looks[label]) for label in shown], class_="legend", aria_label="Methods shown")
-    caption = tag("figcaption", tag("b", name), f" · {operator} · {_CAPTIONS.get(name, '')}")
+    about_it = " · ".join(part for part in (operator, _CAPTIONS.get(name)) if part)
+    caption = tag("figcaption", tag("b", name), f" · {about_it}")
     plot = tag("div", svg, tag("div", class_="readout", aria_hidden="true"), class_="plot")
-    return tag("figure", caption, tag("div", plot, legend, class_="chart"), _numbers(shown, members), data_chart=name)
+    numbers = _numbers(shown, members)
+    chart = tag("div", plot, legend, class_="chart")
+    return tag("figure", caption, chart, numbers, data_chart=name, data_of=wording.of)
 
 
 class _Scale:
     """Levels and probabilities to pixels."""
 
-    def __init__(self, curves: Sequence[MeanCurve]):
+    def __init__(self, curves: Sequence[MeanCurve], axis: str):
+        self.axis = axis
         self.right = max((float(np.nanmax(curve.levels)) for curve in curves), default=1.0) or 1.0
         bounds = [float(bound) for c in curves for bound in (np.nanmin(c.mean - c.half), np.nanmax(c.mean + c.half))]
         self.low = max(0.0, math.floor(10 * min(bounds, default=0.0)) / 10)
@@ -89,7 +114,7 @@ class _Scale:
         ]
         rows = [_text(number(tick, 2), _LEFT - 8, self.y(tick) + 4, "end") for tick in ticks]
         columns = [_text(f"{100 * level:.0f} %", self.x(level), _HEIGHT - _BOTTOM + 18, "middle") for level in levels]
-        return [*grid, *rows, *columns, _text("share of tokens", right, _HEIGHT - 4, "end")]
+        return [*grid, *rows, *columns, _text(self.axis, right, _HEIGHT - 4, "end")]
 
 
 def _ticks(low: float, high: float) -> list[float]:

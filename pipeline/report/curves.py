@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluation import CURVES
 
 Floats = NDArray[np.float64]
-_Z = 1.96  # half-width of a 95 % interval in standard errors
+Z_95 = 1.96  # half-width of a 95 % interval in standard errors
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _mean(method: str, curve: str, operator: str, rows: list[Mapping[str, Any]])
         shares = _with_intact(shares, np.full_like(intact, float(keeps)), keeps)
     counts, mean = (~np.isnan(probabilities)).sum(axis=0), np.nanmean(probabilities, axis=0)
     variance = np.nansum((probabilities - mean) ** 2, axis=0) / np.maximum(counts - 1, 1)
-    half = _Z * np.sqrt(variance / np.maximum(counts, 1))
+    half = Z_95 * np.sqrt(variance / np.maximum(counts, 1))
     return MeanCurve(method, curve, operator, np.nanmean(shares, axis=0), mean, half, len(rows))
 
 

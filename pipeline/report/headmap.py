@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from attribution.heads.roles import IMPORTANCE
 from pipeline.report.html import Safe, data_script, interval, join, number, tag
 
 Row = Mapping[str, Any]  # of the run table `heads`
@@ -36,10 +37,12 @@ def head_map(rows: list[Row], n_layers: int, n_heads: int) -> Safe:
 
 
 def role_name(role: str) -> str:
-    """`syntactic:nsubj:dep->head` as nsubj: dep → head, `positional:-1` as position −1."""
+    """`syntactic:nsubj:dep->head` as nsubj: dep → head, `positional:-1` as position −1, `sink:cls` as sink cls."""
     kind, _, rest = role.partition(":")
     if kind == "positional":
         return f"position {rest.replace('-', '−')}"
+    if kind != "syntactic":
+        return role.replace(":", " ").replace("_", " ")
     return rest.replace(":", ": ").replace("->", " → ")
 
 
@@ -58,8 +61,9 @@ def _legend() -> Safe:
 def _cell(rows: list[Row]) -> Safe:
     chosen = [row for row in rows if row["selected"]]
     kinds = sorted({_SHORT.get(row["role"].split(":")[0], "other") for row in chosen})
-    words = " ".join(dict.fromkeys(_label(row["role"]) for row in chosen))
-    details = [_sentence(row) for row in sorted(rows, key=lambda row: (not row["selected"], -row["score"]))[:6]]
+    words = " ".join(dict.fromkeys(short_name(row["role"]) for row in chosen))
+    played = [row for row in rows if not row["role"].startswith(IMPORTANCE)]
+    details = [_sentence(row) for row in sorted(played, key=lambda row: (not row["selected"], -row["score"]))[:6]]
     place = f"layer {rows[0]['layer']}, head {rows[0]['head']}: " if rows else ""
     detail = place + "; ".join(details)
     return tag(
@@ -67,10 +71,12 @@ def _cell(rows: list[Row]) -> Safe:
     )
 
 
-def _label(role: str) -> str:
+def short_name(role: str) -> str:
     """Short enough for a cell: −1, nsubj."""
     kind, _, rest = role.partition(":")
-    return rest.replace("-", "−") if kind == "positional" else rest.split(":")[0]
+    if kind == "syntactic":
+        return rest.split(":")[0]
+    return rest.replace("-", "−") if kind == "positional" else rest or kind
 
 
 def _sentence(row: Row) -> str:
@@ -106,9 +112,14 @@ def _selected(row: Row) -> Safe:
 
 
 def _scores(rows: Iterable[Row], n_layers: int, n_heads: int) -> Safe:
-    """Role -> [L][H] for the switch."""
+    """Role -> [L][H] for the switch; importances as shares of the largest."""
+    rows = [row for row in rows if math.isfinite(row["score"])]
+    largest: dict[str, float] = {}
+    for row in rows:
+        own = abs(row["score"]) if row["role"].startswith(IMPORTANCE) else 1.0
+        largest[row["role"]] = max(own, largest.get(row["role"], 0.0))
     scores: dict[str, list[list[float | None]]] = {}
     for row in rows:
         grid = scores.setdefault(row["role"], [[None] * n_heads for _ in range(n_layers)])
-        grid[row["layer"]][row["head"]] = round(row["score"], 3) if math.isfinite(row["score"]) else None
+        grid[row["layer"]][row["head"]] = round(row["score"] / (largest[row["role"]] or 1.0), 3)
     return data_script(scores, id="head-scores")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipeline.report.html import Safe, interval, join, number, signed, tag
 from pipeline.standing import Standing, higher_is_better, is_control, leading_metric, ranked
 
 _STRIP, _PAD = 116, 4  # width of the interval strips, and the room left at both ends
+_OWN, OWN_TITLE = "_random", "each method's own random head masks"
 _SIGNS = {True: ("▲", "better"), False: ("▼", "worse"), None: ("≈", "same")}
 
 
@@ -62,15 +63,20 @@ def leaderboard(board: Board) -> Safe:
 
 
 def comparisons(board: Board) -> Safe:
-    """For each family of controls: by how much each method differs from it, example by example."""
-    families = dict.fromkeys(
-        name
-        for label in board.labels
-        for metric in board.metrics
-        for name in controls(label, metric, board.entries)
-        if not board.control(label)
-    )
-    return join([_comparison(board, name) for name in families])
+    """For each family of controls: by how much each method differs from it, example by example.
+
+    Families that each are of one method alone, its own random masks, share a table.
+    """
+    methods: dict[str, dict[str, None]] = {}
+    for label in (label for label in board.labels if not board.control(label)):
+        for name in (name for metric in board.metrics for name in controls(label, metric, board.entries)):
+            methods.setdefault(name, {})[label] = None
+    own = [name for name, found in methods.items() if [f"{label}{_OWN}" for label in found] == [name]]
+    shared = [name for name in methods if len(own) < 2 or name not in own]
+    tables = [_comparison(board, control_title(name), lambda label, name=name: name) for name in shared]  # type: ignore[misc]
+    if len(own) > 1:
+        tables.append(_comparison(board, OWN_TITLE, lambda label: f"{label}{_OWN}"))
+    return join(tables)
 
 
 @dataclass(frozen=True)
@@ -151,9 +157,9 @@ def _line(x1: float, x2: float, y1: float, y2: float, kind: str) -> Safe:
     return tag("line", x1=f"{x1:.1f}", x2=f"{x2:.1f}", y1=y1, y2=y2, class_=kind)
 
 
-def _comparison(board: Board, name: str) -> Safe:
+def _comparison(board: Board, name: str, family_of: Callable[[str], str]) -> Safe:
     cells = {
-        label: [controls(label, metric, board.entries).get(name, []) for metric in board.metrics]
+        label: [controls(label, metric, board.entries).get(family_of(label), []) for metric in board.metrics]
         for label in board.labels
         if not board.control(label)
     }
@@ -163,7 +169,7 @@ def _comparison(board: Board, name: str) -> Safe:
         if any(row)
     ]
     headings = [tag("th", title(metric), scope="col", class_="number") for metric in board.metrics]
-    caption = tag("caption", "Difference to ", tag("b", control_title(name)))
+    caption = tag("caption", "Difference to ", tag("b", name))
     head = tag("thead", tag("tr", tag("th", "Method", scope="col"), headings))
     return tag("div", tag("table", caption, head, tag("tbody", rows), class_="lift"), class_="scroll")
 

@@ -38,7 +38,10 @@ def masked_of(examples: Examples) -> Tensor:
     return torch.tensor([row["masked"] for row in examples])
 
 
-def without(inputs: Inputs, token: int) -> Inputs:
-    """The same batch with every occurrence of a token hidden from the model."""
-    visible = inputs.attention_mask * (inputs.input_ids != token)
+def without_separators(inputs: Inputs, tokenizer: Any) -> Inputs:
+    """The same batch with every separator hidden from the model; as it is where the tokenizer has none."""
+    separator = getattr(tokenizer, "sep_token_id", None)
+    if separator is None:
+        return inputs
+    visible = inputs.attention_mask * (inputs.input_ids != separator)
     return Inputs(inputs.input_ids, visible, inputs.token_type_ids, inputs.position_ids, inputs.special_tokens_mask)

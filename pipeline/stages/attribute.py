@@ -19,7 +19,7 @@ from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch, units_of
 from pipeline.schemas import ATTRIBUTIONS, FACTS
-from pipeline.stages.asked import Targets, target_of, without
+from pipeline.stages.asked import Targets, target_of, without_separators
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
@@ -29,13 +29,18 @@ STAGE = "attribute"
 def key_of(
     setting: Setting, batch: MicroBatch, method: Mapping[str, Any], targets: Targets, options: Mapping[str, Any]
 ) -> str:
-    """Key of one method's scores of a microbatch; `method` is its id and resolved parameters.
+    """Key of one method's scores of a microbatch; `method` is its id and resolved parameters."""
+    made_by = makers(setting, method["method"])
+    return setting.key(STAGE, method=method, targets=targets, options=options, **made_by, **content_of(batch))
 
-    The code of a method from another package is not among the sources of the stage: its version stands for it.
+
+def makers(setting: Setting, method: str) -> dict[str, Any]:
+    """What the scores of a method depend on beside its parameters, as parts of a key.
+
+    The code of a method from another package is not among the sources of a stage: its version stands for it.
     """
-    origin = {"plugin": ORIGINS[method["method"]]} if method["method"] in ORIGINS else {}
-    decoder = {"lm_head": setting.lm_head} if Need.LAYER_GRADIENT in METHODS[method["method"]].needs else {}
-    return setting.key(STAGE, method=method, targets=targets, options=options, **origin, **decoder, **content_of(batch))
+    origin = {"plugin": ORIGINS[method]} if method in ORIGINS else {}
+    return origin | ({"lm_head": setting.lm_head} if Need.LAYER_GRADIENT in METHODS[method].needs else {})
 
 
 def task_of(
@@ -87,9 +92,8 @@ def explained_inputs(
 ) -> tuple[Explainer, list[dict[str, Any]], Inputs]:
     """The model, some rows of a shard, and what methods see of them: with the units that they ask for."""
     explainer, examples, inputs = worker.open(shard, rows)
-    separator = getattr(explainer.tokenizer, "sep_token_id", None)
-    if hide_separators and separator is not None:
-        inputs = without(inputs, separator)
+    if hide_separators:
+        inputs = without_separators(inputs, explainer.tokenizer)
     return explainer, examples, replace(inputs, **units_of(examples, shard.length, units))
 
 

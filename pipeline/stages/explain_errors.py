@@ -10,14 +10,11 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from attribution.capture import Need
-from attribution.methods.plugins import ORIGINS
-from attribution.methods.registry import METHODS
 from attribution.targets import Target
 from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
 from pipeline.schemas import EXPLAINED_ERRORS
-from pipeline.stages.attribute import explained_inputs
+from pipeline.stages.attribute import explained_inputs, makers
 from pipeline.stages.setting import Setting, content_of
 from pipeline.worker import Shard, StageWorker
 
@@ -31,10 +28,7 @@ def task_of(
 ) -> Task:
     """The task that explains the errors of a microbatch."""
     content = {"method": method, "classes": tuple(classes), **options}
-    entry = METHODS[method["method"]]
-    code = {"plugin": ORIGINS[entry.id]} if entry.id in ORIGINS else {}
-    decoder = {"lm_head": setting.lm_head} if Need.LAYER_GRADIENT in entry.needs else {}
-    key = setting.key(STAGE, **content, **code, **decoder, **content_of(batch))
+    key = setting.key(STAGE, **content, **makers(setting, method["method"]), **content_of(batch))
     payload = {"key": key, **content, "shard": setting.shard(batch)}
     return Task(key, STAGE, payload, setting.model.fingerprint, len(batch.rows), (key,), batch.items)
 

@@ -26,8 +26,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 DTYPES = (torch.float32, torch.bfloat16)
 HEAD = """# What explaining costs
 
-Written by `make performance` on {machine}, one thread: ratios to plain passes of the same model, a random bert-base,
-taken in turns in the same process; the median of the turns with the least and the greatest.
+Written by `make performance` on {machine}, one thread: ratios to plain passes of the same
+model, a random bert-base, taken in turns in the same process; the median of the turns with the least and the greatest.
 `make bench ARGS="methods mixing sampling"` prints the same.
 """
 PASSES = """## Every method, one text
@@ -37,8 +37,7 @@ of a cheap method holds what no product shows, reading scores and norms. Methods
 """
 MIXING = """## Token to token
 
-The whole matrix of every layer, against a forward of the same text. The loop that value zeroing is usually written as
-takes 33 forwards at 32 tokens and 68 at 64.
+The whole matrix of every layer, against a forward of the same text.
 """
 SAMPLING = """## What asks the model again
 

@@ -49,8 +49,8 @@ HEAD = """# How faithful every method is, and what it costs
 Written by `make faithfulness` on {machine}. Every method at its defaults, the mean over the texts
 with a 95 % bootstrap interval; the metrics at the nine levels of the Mask-LRP paper. `time` is the processor time of
 the method by itself in plain forwards of the same texts (median of paired turns, {timed} texts, one thread);
-`passes` are forwards and backwards beyond the forward that methods share, at most. The best mean is bold; means whose
-intervals overlap say nothing about which method is better.
+`passes` are forwards and backwards beyond the forward that methods share, at most. Higher is better but for log-odds
+and sufficiency. The best mean is bold; means whose intervals overlap say nothing about which method is better.
 """
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attribution.errors import InputError
+from attribution.heads import IMPORTANCES
 from attribution.methods import METHODS
 from attribution.methods.mixing import MIXING
 from pipeline.compose import compose_all, compose_config, config_dict, config_yaml
@@ -63,7 +64,7 @@ def experiment(name: str) -> Config:
 
 def test_options_are_the_documented_ones() -> None:
     ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "methods_sst2", "methods_squad", "cue_alignment"}
-    ours |= {"which_method"}
+    ours |= {"heads_sst2", "mask_choice_sst2", "which_method"}
     paper = {
         *(f"mask_lrp_{n}" for n in PAPER),
         "conservative_lrp",
@@ -73,7 +74,8 @@ def test_options_are_the_documented_ones() -> None:
         "patterns",
     }
     assert set(EXPERIMENTS) == ours | {f"paper/{name}" for name in paper}
-    assert set(OPTIONS["heads"]) == {"grammar", "treebank", "ud_ewt", "run", "all"}
+    searched = {"grammar", "treebank", "ud_ewt", "run", "all", "roles", "importance", "every"}
+    assert set(OPTIONS["heads"]) == searched | set(IMPORTANCES)
 
 
 @pytest.mark.parametrize("choices", ROUNDS)
@@ -191,6 +193,25 @@ def test_method_table(overrides: list[str], label: str, expected: dict[str, obje
 @pytest.mark.parametrize("override", ["~attribution.gradcam", "attribution.gradcam=null"])
 def test_methods_can_be_taken_away(override: str) -> None:
     assert "gradcam" not in compose_config([override]).attribution
+
+
+def test_each_way_of_choosing_heads_has_random_masks_of_its_own() -> None:
+    config = experiment("mask_choice_sst2")
+    ways = [label for label in config.attribution if f"{label}_random_0" in config.attribution]
+    assert len(ways) == 12
+    assert {"all_heads", "no_heads"}.isdisjoint(ways)
+    masks = {label: entry.get("head_mask") for label, entry in config.attribution.items()}
+    for way in ways:
+        assert [masks[f"{way}_random_{i}"] for i in range(5)] == [f"random({i}, {masks[way]})" for i in range(5)]
+        assert config.attribution[f"{way}_random_4"]["method"] == "mask_lrp"
+    assert set(config.evaluation.controls) == {"random", *(f"{way}_random_{i}" for way in ways for i in range(5))}
+
+
+def test_random_masks_that_are_there_stay_as_they_are() -> None:
+    own = "+attribution.both_random_1={method: mask_lrp, head_mask: 'random(9, both)'}"
+    config = compose_config(["attribution=mask_choice", "evaluation.own_controls=2", own])
+    found = {i: config.attribution[f"both_random_{i}"]["head_mask"] for i in (0, 1)}
+    assert found == {0: "random(0, both)", 1: "random(9, both)"}
 
 
 def test_controls_follow_the_labels() -> None:

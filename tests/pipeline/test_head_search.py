@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,19 +15,20 @@ from tiny_models import save_tiny
 
 from attribution.errors import InputError
 from attribution.explainer import Explainer
-from attribution.heads import positional_heads, syntactic_heads
+from attribution.heads import count_roles, head_distances, positional_heads, syntactic_heads
 from pipeline.config import HeadsConfig
 from pipeline.counts import arc_counts, arc_table, offset_counts, offset_table
 from pipeline.data.corpora import Grammar, Treebank
 from pipeline.data.grammar import grammar_treebank
 from pipeline.execution import make_progress
-from pipeline.head_search import default_heads, found_heads
+from pipeline.head_search import Counted, default_heads
+from pipeline.head_sums import distance_table, distances, role_sums, role_table
 from pipeline.keys import digest
 from pipeline.plan import describe_plan
 from pipeline.run import run
 from pipeline.schemas import HEAD_COUNTS
 from pipeline.stages import identify_heads
-from pipeline.stages.identify_heads import REPORT_SEED, batches, count_table, counts_of
+from pipeline.stages.identify_heads import REPORT_SEED, batches, count_table, counts_of, searched_relations
 from pipeline.validate import load_config
 
 PLAIN = ["attribution.m.method=gradcam", "evaluation.controls=[]", "dataset.limit=2", "heads.sentences=40"]
@@ -71,7 +73,7 @@ def searched(explainer, config):
     counts = counts_of(config, key_of)
     tables = {count.key: count_table(explainer, count, count.corpus.read()) for count in counts}
     assert all(table.schema == HEAD_COUNTS for table in tables.values())
-    return found_heads(config, counts, tables, (explainer.adapter.n_layers, explainer.adapter.n_heads))
+    return Counted(config, counts, tables, (explainer.adapter.n_layers, explainer.adapter.n_heads)).scores()
 
 
 @pytest.mark.parametrize("size", [1, 7, 256])
@@ -82,7 +84,8 @@ def test_chunks_find_what_the_whole_search_finds(explainer, monkeypatch, size):
     found = searched(explainer, config)
     select, report = grammar_treebank(40, 0), grammar_treebank(40, REPORT_SEED)
     texts = batches(explainer, [sentence.text for sentence in select])
-    positional = positional_heads(explainer, texts, threshold=0.03)
+    told = batches(explainer, [sentence.text for sentence in report])
+    positional = positional_heads(explainer, texts, report=told, threshold=0.03)
     syntactic = syntactic_heads(explainer, select, report=report, relations=relations, thresholds=thresholds)
     assert list(found.scores) == [*positional.scores, *syntactic.scores]
     assert found.mask("positional").any()
@@ -94,7 +97,7 @@ def test_chunks_find_what_the_whole_search_finds(explainer, monkeypatch, size):
             assert torch.equal(found.selected[role], whole.selected[role])
             assert found.count[role] == whole.count[role]
             assert found.baseline[role] == pytest.approx(whole.baseline[role], nan_ok=True, abs=1e-12)
-    for role, reported in syntactic.report.items():
+    for role, reported in {**positional.report, **syntactic.report}.items():
         torch.testing.assert_close(found.report[role], reported, rtol=0, atol=1e-12)
 
 
@@ -109,6 +112,44 @@ def test_tables_hold_all_that_was_counted(explainer):
         table = count_table(explainer, counts[kind], sentences)
         assert write(read(table, shape)).equals(table)
         assert table["quantity"].to_pylist().count("hits") > 20
+
+
+def test_tables_hold_all_sums(explainer):
+    shape = explainer.adapter.n_layers, explainer.adapter.n_heads
+    texts = [sentence.text for sentence in grammar_treebank(12, 0)]
+    sums = count_roles(explainer.adapter, batches(explainer, texts))
+    back = role_sums(role_table(sums), shape)
+    assert back.roles == sums.roles
+    assert all(torch.equal(getattr(back, name), getattr(sums, name)) for name in ("total", "squares", "even", "texts"))
+    found = head_distances(explainer, batches(explainer, texts))
+    again = distances(distance_table(found), shape)
+    assert torch.equal(again.total, found.total)
+    assert again.texts == found.texts == 12
+    assert distance_table(found).num_rows == 12 * 11 / 2 + 1
+
+
+def test_controls_are_counted_beside_the_model():
+    config = HeadsConfig(sentences=8, roles=["positional", "syntactic", "attention", "distance"])
+    plain = counts_of(config, key_of)
+    assert [(c.kind, c.split) for c in plain] == [
+        ("positional", "select"), ("positional", "report"), ("syntactic", "select"), ("syntactic", "report"),
+        ("attention", "select"), ("attention", "report"), ("distance", "select"),
+    ]  # fmt: skip
+    both = counts_of(replace(config, controls=["random_model", "shuffled_trees"], random_seeds=[3, 4]), key_of)
+    added = [count for count in both if count not in plain]
+    assert [(c.kind, c.split, c.seed) for c in added] == [
+        ("syntactic", "shuffled_trees", None), ("syntactic", "random_model:3", 3), ("syntactic", "random_model:4", 4),
+        ("attention", "random_model:3", 3), ("attention", "random_model:4", 4),
+    ]  # fmt: skip
+    assert len({count.key for count in both}) == len(both)
+
+
+def test_all_relations_are_those_with_enough_cases(treebank):
+    named = set(searched_relations(treebank(40, relations=["all"], min_cases=30)))
+    fewer = set(searched_relations(treebank(40, relations=["all"], min_cases=60)))
+    assert {"nsubj", "det"} <= named > fewer
+    with pytest.raises(InputError, match=r"no relation has heads.min_cases=9999 arcs"):
+        searched_relations(treebank(40, relations=["all"], min_cases=9999))
 
 
 def test_what_only_scores_depend_on_counts_nothing_anew(treebank):
@@ -127,7 +168,7 @@ def test_more_sentences_keep_the_chunks_that_are_whole(treebank, monkeypatch):
     assert len(more) == 2 * 5
     assert len(fewer & more) == 2 * 2  # the third chunk was not full
     assert set(keys(treebank(20, limit=8))) == set(keys(treebank(10, limit=8))) == fewer & more
-    assert len(set(keys(HeadsConfig(sentences=8))) & set(keys(HeadsConfig(sentences=12)))) == 3 * 2
+    assert len(set(keys(HeadsConfig(sentences=8))) & set(keys(HeadsConfig(sentences=12)))) == 4 * 2
 
 
 def test_another_tree_changes_what_is_counted_of_it(tmp_path, monkeypatch):
@@ -148,7 +189,7 @@ def test_equal_chunks_are_counted_once_and_added_as_often_as_they_occur(explaine
     monkeypatch.setattr(identify_heads, "CHUNK", 6)
     config = HeadsConfig(source="treebank", select=str(twice), report=str(once))
     counts = counts_of(config, key_of)
-    assert [len(counts), len({count.key for count in counts})] == [5, 2]
+    assert [len(counts), len({count.key for count in counts})] == [6, 2]
     found = searched(explainer, config)
     whole = searched(explainer, HeadsConfig(source="treebank", select=str(once)))
     assert found.count == {role: 2 * count for role, count in whole.count.items()}
@@ -185,13 +226,13 @@ def test_a_run_counts_sentences_and_only_new_ones(model, tmp_path, monkeypatch, 
     monkeypatch.setattr(identify_heads, "CHUNK", 16)
     base = [*tiny_overrides(model, tmp_path), *PLAIN]
     plan = describe_plan(load_config(base)).splitlines()
-    assert "identify_heads: 9 results to compute in 9 tasks, 0 at hand" in plan  # 16 + 16 + 8 sentences, three times
+    assert "identify_heads: 12 results to compute in 12 tasks, 0 at hand" in plan  # 16 + 16 + 8 sentences, four times
     first = go(base)
-    assert "identify_heads: 120/120 sentences" in capsys.readouterr().err
+    assert "identify_heads: 160/160 sentences" in capsys.readouterr().err
     stricter = go([*base, "heads.margin=0.9", "heads.relations=[amod,obj,advmod,nsubj]", "name=stricter"])
-    assert reuse(stricter) == {"computed": 0, "reused": 9}
+    assert reuse(stricter) == {"computed": 0, "reused": 12}
     more = go([*base, "heads.sentences=64", "name=more"])
-    assert reuse(more) == {"computed": 6, "reused": 6}
+    assert reuse(more) == {"computed": 8, "reused": 8}
     few, many = (pq.read_table(result.folder / "heads.parquet") for result in (first, more))
     assert max(few["count"].to_pylist()) < max(many["count"].to_pylist())
 

@@ -75,7 +75,7 @@ def test_a_cell_is_what_its_overrides_make_alone(base):
 
 def test_ranges_globs_and_lists(base):
     assert len(expand([*base, "seed=range(0,3)"])) == 3
-    assert [cell.choices["heads"] for cell in expand([*base[:-2], "heads=glob(a*)"])] == ["all"]
+    assert [cell.choices["heads"] for cell in expand([*base[:-2], "heads=glob(al*)"])] == ["all"]
     lists = expand([*base, "evaluation.metrics=[aopc],[aopc,log_odds]"])
     assert [cell.config.evaluation.metrics for cell in lists] == [["aopc"], ["aopc", "log_odds"]]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -163,3 +165,22 @@ def test_removed_sets_of_windows_are_joined_like_curves(base):
         found = {row["item_id"]: row["value"] for row in table(result, "values") if row["metric"] == metric}
         assert list(found) == texts
         assert np.isfinite([*found.values()]).all()
+
+
+def test_a_budget_takes_texts_with_all_their_windows(base, monkeypatch):
+    ticks = itertools.count(60, 60)
+    monkeypatch.setattr("pipeline.looks.time", SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=lambda: 0.0))
+    for module in ("rounds", "looks"):
+        monkeypatch.setattr(f"pipeline.{module}.FIRST_LOOK", 4)
+    asked = [*base, *WINDOWS, "attribution.w.method=raw_attention"]
+    whole, part = go([*asked, "paths.root=whole"]), go([*asked, "evaluation.budget=5m"])
+    assert manifest(part)["budget"] | {"rounds": None} == {
+        "budget": "5m", "stopped": "spent", "of": 7, "examples": 6, "seconds": 300.0, "rounds": None
+    }  # fmt: skip
+    reached = {row["item_id"] for row in table(part, "examples")}
+    assert reached == {row["item_id"] for row in table(part, "predictions")}
+    assert len(reached) == 6
+    assert table(part, "windows") == [row for row in table(whole, "windows") if row["text_id"] in reached] != []
+    everything = {(row["method"], row["metric"], row["item_id"]): row["value"] for row in table(whole, "values")}
+    for row in table(part, "values"):
+        assert row["value"] == pytest.approx(everything[row["method"], row["metric"], row["item_id"]], abs=1e-5)

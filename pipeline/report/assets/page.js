@@ -67,7 +67,7 @@ function setUpChart(figure) {
     const rows = visible.map(([name, group]) => [name, nearest(group)]).sort((a, b) => b[1][2] - a[1][2]);
     const place = rows[0][1][0];
     cursor.setAttribute("x1", place); cursor.setAttribute("x2", place); cursor.style.visibility = "visible";
-    const head = make("b", { textContent: `${Math.round(100 * rows[0][1][1])} % of the tokens` });
+    const head = make("b", { textContent: `${Math.round(100 * rows[0][1][1])} % ${figure.dataset.of}` });
     const cells = rows.map(([name, [, , mean, half]]) => make("tr", {}, make("td", { textContent: name }), make("td", { textContent: `${mean.toFixed(3)} ± ${half.toFixed(3)}` })));
     readout.replaceChildren(head, make("table", {}, make("tbody", {}, ...cells)));
     readout.style.display = "block";

@@ -13,9 +13,16 @@ from attribution.heads.masks import check_spec, head_mask
 @pytest.fixture
 def scores() -> HeadScores:
     """A model of 3 layers x 8 heads with two positional and four syntactic heads, one of them both."""
-    heads = {"positional:-1": [0, 1], "syntactic:nsubj:dep->head": [1, 8, 9], "syntactic:obj:head->dep": [23]}
+    ranked = {"importance:gate_grad": torch.arange(24.0).view(3, 8), "next": torch.zeros(3, 8)}
+    heads = {
+        "importance:gate_grad": [],
+        "next": [4, 5],
+        "positional:-1": [0, 1],
+        "syntactic:nsubj:dep->head": [1, 8, 9],
+        "syntactic:obj:head->dep": [23],
+    }
     return HeadScores(
-        scores={role: torch.zeros(3, 8) for role in heads},
+        scores={role: ranked.get(role, torch.zeros(3, 8)) for role in heads},
         baseline=dict.fromkeys(heads, math.nan),
         count=dict.fromkeys(heads, 500),
         selected={role: torch.isin(torch.arange(24), torch.tensor(on)).view(3, 8) for role, on in heads.items()},
@@ -35,6 +42,14 @@ def on(mask: torch.Tensor) -> list[int]:
         ("both", [0, 1, 8, 9, 23]),
         ("relation(nsubj)", [1, 8, 9]),
         ("relation( obj )", [23]),
+        ("role(next)", [4, 5]),
+        ("role( positional:-1 )", [0, 1]),
+        ("role(syntactic:nsubj:dep->head)", [1, 8, 9]),
+        ("top(importance:gate_grad, 3)", [21, 22, 23]),
+        ("top( importance:gate_grad ,0.25 )", list(range(18, 24))),
+        ("bottom(importance:gate_grad, .125)", [0, 1, 2]),
+        ("bottom(next, 2)", [0, 1]),  # of equals the first
+        ("top(importance:gate_grad, 24)", list(range(24))),
         ("all", list(range(24))),
         ("none", []),
     ],
@@ -46,7 +61,9 @@ def test_masks_of_found_heads(scores, spec, heads):
     assert on(mask) == heads
 
 
-@pytest.mark.parametrize("of", ["both", "syntactic", "relation(nsubj)", "all", "none"])
+@pytest.mark.parametrize(
+    "of", ["both", "syntactic", "relation(nsubj)", "all", "none", "role(next)", "top(importance:gate_grad, 7)"]
+)
 def test_random_masks_have_as_many_heads_in_each_layer(scores, of):
     for seed in range(5):
         drawn = head_mask(f"random({seed}, {of})", scores)
@@ -101,6 +118,12 @@ def test_corrupted_masks_take_a_seed_and_a_base(scores):
         "corrupted(0.1)",
         "corrupted(1.5, 0)",
         "corrupted(0, 0, x)",
+        "role()",
+        "top(next)",
+        "top(next, 0)",
+        "top(next, -1)",
+        "top(next, 1.5)",
+        "top(next, 0.2",
     ],
 )
 def test_misspelled_masks_name_the_choices(scores, spec):
@@ -117,3 +140,15 @@ def test_well_spelled_masks_pass_the_check():
 def test_heads_that_were_not_looked_for_are_named(scores):
     with pytest.raises(InputError, match=r"heads=syntactic:amod .* syntactic:nsubj"):
         head_mask("relation(amod)", scores)
+
+
+def test_heads_without_such_scores_have_no_top(scores):
+    with pytest.raises(
+        InputError, match=r"entropy is not scored in these heads. They have: importance:gate_grad, next"
+    ):
+        head_mask("top(entropy, 3)", scores)
+    with pytest.raises(InputError, match=r"25 heads of next are asked for, but there are 24"):
+        head_mask("top(next, 25)", scores)
+    scores.scores["next"][0, 0] = math.nan
+    with pytest.raises(InputError, match=r"the scores of next are not finite"):
+        head_mask("top(next, 2)", scores)

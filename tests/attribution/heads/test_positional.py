@@ -116,3 +116,14 @@ def test_errors_name_the_key(fixed_offsets):
         positional_heads(fixed_offsets(0), [batch_of([3])], denominator="all")
     with pytest.raises(InputError, match="at least one batch"):
         positional_heads(fixed_offsets(0), [])
+
+
+def test_report_split_selects_nothing(fixed_offsets):
+    explainer = fixed_offsets(-1, 4)
+    found = positional_heads(explainer, [batch_of([20] * 10)], report=[batch_of([3] * 10)])
+    assert found.mask().tolist() == [[True, True]]
+    assert found.report["positional:-1"].tolist() == [[1, 0]]
+    assert found.report["positional:+4"].tolist() == [[0, 0]]  # no text of the report is so long
+    other_way = positional_heads(explainer, [batch_of([3] * 10)], report=[batch_of([20] * 10)])
+    assert not other_way.mask().any()
+    assert other_way.report["positional:-1"].tolist() == [[1, 0]]

@@ -149,7 +149,7 @@ def test_what_cannot_be_used_is_counted(fixed_offsets, treebank):
         ({"relations": []}, r"heads.relations=\[\] must list"),
         ({"relations": "nsubj"}, r"heads.relations=nsubj must list"),
         ({"thresholds": {"nsbj": 0.4}}, r"heads.thresholds.nsbj is not among heads.relations: nsubj"),
-        ({"argmax": "pieces"}, r"argmax=pieces .* words, tokens"),
+        ({"argmax": "pieces"}, r"reading=row argmax=pieces .* reading=row argmax=tokens"),
     ],
 )
 def test_errors_name_the_key(fixed_offsets, treebank, keywords, message):
