@@ -16,7 +16,7 @@ from attribution.patterns.assignment import required, used
 from attribution.patterns.controls import arms
 from attribution.patterns.schema import STUDENT, PatternFile
 from attribution.patterns.students import Recipe, StudentShape
-from attribution.summaries.training import Training
+from attribution.patterns.training import Training
 from evaluation.injections import ArmComparison
 from evaluation.statistics.moments import Floats
 from evaluation.summaries import oracle_sentences, rouge

@@ -125,7 +125,7 @@ class PatternHeads(nn.Module):
                 "patterns: layers are told by their order, which gradient checkpointing changes; turn it off."
             )
         given = inspect.signature(base.forward).bind_partial(*args, **kwargs).arguments
-        self.running = RunningPatterns(self.patterns, self.in_place, self._tokens(given), self.inject.dropout_on_fixed)
+        self.running = RunningPatterns(self.patterns, self.in_place, self.tokens(given), self.inject.dropout_on_fixed)
         self.depth = 0
         # Behind the hooks of whoever explains the model, which change what enters.
         blocks = self.blocks(base) if len(self.projected) else []
@@ -151,7 +151,8 @@ class PatternHeads(nn.Module):
         beside: Tensor = self.projected[layer](self.entered, self.beside[layer], self.running)
         return output + beside
 
-    def _tokens(self, given: dict[str, Any]) -> Tokens:
+    def tokens(self, given: dict[str, Any]) -> Tokens:
+        """A text that the base model is given, as predicates read it."""
         ids, mask = given.get("input_ids"), given.get("attention_mask")
         if ids is None or (mask is not None and mask.ndim != 2):
             raise InputError("patterns: models with patterns read input_ids [B, N] and an attention_mask [B, N].")

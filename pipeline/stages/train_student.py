@@ -16,7 +16,7 @@ from attribution.patterns.models import inject
 from attribution.patterns.schema import PatternFile
 from attribution.patterns.students import StudentShape, sentence_scorer_of, sentence_student
 from attribution.summaries.scorer import score_sentences
-from attribution.summaries.training import Training, train_scorer
+from attribution.summaries.training import train_scorer
 from evaluation.summaries import score_summary
 from pipeline.data.summaries import Document
 from pipeline.execution.task import Task

@@ -11,6 +11,7 @@ from transformers import BertConfig, BertTokenizerFast
 from attribution.errors import InputError
 from attribution.patterns import PatternFile, inject
 from attribution.patterns.students import Recipe, StudentShape, sentence_student
+from attribution.patterns.training import CheckpointFile
 from attribution.summaries import Training, score_sentences, train_scorer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d", "good"]
@@ -72,7 +73,7 @@ def test_a_scorer_learns_what_a_summary_is_where_its_heads_look_at_the_sentence(
 
 
 def test_training_that_was_interrupted_comes_to_the_same_weights(letters, tmp_path):
-    whole, broken, checkpoint = student(), student(), tmp_path / "training.pt"
+    whole, broken, checkpoint = student(), student(), CheckpointFile(tmp_path / "training.pt")
     losses = train_scorer(whole, letters, DOCUMENTS, QUICK)
 
     class Stop(Exception):
