@@ -30,8 +30,8 @@ def check_patterns(config: Config) -> Iterator[Problem]:
 
 
 def _documents(config: Config) -> dict[str, str]:
-    """Files of documents that are given, by key."""
-    paths = {f"students.{name}": getattr(config.students, name) for name in ("train", "test")}
+    """Files to train on and test by that are given, by key."""
+    paths = {f"students.{name}": getattr(config.students, name) for name in ("train", "test", "texts")}
     return {key: path for key, path in paths.items() if path}
 
 
@@ -42,10 +42,13 @@ def _seeds(given: Mapping[str, list[int]]) -> Iterator[Problem]:
 
 
 def _students(config: Config) -> Iterator[Problem]:
-    given, students = _documents(config), config.students
-    for key in ("students.train", "students.test") if given else ():
+    students, both = config.students, ("students.train", "students.test")
+    given = [key for key in both if key in _documents(config)]
+    for key in both if given else ():
         if key not in given:
-            yield Problem(key, f"{key} is missing; {next(iter(given))} needs it.")
+            yield Problem(key, f"{key} is missing; {given[0]} needs it.")
+    if students.texts_distilled and not students.texts:
+        yield Problem("students.texts", "students.texts is missing; students.texts_distilled needs it.")
     if students.width % students.heads:
         text = f"students.width={students.width} is not a multiple of students.heads={students.heads}."
         yield Problem("students.width", text)
@@ -56,8 +59,9 @@ def _explained(config: Config) -> Iterator[Problem]:
     if label is None:
         return
     key = f"patterns.explained={label}"
-    if not config.patterns.in_place:
-        yield Problem("patterns.explained", f"{key} explains what patterns.in_place=true puts into heads.")
+    if not config.patterns.in_place and not config.students.texts:
+        text = f"{key} explains what patterns.in_place=true puts into heads, and classifiers of students.texts."
+        yield Problem("patterns.explained", text)
     if label not in config.attribution:
         yield Problem("patterns.explained", f"{key} is not a label of attribution: {', '.join(config.attribution)}.")
     if not scored_metrics(config):

@@ -249,15 +249,17 @@ class PatternsConfig:
 
 @dataclass
 class StudentsConfig:
-    """Models that choose sentences of documents, trained with patterns and with controls.
+    """Models trained with patterns and with controls: such as choose sentences of documents, and classifiers of texts.
 
-    Small ones for the file's `target: student`; the model of the run, with a new head, for `target: pal`.
+    Small ones for the file's `target: student`; the model of the run, with a new head for sentences, for `target: pal`.
     """
 
-    train: str | None = None  # file of documents with summaries; None: no student is trained
+    train: str | None = None  # file of documents with summaries; None: none is trained to choose sentences
     test: str | None = None
     train_limit: int | None = None  # at most so many documents
     test_limit: int | None = None
+    texts: str | None = None  # file of labelled texts like those of the run, which classifiers are tested by
+    texts_limit: int | None = None  # at most so many of them
     layers: int = 2
     heads: int = 4
     width: int = 128
@@ -265,10 +267,13 @@ class StudentsConfig:
     batch_size: int = 16
     max_length: int = 256  # tokens of a document
     learning_rate: float = 1e-3
-    distilled: float = 0.0  # weight of a teacher's logits in arms of their own; 0: no such arms
+    distilled: float = 0.0  # weight of a teacher's logits of sentences in arms of their own; 0: no such arms
     teacher_learning_rate: float = 5e-5  # the teacher is the model of the run with a new head
+    texts_distilled: float = 0.0  # the same for classifiers, whose teacher is the model of the run as it is
+    temperature: float = 2.0  # of what classifiers learn from their teacher
     sentences: int = 1  # of a summary
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    keep: bool = False  # write the trained models into the folder of the run, each as `from_pretrained` reads it
 
 
 @dataclass

@@ -105,7 +105,7 @@ class Experiment:
         self.heads = given_heads(self.config)
         self._adopt(self.prepare(self.config))
         check_prepared(self.config, self.prepared, self.heads)
-        self.patterns = asked_of(self.config, self.prepared)
+        self.patterns = asked_of(self.config, self.prepared, self.site.cluster.device)
         for note in ask_nodes(self.config, self.prepared, self.site):
             self.say(note)
         self.layer_texts = layer_texts(self.config, self.prepared, self.site.cluster.device)

@@ -15,6 +15,8 @@ from attribution.patterns.relevance import PatternRelevance
 from attribution.patterns.schema import BY_RELEVANCE, IN_PLACE, Assignment, Injection, PatternFile
 from evaluation.injections import ArmComparison
 from evaluation.statistics.moments import Bools, Floats
+from pipeline.arm_costs import costed_examples, costing
+from pipeline.arm_models import OWN, Making
 from pipeline.arms import Arm, compared
 from pipeline.collect import in_order_of
 from pipeline.execution.task import Task
@@ -28,15 +30,15 @@ if TYPE_CHECKING:
 
 TINY = 1e-12  # what a probability of zero counts as
 
-Compared = Generator[StagePlan, None, ArmComparison | None]
+Compared = Generator[StagePlan, None, list[ArmComparison]]
 
 
 def comparing(experiment: Experiment, file: PatternFile, relevance: PatternRelevance) -> Compared:
-    """Put patterns and controls into the model; None where no head is significantly relevant to any of them."""
+    """Put patterns and controls into the model; nothing where no head is significantly relevant to any of them."""
     injected = placed(experiment, file, relevance)
     if injected is None:
         experiment.say("no head is significantly relevant to any pattern: none is put in place")
-        return None
+        return []
     files = files_of(experiment, injected)
     tables = yield from experiment.whole(lambda: plan_arms(experiment, files))
     predicted = {arm: _joined(experiment, file, tables) for arm, file in files.items()}
@@ -48,7 +50,10 @@ def comparing(experiment: Experiment, file: PatternFile, relevance: PatternRelev
         for arm, found in predicted.items()
     }
     better = {**measures(examples, base), **explained.higher_is_better}
-    return compared(values, examples["item_id"].to_pylist(), better, experiment.config.evaluation.bootstrap_samples)
+    items, samples = examples["item_id"].to_pylist(), experiment.config.evaluation.bootstrap_samples
+    makings = {(arm, seed): Making(OWN, None, seed, each) for (arm, seed), each in files.items()}
+    cost = yield from costing(experiment, makings, costed_examples(experiment))
+    return [compared(values, items, better, samples), cost]
 
 
 def placed(experiment: Experiment, file: PatternFile, relevance: PatternRelevance) -> PatternFile | None:

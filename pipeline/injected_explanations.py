@@ -63,13 +63,15 @@ def plan_scoring(experiment: Experiment, files: Files) -> StagePlan:
 
 
 def _tasks(experiment: Experiment, file: Mapping[str, Any] | None) -> list[Task]:
-    how = _how(experiment)
+    how = scoring_of(experiment)
     return [score_injected.task_of(experiment.setting, batch, file, how) for batch in experiment.batches]
 
 
-def _how(experiment: Experiment) -> Scoring:
+def scoring_of(experiment: Experiment) -> Scoring:
+    """How every arm is explained, and what that is scored by."""
     config = experiment.config
     asked = config.evaluation
-    method = experiment.methods[str(config.patterns.explained)]
+    label = str(config.patterns.explained)
+    method = experiment.methods.get(label) or dict(config.attribution[label])  # plans are made before heads are found
     about = (asked.operator, asked.levels, asked.unit, asked.seed, config.explain.hide_separators)
     return Scoring(method, tuple(scored_metrics(config)), *about)

@@ -208,6 +208,7 @@ class RecordedRun:
         if whole is not None:
             tables["windows"] = whole.table()
         folder.write(tables, config_yaml(config))
+        folder.write_models(done.studied.kept, done.ledger.store)
         folder.write_results(done.facts.keys)
         folder.write_shards(done.facts.shards)
         done.facts.not_finite(attributions)

@@ -278,8 +278,10 @@ INJECTED_VALUES = pa.schema([("item_id", pa.string()), ("values", pa.list_(pa.fl
 # What models with patterns reach beside the controls.
 ARMS = pa.schema(
     [
-        ("study", pa.string()),  # in_place: patterns put into heads without training; students: trained with them
-        ("arm", pa.string()),  # base, patterns, random_patterns, random_heads, without_patterns
+        # in_place: patterns put into heads without training; students, classifiers: trained with them, to choose
+        # sentences or to classify
+        ("study", pa.string()),
+        ("arm", pa.string()),  # base, patterns, random_patterns, random_heads, without_patterns, teacher, ...
         ("metric", pa.string()),
         ("against", pa.string()),  # null: the value itself; else the arm it is a paired difference from
         ("value", pa.float64()),  # mean over seeds and examples
@@ -303,16 +305,41 @@ DOCUMENTS = pa.schema(
 # What one student reached.
 STUDENT = pa.schema(
     [
-        # rouge1, ...: of the best sentences of a document; loss: the mean of an epoch; logit: of each sentence of a
-        # document that students of this one learn from
+        # rouge1, ...: of the best sentences of a document; accuracy, comprehensiveness, ...: of a text; loss: the mean
+        # of an epoch; logit: of each sentence of a document that students of this one learn from
         ("metric", pa.string()),
-        ("number", pa.int32()),  # of the document, or of the epoch, from 0
+        ("number", pa.int32()),  # of the document, text or epoch, from 0
         ("value", pa.float64()),
     ]
 )
 
+# What a text costs each of several models.
+COSTS = pa.schema(
+    [
+        ("arm", pa.string()),
+        ("number", pa.int32()),  # of the text, from 0
+        ("flops", pa.int64()),  # of the matrix products of a forward pass, two for each multiply-add
+        ("seconds", pa.float64()),  # of a forward pass, as measured beside whatever else the machine did
+        ("sparsity", pa.float64()),  # share of the pairs of tokens, over all heads, that is not attended to
+    ]
+)
+
+# The state of a training behind an epoch.
+CHECKPOINT = pa.schema([("data", pa.large_binary())])
+
+# A model that is kept.
+MODEL_FILES = pa.schema([("name", pa.string()), ("data", pa.large_binary())])
+
 # Of the students of a run.
-LOSSES = pa.schema([("arm", pa.string()), ("seed", pa.int32()), ("epoch", pa.int32()), ("loss", pa.float64())])
+LOSSES = pa.schema(
+    [
+        ("study", pa.string()),  # students: that choose sentences; classifiers: of texts
+        ("arm", pa.string()),
+        ("seed", pa.int32()),
+        ("epoch", pa.int32()),
+        ("loss", pa.float64()),
+    ]
+)
 
 # What memory the methods of a run take together.
 MEMORY = pa.schema(

@@ -1,45 +1,51 @@
-"""Students trained with patterns and with controls: plans of tasks, and from their results to what each arm reached."""
+"""Students that choose sentences, with patterns and with controls: plans of tasks, and what each arm reached."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from attribution.patterns.assignment import required, used
-from attribution.patterns.controls import arms
-from attribution.patterns.schema import STUDENT, PatternFile
-from attribution.patterns.students import Recipe, StudentShape
+from attribution.patterns.schema import PatternFile
+from attribution.patterns.students import Recipe
 from attribution.patterns.training import Training
-from evaluation.injections import ArmComparison
 from evaluation.statistics.moments import Floats
 from evaluation.summaries import oracle_sentences, rouge
-from pipeline.arms import BASE, PATTERNS, Arm, compared
+from pipeline.arm_costs import COSTED, costing
+from pipeline.arm_models import SENTENCES, Making
+from pipeline.arms import Arm, compared
 from pipeline.config import Config, StudentsConfig
 from pipeline.data.summaries import Document, load_documents
 from pipeline.execution.task import Task
 from pipeline.keys import digest
-from pipeline.schedule import StagePlan, plan_whole
-from pipeline.schemas import DOCUMENTS, LOSSES
+from pipeline.schedule import StagePlan
+from pipeline.schemas import DOCUMENTS
 from pipeline.stages import train_student
+from pipeline.stages.measure_costs import Measured
 from pipeline.stages.train_student import Student, values_of
+from pipeline.trained import (
+    DISTILLED,
+    TEACHER,
+    Trained,
+    makings_of,
+    plan_trained,
+    student_makings,
+    trained,
+    training_of,
+    values_in,
+)
 
 if TYPE_CHECKING:
     from pipeline.experiment import Experiment
 
 STUDY = "students"
 FIRST = "first_sentences"  # the arm that takes these, trained on nothing
-TEACHER = "teacher"
-DISTILLED = {"distilled": BASE, "distilled_patterns": PATTERNS}  # arms with a teacher, and what they are otherwise
 METRICS = {"rouge1": True, "rouge2": True, "rougeLsum": True, "hit": True, "reciprocal_rank": True}
-
-Trained = Generator[StagePlan, None, tuple[ArmComparison, pa.Table]]
 
 
 @dataclass(frozen=True)
@@ -87,20 +93,27 @@ def _stored(documents: Sequence[Document]) -> tuple[str, pa.Table]:
     return digest({"documents": table.to_pylist()}), table
 
 
-def training(experiment: Experiment, file: PatternFile, documents: Documents) -> Trained:
-    """Train and test every arm with every seed; what they reached, and their losses."""
+def training(experiment: Experiment, file: PatternFile, documents: Documents) -> Generator[StagePlan, None, Trained]:
+    """Train and test every arm with every seed."""
     for key, table in documents.stored.values():
         experiment.keep(key, table, train_student.DOCUMENTS)
     tables: dict[str, pa.Table] = {}
     for plan in plans(experiment, file, documents):
         tables |= yield from experiment.whole(plan)
-    by_arm = {arm: tables[task.id] for arm, task in tasks_of(experiment, file, documents).items()}
+    tasks = tasks_of(experiment, file, documents)
     asked = experiment.config.students
     first = _first_sentences(documents.test, asked.sentences)
-    values = {(FIRST, seed): first for seed in asked.seeds} | {arm: _values(table) for arm, table in by_arm.items()}
+    values = {(FIRST, seed): first for seed in asked.seeds}
+    values |= {arm: values_in(tables[task.id], METRICS) for arm, task in tasks.items()}
     items = [str(number) for number in range(len(documents.test))]
     found = compared(values, items, METRICS, experiment.config.evaluation.bootstrap_samples)
-    return found, pa.concat_tables([_losses(arm, table) for arm, table in by_arm.items()])
+    cost = yield from costing(experiment, makings_of(tasks, "student"), _measured(asked, documents))
+    return trained(STUDY, (found, cost), tasks, tables, asked.keep)
+
+
+def _measured(asked: StudentsConfig, documents: Documents) -> Measured:
+    number = min(COSTED, len(documents.test))
+    return Measured(documents.keys["test"], train_student.DOCUMENTS, number, asked.max_length)
 
 
 def plans(experiment: Experiment, file: PatternFile, documents: Documents) -> list[Callable[[], StagePlan]]:
@@ -109,67 +122,35 @@ def plans(experiment: Experiment, file: PatternFile, documents: Documents) -> li
     def plan(taught: bool) -> StagePlan:
         tasks = tasks_of(experiment, file, documents).values()
         chosen = [task for task in tasks if (task.payload["student"].taught_by is not None) == taught]
-        return plan_whole(experiment.ledger, train_student.STAGE, chosen)
+        return plan_trained(experiment, train_student.STAGE, chosen)
 
     return [partial(plan, taught) for taught in ((False, True) if experiment.config.students.distilled else (False,))]
 
 
 def tasks_of(experiment: Experiment, file: PatternFile, documents: Documents) -> dict[Arm, Task]:
     """The tasks by arm."""
-    asked, own = experiment.config.students, used(file)
+    asked = experiment.config.students
 
-    def task(student: Student) -> Task:
-        weight = len(documents.train) * student.training.epochs
-        return train_student.task_of(experiment.setting, documents.keys, student, weight)
+    def task(making: Making, training: Training, **more: Any) -> Task:
+        student = Student(making, training, asked.sentences, **more)
+        weight = len(documents.train) * training.epochs
+        return train_student.task_of(experiment.setting, documents.keys, student, weight, keep=asked.keep)
 
     tasks: dict[Arm, Task] = {}
     for seed in asked.seeds:
-        files = arms(own, asked.layers, asked.heads, seed)
-        trained = {arm: _student(asked, seed, each, own) for arm, each in files.items()}
+        plain, makings = training_of(asked, seed), student_makings(asked, file, SENTENCES, seed)
         if asked.distilled:
-            tasks[TEACHER, seed] = task(_teacher(asked, seed))
-            trained |= _distilled(asked, trained, tasks[TEACHER, seed].id)
-        tasks |= {(arm, seed): task(student) for arm, student in trained.items()}
+            slower = replace(plain, recipe=Recipe(learning_rate=asked.teacher_learning_rate))
+            tasks[TEACHER, seed] = task(Making(SENTENCES, None, seed, None), slower, teaches=True)
+        tasks |= {(arm, seed): task(making, plain) for arm, making in makings.items()}
+        if asked.distilled:
+            taught = replace(plain, distilled=asked.distilled)
+            teacher = tasks[TEACHER, seed].id
+            tasks |= {(arm, seed): task(makings[of], taught, taught_by=teacher) for arm, of in DISTILLED.items()}
     return tasks
-
-
-def _student(asked: StudentsConfig, seed: int, file: PatternFile | None, like: PatternFile) -> Student:
-    """A small one, or the model of the run where the file is for projected attention."""
-    small = required(like).target == STUDENT
-    shape = StudentShape(asked.layers, asked.heads, asked.width) if small else None
-    return Student(shape, _training(asked, seed), None if file is None else file.plain(), asked.sentences)
-
-
-def _teacher(asked: StudentsConfig, seed: int) -> Student:
-    training = replace(_training(asked, seed), recipe=Recipe(learning_rate=asked.teacher_learning_rate))
-    return Student(None, training, None, asked.sentences, teaches=True)
-
-
-def _distilled(asked: StudentsConfig, trained: Mapping[str, Student], teacher: str) -> dict[str, Student]:
-    """Students of the teacher, without patterns and with them."""
-    return {
-        arm: replace(trained[of], training=replace(trained[of].training, distilled=asked.distilled), taught_by=teacher)
-        for arm, of in DISTILLED.items()
-    }
-
-
-def _training(asked: StudentsConfig, seed: int) -> Training:
-    recipe = Recipe(learning_rate=asked.learning_rate)
-    return Training(asked.epochs, asked.batch_size, asked.max_length, seed, recipe=recipe)
 
 
 def _first_sentences(documents: Sequence[Document], sentences: int) -> Floats:
     scores = [[-float(place) for place in range(len(document.sentences))] for document in documents]
     found = values_of(scores, documents, sentences)
     return np.array([found[name] for name in METRICS])
-
-
-def _values(table: pa.Table) -> Floats:
-    """[K, n]: of `METRICS`."""
-    return np.stack([table.filter(pc.field("metric") == name)["value"].to_numpy() for name in METRICS])
-
-
-def _losses(arm: Arm, table: pa.Table) -> pa.Table:
-    rows = table.filter(pc.field("metric") == "loss").to_pylist()
-    named = [{"arm": arm[0], "seed": arm[1], "epoch": row["number"] + 1, "loss": row["value"]} for row in rows]
-    return pa.Table.from_pylist(named, schema=LOSSES)

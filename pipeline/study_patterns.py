@@ -16,17 +16,21 @@ from attribution.patterns.mass import QUERIES, PatternMass
 from attribution.patterns.predicates import write_predicate
 from attribution.patterns.relevance import PatternRelevance
 from attribution.patterns.schema import IN_PLACE, PAL, STUDENT
+from pipeline import classifiers, students
 from pipeline.arms import arms_table
+from pipeline.classifiers import class_texts
 from pipeline.collect import in_order_of
 from pipeline.config import Config
 from pipeline.execution.task import Task
 from pipeline.in_place import comparing
 from pipeline.mixing_steps import healthy
+from pipeline.other_texts import OtherTexts
 from pipeline.prepare import Prepared
 from pipeline.schedule import StagePlan
+from pipeline.schemas import ARMS, LOSSES
 from pipeline.stages import measure_patterns
-from pipeline.students import STUDY as STUDENTS
-from pipeline.students import Documents, documents_of, plans, training
+from pipeline.students import Documents, documents_of
+from pipeline.trained import Kept, Trained
 
 if TYPE_CHECKING:
     from pipeline.experiment import Experiment
@@ -39,11 +43,13 @@ class Asked:
     """What a run is to find out about patterns."""
 
     file: PatternFile
-    documents: Documents | None = None
+    documents: Documents | None = None  # that students choose sentences of
+    texts: OtherTexts | None = None  # that classifiers learn from
 
     def facts(self) -> dict[str, Any]:
         """What decides it, for the signature of a run."""
-        return {"patterns": self.file.plain(), "documents": self.documents and self.documents.keys}
+        texts = self.texts and self.texts.prepared.examples_key
+        return {"patterns": self.file.plain(), "documents": self.documents and self.documents.keys, "texts": texts}
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,10 @@ class Studied:
 
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
+    kept: Mapping[str, Kept] = field(default_factory=dict)  # models, by folder
 
 
-def asked_of(config: Config, prepared: Prepared) -> Asked | None:
+def asked_of(config: Config, prepared: Prepared, device: str) -> Asked | None:
     """The patterns of a run; None where it has none. Raises `InputError` for what a run cannot do with them."""
     path, described = config.patterns.path, config.patterns.described
     if path is None and not described:
@@ -65,10 +72,11 @@ def asked_of(config: Config, prepared: Prepared) -> Asked | None:
         where, file = f"patterns.path={path}", PatternFile.load(Path(path).expanduser())
     _check_measurable(file, prepared, where)
     target = file.inject and file.inject.target
-    if config.students.train and target not in (STUDENT, PAL):
+    trains = next((name for name in ("train", "texts") if getattr(config.students, name)), None)
+    if trains and target not in (STUDENT, PAL):
         has = f"target: {target}" if target else "no inject"
-        raise InputError(f"conf error: students.train needs inject.target: {STUDENT} or {PAL}; {where} has {has}.")
-    return Asked(file, documents_of(config))
+        raise InputError(f"conf error: students.{trains} needs inject.target: {STUDENT} or {PAL}; {where} has {has}.")
+    return Asked(file, documents_of(config), class_texts(config, prepared, device))
 
 
 def _check_measurable(file: PatternFile, prepared: Prepared, where: str) -> None:
@@ -85,18 +93,20 @@ def studying(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None,
     """Measure, then put patterns into models, where that is asked for. Each plan is to be done before the next."""
     relevance = yield from measuring(experiment, asked.file)
     both = [PatternRelevance(relevance.mass, relevance.random, queries).to_table() for queries in QUERIES]
-    tables, arms, lines = {"patterns": pa.concat_tables(both)}, [], relevance.describe()
+    found = []
     if experiment.config.patterns.in_place:
-        found = yield from comparing(experiment, asked.file, relevance)
-        if found is not None:
-            arms.append(arms_table(IN_PLACE, found))
-            lines += found.lines()
+        compared = yield from comparing(experiment, asked.file, relevance)
+        found += [Trained(arms_table(IN_PLACE, each), lines=tuple(each.lines())) for each in compared]
     if asked.documents is not None:
-        found, losses = yield from training(experiment, asked.file, asked.documents)
-        arms.append(arms_table(STUDENTS, found))
-        lines += found.lines()
-        tables["losses"] = losses
-    return Studied({**tables, **({"arms": pa.concat_tables(arms)} if arms else {})}, tuple(lines))
+        found.append((yield from students.training(experiment, asked.file, asked.documents)))
+    if asked.texts is not None:
+        found.append((yield from classifiers.training(experiment, asked.file, asked.texts)))
+    tables = {"arms": pa.concat_tables([ARMS.empty_table(), *(each.arms for each in found)])}
+    tables["losses"] = pa.concat_tables([LOSSES.empty_table(), *(each.losses for each in found)])
+    made = {name: table for name, table in tables.items() if table.num_rows}
+    lines = (*relevance.describe(), *(line for each in found for line in each.lines))
+    kept = {folder: key for each in found for folder, key in each.kept.items()}
+    return Studied({"patterns": pa.concat_tables(both), **made}, lines, kept)
 
 
 def study_plans(experiment: Experiment) -> list[StagePlan]:
@@ -104,8 +114,9 @@ def study_plans(experiment: Experiment) -> list[StagePlan]:
     asked = experiment.patterns
     if asked is None:
         return []
-    trained = [] if asked.documents is None else plans(experiment, asked.file, asked.documents)
-    return [plan_masses(experiment, asked.file), *(plan() for plan in trained)]
+    plans = [] if asked.documents is None else students.plans(experiment, asked.file, asked.documents)
+    plans += [] if asked.texts is None else classifiers.plans(experiment, asked.file, asked.texts)
+    return [plan_masses(experiment, asked.file), *(plan() for plan in plans)]
 
 
 def measuring(experiment: Experiment, file: PatternFile) -> Generator[StagePlan, None, PatternRelevance]:

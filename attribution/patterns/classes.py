@@ -14,7 +14,7 @@ from attribution.decoding.training import pooled_batches
 from attribution.errors import InputError
 from attribution.model.families import family_of
 from attribution.patterns.students import distilled_classes
-from attribution.patterns.training import Checkpoint, Shown, Training, check_taught, fit
+from attribution.patterns.training import USUAL, Checkpoint, Shown, Training, check_taught, fit
 
 Encoded = Mapping[str, Sequence[int]]  # a text as tokenizers give it: input_ids, and token_type_ids where there are any
 
@@ -23,7 +23,7 @@ def train_classifier(
     model: PreTrainedModel,
     texts: Sequence[Encoded],
     labels: Sequence[int],
-    training: Training = Training(),
+    training: Training = USUAL,
     *,
     taught: Sequence[Sequence[float]] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -36,22 +36,23 @@ def train_classifier(
     if not texts or len(texts) != len(labels):
         raise InputError(f"students: {len(labels)} labels of {len(texts)} texts; training needs one of each.")
     check_taught(training, taught)
-    known = torch.tensor(labels), None if taught is None else torch.tensor(taught)
+    wanted = torch.tensor(labels)
+    softer = None if taught is None else torch.tensor(taught)
 
     def losses() -> Iterator[Tensor]:
         for chosen in pooled_batches([text["input_ids"] for text in texts], training.batch_size):
             logits = model(**_batch(model, [texts[index] for index in chosen])).logits
-            yield _loss(logits, *(None if each is None else each[chosen].to(logits.device) for each in known), training)
+            teacher = None if softer is None else softer[chosen].to(logits.device)
+            yield _loss(logits, wanted[chosen].to(logits.device), teacher, training)
 
     return fit(model, len(texts), losses, training, checkpoint=checkpoint, shown=shown)
 
 
-def _loss(logits: Tensor, labels: Tensor | None, taught: Tensor | None, training: Training) -> Tensor:
+def _loss(logits: Tensor, labels: Tensor, taught: Tensor | None, training: Training) -> Tensor:
     total = logits.new_zeros(())
     if taught is not None:
         total = training.distilled * distilled_classes(logits, taught, training.temperature)
     if training.distilled < 1:
-        assert labels is not None
         total = total + (1 - training.distilled) * F.cross_entropy(logits, labels)
     return total
 

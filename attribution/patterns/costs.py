@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from attribution.model.adapter import frozen
-from attribution.model.families import family_of
 from attribution.patterns.controls import sparsity
 from attribution.patterns.injection import KEY, PatternHeads
 
@@ -66,8 +65,8 @@ def left_out(model: PreTrainedModel, text: Text) -> float:
         return 0.0
     of_patterns = sparsity(patterns.file, patterns.tokens(dict(text)))
     heads = [name for layers in (patterns.in_place, patterns.beside) for layer in layers for name in layer.values()]
-    beside = sum(layer.heads for layer in patterns.projected)  # type: ignore[misc]
-    own = len(family_of(model.config.model_type).layers(model.config)) * model.config.num_attention_heads
+    beside = patterns.inject.pal.heads * len(patterns.projected)
+    own: int = patterns.n_layers * model.config.num_attention_heads
     return sum(of_patterns[name] for name in heads) / (own + beside)
 
 

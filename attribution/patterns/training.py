@@ -35,6 +35,9 @@ class Training:
     recipe: Recipe = field(default_factory=Recipe)
 
 
+USUAL = Training()
+
+
 class Checkpoint(Protocol):
     """Where a training is kept: all of it after each epoch, or nothing."""
 

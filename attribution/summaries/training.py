@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attribution.decoding.training import pooled_batches
 from attribution.errors import InputError
 from attribution.patterns.students import distilled_sentences, sentence_loss
-from attribution.patterns.training import Checkpoint, Shown, Training, check_taught, fit
+from attribution.patterns.training import USUAL, Checkpoint, Shown, Training, check_taught, fit
 from attribution.summaries.encoding import SentenceBatch, encode
 from attribution.summaries.scorer import sentence_logits
 
@@ -34,7 +34,7 @@ def train_scorer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     documents: Sequence[Labelled],
-    training: Training = Training(),
+    training: Training = USUAL,
     *,
     taught: Sequence[Sequence[float]] | None = None,
     checkpoint: Checkpoint | None = None,

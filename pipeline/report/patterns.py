@@ -23,6 +23,7 @@ _ARMS = (
 _STUDIES = {
     "in_place": "Patterns put into heads, without training",
     "students": "Students trained to choose sentences",
+    "classifiers": "Students trained to classify",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from attribution.explainer import Explainer
 from evaluation import evaluate_all
 from evaluation.resampling import RESAMPLE
 from pipeline.execution.task import Task
@@ -48,10 +49,19 @@ def process(
     *, worker: StageWorker, rows: slice, key: str, file: Mapping[str, Any] | None, scoring: Scoring, shard: Shard
 ) -> dict[str, pa.Table]:
     """Explain rows of a microbatch, and score that."""
+    explainer = worker.explainer(shard.model) if file is None else injected(worker, shard.model, file)
+    examples, values = explained_values(worker, explainer, shard, rows, scoring)
+    columns = {"item_id": [example["item_id"] for example in examples], "values": values}
+    return {key: pa.table(columns, schema=INJECTED_VALUES)}
+
+
+def explained_values(
+    worker: StageWorker, explainer: Explainer, shard: Shard, rows: slice, scoring: Scoring
+) -> tuple[list[dict[str, Any]], list[list[float]]]:
+    """Some rows of a shard, and of each the metrics of the explanation of what this model predicts."""
     units = {str(scoring.method.get("unit")), scoring.unit}
     _, examples, seen = explained_inputs(worker, shard, rows, units, scoring.hide_separators)
     _, _, inputs = explained_inputs(worker, shard, rows, units, hide_separators=False)
-    explainer = worker.explainer(shard.model) if file is None else injected(worker, shard.model, file)
     scores = explainer.scores_many(**seen.present(), methods={STAGE: dict(scoring.method)})  # type: ignore[arg-type]
     found = evaluate_all(
         explainer,
@@ -65,8 +75,4 @@ def process(
         resampler=worker.resampler(shard.model) if scoring.operator == RESAMPLE else None,
     )
     values = {metric: each.tolist() for metric, each in found.values[STAGE].items()}
-    columns = {
-        "item_id": [example["item_id"] for example in examples],
-        "values": [[values[metric][row] for metric in scoring.metrics] for row in range(len(examples))],
-    }
-    return {key: pa.table(columns, schema=INJECTED_VALUES)}
+    return examples, [[values[metric][row] for metric in scoring.metrics] for row in range(len(examples))]

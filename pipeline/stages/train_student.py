@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attribution.patterns.models import inject
-from attribution.patterns.schema import PatternFile
-from attribution.patterns.students import StudentShape, sentence_scorer_of, sentence_student
+from attribution.patterns.training import Training
 from attribution.summaries.scorer import score_sentences
 from attribution.summaries.training import train_scorer
 from evaluation.summaries import score_summary
+from pipeline.arm_models import Making, files_of, made
+from pipeline.checkpoints import StoredCheckpoint
 from pipeline.data.summaries import Document
 from pipeline.execution.task import Task
+from pipeline.keys import digest
 from pipeline.schemas import STUDENT
 from pipeline.stages.setting import Setting
 from pipeline.worker import ModelRef, StageWorker
@@ -31,40 +30,60 @@ LOGIT = "logit"
 
 @dataclass(frozen=True)
 class Student:
-    """How a student is made; `file`: its patterns and their heads as a file has them, None without any."""
+    """How a student is made, trained and tested."""
 
-    shape: StudentShape | None  # None: it begins as the model of the run
+    making: Making
     training: Training
-    file: Mapping[str, Any] | None
     sentences: int  # of the summaries it is tested by
     taught_by: str | None = None  # key of the student whose logits it learns from
     teaches: bool = False  # whether others learn from its logits
 
 
-def task_of(setting: Setting, documents: Mapping[str, str], student: Student, weight: float) -> Task:
-    """The task that trains one student; `documents`: keys of those to `train` on and to `test` by."""
+def task_of(
+    setting: Setting, documents: Mapping[str, str], student: Student, weight: float, *, keep: bool = False
+) -> Task:
+    """The task that trains one student; `documents`: keys of those to `train` on and to `test` by.
+
+    keep: whether its files are a second result, under `kept_key`.
+    """
     key = setting.key(STAGE, documents=dict(documents), student=student)
-    payload = {"key": key, "model": setting.model, "documents": dict(documents), "student": student}
-    return Task(key, STAGE, payload, setting.model.fingerprint, weight, (key,))
+    payload = {"key": key, "model": setting.model, "documents": dict(documents), "student": student, "keep": keep}
+    results = (key, *((kept_key(key),) if keep else ()))
+    return Task(key, STAGE, payload, setting.model.fingerprint, weight, results)
+
+
+def kept_key(key: str) -> str:
+    """Key of the files of a model, from that of what it reached."""
+    return digest({"files": key})
 
 
 def process(
-    *, worker: StageWorker, rows: slice, key: str, model: ModelRef, documents: dict[str, str], student: Student
+    *,
+    worker: StageWorker,
+    rows: slice,
+    key: str,
+    model: ModelRef,
+    documents: dict[str, str],
+    student: Student,
+    keep: bool,
 ) -> dict[str, pa.Table]:
-    """Train a student and test it; there are no rows to be divided into."""
+    """Train a student and test it; there are no rows to be divided into. Killed, it goes on behind its last epoch."""
     explainer = worker.explainer(model)
     tokenizer, training = explainer.tokenizer, student.training
     assert tokenizer is not None, "runs have tokenizers"
     train, test = (_documents(worker.read(documents[split], DOCUMENTS)) for split in ("train", "test"))
-    made = _made(explainer.model, tokenizer, student)
+    trained = made(explainer, student.making)
     taught = None if student.taught_by is None else _logits(worker.read(student.taught_by, STAGE))
-    losses = train_scorer(made, tokenizer, train, training, taught=taught)
-    scored = partial(_scored, made, tokenizer, training.max_length)
+    checkpoint = StoredCheckpoint(worker.store, key, training.epochs)
+    losses = train_scorer(trained, tokenizer, train, training, taught=taught, checkpoint=checkpoint)
+    scored = partial(_scored, trained, tokenizer, training.max_length)
     reached = {"loss": losses, **values_of(scored(test), test, student.sentences)}
     cells = [(name, number, value) for name, values in reached.items() for number, value in enumerate(values)]
     teaching = scored(train) if student.teaches else []
     cells += [(LOGIT, number, value) for number, values in enumerate(teaching) for value in values]
-    return {key: pa.table(dict(zip(STUDENT.names, zip(*cells, strict=True), strict=True)), schema=STUDENT)}
+    checkpoint.clear()
+    found = pa.table(dict(zip(STUDENT.names, zip(*cells, strict=True), strict=True)), schema=STUDENT)
+    return {key: found, **({kept_key(key): files_of(trained, tokenizer)} if keep else {})}
 
 
 def _scored(
@@ -80,17 +99,6 @@ def _logits(table: pa.Table) -> list[list[float]]:
     for row in table.filter(pc.field("metric") == LOGIT).to_pylist():
         found.setdefault(row["number"], []).append(row["value"])
     return [found[number] for number in range(len(found))]
-
-
-def _made(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, student: Student) -> PreTrainedModel:
-    seed = student.training.seed
-    if student.shape is None:
-        made = sentence_scorer_of(model, seed=seed)
-    else:
-        made = sentence_student(model.config, student.shape, seed=seed).to(model.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # of what projected attention is drawn from
-        return made if student.file is None else inject(made, tokenizer, PatternFile.read(student.file))
 
 
 def values_of(

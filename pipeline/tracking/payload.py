@@ -61,7 +61,7 @@ def _losses(run: Run) -> dict[str, dict[int, float]]:
     """What training lost in each epoch, for every student of the run."""
     curves: dict[str, dict[int, float]] = {}
     for row in run.table("losses").to_pylist():
-        curves.setdefault(_key(f"loss/{row['arm']}/{row['seed']}"), {})[row["epoch"]] = row["loss"]
+        curves.setdefault(_key(f"loss/{row['study']}/{row['arm']}/{row['seed']}"), {})[row["epoch"]] = row["loss"]
     return curves
 
 

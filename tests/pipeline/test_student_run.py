@@ -64,12 +64,24 @@ def test_students_are_trained_in_every_arm_with_every_seed(trained):
 def test_the_record_has_a_curve_for_each_student_and_what_the_arms_reached(trained):
     payload = parent_payload(Run(trained[1]))
     assert set(payload.curves) == {
-        f"loss/{arm}/{seed}" for arm in ("base", "patterns", "random_patterns") for seed in (0, 1)
+        f"loss/students/{arm}/{seed}" for arm in ("base", "patterns", "random_patterns") for seed in (0, 1)
     }
     assert all(set(curve) == {1, 2} for curve in payload.curves.values())
     rows = [row for row in table(trained[1], "arms") if row["against"] is None]
     values = {row["arm"]: row["value"] for row in rows if row["metric"] == "rouge1"}
     assert payload.scalars["students/rouge1/base"] == values["base"]
+
+
+def test_what_a_document_costs_is_in_the_arms(trained):
+    rows = {(row["arm"], row["metric"]): row for row in table(trained[1], "arms") if row["against"] is None}
+    arms = ("base", "patterns", "random_patterns")
+    assert len({rows[arm, "mflops"]["value"] for arm in arms}) == 1  # dense products, whatever is left out
+    assert all(rows[arm, "milliseconds"]["value"] > 0 for arm in arms)
+    assert rows["base", "sparsity"]["value"] == 0
+    assert rows["random_patterns", "sparsity"]["value"] == pytest.approx(rows["patterns", "sparsity"]["value"])
+    assert rows["patterns", "sparsity"]["value"] > 0.2
+    assert rows["patterns", "mflops"]["n"] == 6
+    assert ("first_sentences", "mflops") not in rows
 
 
 def test_the_report_shows_the_students(trained):
