@@ -29,7 +29,7 @@ from pipeline.prepare import Prepared
 from pipeline.rounds import round_sizes
 from pipeline.run import require_cluster
 from pipeline.schedule import Ledger, StagePlan, curve_families, removed_sets
-from pipeline.stages import STAGES, explain_again
+from pipeline.stages import STAGES, explain_again, inject_patterns, measure_costs
 from pipeline.store import Store
 from pipeline.study_patterns import study_plans
 
@@ -126,6 +126,8 @@ def _untimed(experiment: Experiment) -> list[str]:
         explain_again.STAGE: any(metric in explain_again.AGAIN for metric in config.evaluation.metrics),
         "mixing": config.mixing.layers or config.mixing.probes,
         "errors": explaining_label(config, experiment.prepared) is not None,
+        inject_patterns.STAGE: config.patterns.in_place,
+        measure_costs.STAGE: config.patterns.in_place or config.students.train or config.students.texts,
     }
     return [name for name, wanted in asked.items() if wanted]
 

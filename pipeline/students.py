@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from attribution.errors import InputError
 from attribution.patterns.schema import PatternFile
 from attribution.patterns.students import Recipe
 from attribution.patterns.training import Training
@@ -79,7 +80,12 @@ def documents_of(config: Config) -> Documents | None:
 
 
 def _loaded(path: str, limit: int | None, key: str) -> list[Document]:
-    return [_marked(document) for document in load_documents(Path(path).expanduser(), limit, key=key)]
+    found = [_marked(document) for document in load_documents(Path(path).expanduser(), limit, key=key)]
+    if helpless := next((document.id for document in found if not document.oracle), None):
+        raise InputError(
+            f"conf error: {key}={path}: no sentence of document {helpless} helps its summary; leave it out."
+        )
+    return found
 
 
 def _marked(document: Document) -> Document:

@@ -20,6 +20,7 @@ from attribution.errors import InputError
 from attribution.explainer import Explainer
 from evaluation import evaluate_all
 from pipeline.checkpoints import StoredCheckpoint
+from pipeline.estimate_patterns import PROBES, Size, _extended
 from pipeline.plan import describe_plan
 from pipeline.store import Store
 from pipeline.validate import load_config
@@ -117,6 +118,20 @@ def test_a_plan_counts_the_classifiers(overrides, done, tmp_path):
         each for each in describe_plan(load_config(overrides)).splitlines() if each.startswith("train_classifier")
     ]
     assert line == "train_classifier: 0 results to compute in 0 tasks, 20 at hand"
+
+
+def test_a_plan_times_a_few_steps_of_every_training(overrides, tmp_path):
+    said = describe_plan(load_config([*overrides, f"paths.root={tmp_path}"]), probe=True)
+    (line,) = [each for each in said.splitlines() if each.startswith("time: about")]
+    assert "measure_patterns" in line
+    assert "train_classifier" in line
+    assert "not in that time: measure_costs" in said
+
+
+def test_what_a_probe_took_is_extended_by_steps_and_tests():
+    """Half a second to begin, 2 s for a step and 0.1 s for a test: 10 steps in each of 3 epochs, 50 tests."""
+    took = [0.5 + 2 * batches + 0.1 * tests for batches, tests in PROBES[1:]]
+    assert _extended(Size(10, 50), 3, *took) == pytest.approx(0.5 + 2 * 30 + 0.1 * 50)
 
 
 class Killed(Exception):
