@@ -34,6 +34,18 @@ def test_projected_attention_starts_unchanged_and_learns(family, texts):
     )
 
 
+def test_the_released_start_at_zero_learns_nothing_but_one_bias(texts):
+    """What the test above finds out: with all weights at zero the last bias alone ever moves."""
+    file = injected({"prev": PREVIOUS, "same": REPEATED}, target="pal", pal={"width": 8, "heads": 4})
+    changed = inject(tiny_model("bert", torch.float32), None, file)
+    with torch.no_grad():
+        for parameter in pattern_heads(changed).projected.parameters():
+            parameter.zero_()
+    own = {name for name, _ in changed.named_parameters() if ".projected." in name}
+    trained = _trained(changed, own, texts)
+    assert {name.split(".projected.")[1][2:] for name, value in trained.items() if value.any()} == {"up.bias"}
+
+
 def test_projected_attention_with_patterns_is_not_that_without(texts):
     base = tiny_model("bert", torch.float32)
     file = injected({"prev": PREVIOUS, "same": REPEATED}, target="pal", pal={"width": 8, "heads": 4})
