@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from attribution.errors import InputError
+from attribution.methods import METHODS
+from attribution.summaries.choice import check_method
 from pipeline.config import Config
 from pipeline.injected_explanations import scored_metrics
 from pipeline.overrides import Problem
@@ -47,6 +50,8 @@ def _students(config: Config) -> Iterator[Problem]:
     for key in both if given else ():
         if key not in given:
             yield Problem(key, f"{key} is missing; {given[0]} needs it.")
+    if students.explained:
+        yield from _explained_choices(config)
     if students.texts_distilled and not students.texts:
         yield Problem("students.texts", "students.texts is missing; students.texts_distilled needs it.")
     if students.width % students.heads:
@@ -54,13 +59,30 @@ def _students(config: Config) -> Iterator[Problem]:
         yield Problem("students.width", text)
 
 
+def _explained_choices(config: Config) -> Iterator[Problem]:
+    """What choices of sentences are explained by; a label that is none is told of where it is given."""
+    label, key = config.patterns.explained, f"students.explained={config.students.explained}"
+    if label is None:
+        yield Problem("patterns.explained", f"patterns.explained is missing; {key} needs it.")
+    if not config.students.train:
+        yield Problem("students.train", f"students.train is missing; {key} needs it.")
+    if config.evaluation.unit != "token":
+        yield Problem("students.explained", f"{key} is for evaluation.unit=token.")
+    method = str((config.attribution.get(label or "") or {}).get("method"))
+    if method in METHODS:
+        try:
+            check_method(method)
+        except InputError as error:
+            yield Problem("students.explained", f"{key}: {error}")
+
+
 def _explained(config: Config) -> Iterator[Problem]:
     label = config.patterns.explained
     if label is None:
         return
     key = f"patterns.explained={label}"
-    if not config.patterns.in_place and not config.students.texts:
-        text = f"{key} explains what patterns.in_place=true puts into heads, and classifiers of students.texts."
+    if not config.patterns.in_place and not config.students.texts and not config.students.explained:
+        text = f"{key} explains what patterns.in_place=true puts into heads, and students that are trained."
         yield Problem("patterns.explained", text)
     if label not in config.attribution:
         yield Problem("patterns.explained", f"{key} is not a label of attribution: {', '.join(config.attribution)}.")

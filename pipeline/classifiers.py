@@ -12,7 +12,6 @@ import pyarrow as pa
 from attribution.errors import InputError
 from attribution.patterns.schema import PatternFile
 from attribution.patterns.training import Training
-from evaluation import METRICS
 from evaluation.statistics.moments import Floats
 from pipeline.arm_costs import costed_examples, costing
 from pipeline.arm_models import OWN, Making
@@ -20,7 +19,7 @@ from pipeline.arms import Arm, compared
 from pipeline.collect import in_order_of
 from pipeline.config import Config
 from pipeline.execution.task import Task
-from pipeline.injected_explanations import scored_metrics, scoring, scoring_of
+from pipeline.injected_explanations import metrics_of, scoring, scoring_of
 from pipeline.mixing_steps import healthy
 from pipeline.other_texts import OtherTexts, Wanted, other_texts
 from pipeline.prepare import Prepared
@@ -98,8 +97,7 @@ def _accuracy(experiment: Experiment, examples: pa.Table) -> Floats:
 
 def measures(config: Config) -> dict[str, bool]:
     """What is measured of each example, and whether more of it is better."""
-    asked = [] if config.patterns.explained is None else scored_metrics(config)
-    return {ACCURACY: True, **{metric: METRICS[metric].higher_is_better for metric in asked}}
+    return {ACCURACY: True, **({} if config.patterns.explained is None else metrics_of(config))}
 
 
 def plans(experiment: Experiment, file: PatternFile, texts: OtherTexts) -> list[Callable[[], StagePlan]]:

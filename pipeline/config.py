@@ -272,6 +272,7 @@ class StudentsConfig:
     texts_distilled: float = 0.0  # the same for classifiers, whose teacher is the model of the run as it is
     temperature: float = 2.0  # of what classifiers learn from their teacher
     sentences: int = 1  # of a summary
+    explained: int = 0  # explain what is chosen of so many of the test documents, by the method of patterns.explained
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     keep: bool = False  # write the trained models into the folder of the run, each as `from_pretrained` reads it
 

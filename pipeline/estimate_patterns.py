@@ -17,7 +17,7 @@ from pipeline.experiment import Experiment
 from pipeline.microbatch import MicroBatch, plan_microbatches
 from pipeline.other_texts import OtherTexts
 from pipeline.samples import beginnings, done, extended, samples_of
-from pipeline.schedule import Ledger, StagePlan, plan_whole
+from pipeline.schedule import Ledger, StagePlan
 from pipeline.stages import load_model, measure_patterns, train_classifier, train_student
 from pipeline.store import Store
 from pipeline.students import Documents
@@ -51,12 +51,12 @@ def pattern_seconds(experiment: Experiment, store: Store, executor: Executor) ->
 
 
 def teacher_seconds(experiment: Experiment, store: Store, executor: Executor) -> float:
-    """What the model of the run needs to say what it makes of the texts that classifiers learn from; behind theirs."""
+    """What the model of the run needs to teach classifiers; `_classifiers` has stored their texts."""
     texts = experiment.patterns and experiment.patterns.texts
     if not texts or not experiment.config.students.texts_distilled:
         return 0.0
     batches = beginnings(texts.batches)
-    plan = plan_whole(Ledger(store), load_model.STAGE, [load_model.task_of(texts.setting, each) for each in batches])
+    plan = StagePlan(load_model.STAGE, [load_model.task_of(texts.setting, each) for each in batches])
     samples = samples_of(done(plan, executor), batches, (load_model.STAGE,))
     return extended(samples, load_model.STAGE, texts.batches)
 

@@ -46,12 +46,17 @@ def scored_metrics(config: Config) -> list[str]:
     return [metric.id for metric in asked if metric.prepared and set(metric.needs) <= {*metric.prepared, *told}]
 
 
+def metrics_of(config: Config) -> dict[str, bool]:
+    """The same, and whether more of each is better."""
+    return {metric: METRICS[metric].higher_is_better for metric in scored_metrics(config)}
+
+
 def scoring(experiment: Experiment, files: Files) -> Generator[StagePlan, None, Explained]:
     """Explain every arm and score that, where it is asked for."""
     if experiment.config.patterns.explained is None:
         return Explained()
     tables = yield from experiment.whole(lambda: plan_scoring(experiment, files))
-    better = {metric: METRICS[metric].higher_is_better for metric in scored_metrics(experiment.config)}
+    better = metrics_of(experiment.config)
     found = {arm: [tables[task.id] for task in _tasks(experiment, file)] for arm, file in files.items()}
     return Explained(better, {arm: pa.concat_tables(each) for arm, each in found.items()})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from attribution.errors import InputError
 from attribution.patterns.schema import PatternFile
 from attribution.patterns.students import Recipe
 from attribution.patterns.training import Training
+from evaluation.injections import ArmComparison
 from evaluation.statistics.moments import Floats
 from evaluation.summaries import oracle_sentences, rouge
 from pipeline.arm_costs import COSTED, costing
@@ -23,6 +24,7 @@ from pipeline.arms import Arm, compared
 from pipeline.config import Config, StudentsConfig
 from pipeline.data.summaries import Document, load_documents
 from pipeline.execution.task import Task
+from pipeline.injected_explanations import metrics_of, scoring_of
 from pipeline.keys import digest
 from pipeline.schedule import StagePlan
 from pipeline.schemas import DOCUMENTS
@@ -113,8 +115,21 @@ def training(experiment: Experiment, file: PatternFile, documents: Documents) ->
     values |= {arm: values_in(tables[task.id], METRICS) for arm, task in tasks.items()}
     items = [str(number) for number in range(len(documents.test))]
     found = compared(values, items, METRICS, experiment.config.evaluation.bootstrap_samples)
+    explained = _explained(experiment, tasks, tables)
     cost = yield from costing(experiment, makings_of(tasks, "student"), _measured(asked, documents))
-    return trained(STUDY, (found, cost), tasks, tables, asked.keep)
+    return trained(STUDY, (found, *explained, cost), tasks, tables, asked.keep)
+
+
+def _explained(
+    experiment: Experiment, tasks: Mapping[Arm, Task], tables: Mapping[str, pa.Table]
+) -> list[ArmComparison]:
+    """What explanations of the choices of each arm are worth, where they are explained."""
+    if not experiment.config.students.explained:
+        return []
+    better = metrics_of(experiment.config)
+    values = {arm: values_in(tables[task.id], better) for arm, task in tasks.items()}
+    items = [str(number) for number in range(next(iter(values.values())).shape[1])]
+    return [compared(values, items, better, experiment.config.evaluation.bootstrap_samples)]
 
 
 def _measured(asked: StudentsConfig, documents: Documents) -> Measured:
@@ -136,9 +151,10 @@ def plans(experiment: Experiment, file: PatternFile, documents: Documents) -> li
 def tasks_of(experiment: Experiment, file: PatternFile, documents: Documents) -> dict[Arm, Task]:
     """The tasks by arm."""
     asked = experiment.config.students
+    how: dict[str, Any] = {"scoring": scoring_of(experiment), "explained": asked.explained} if asked.explained else {}
 
     def task(making: Making, training: Training, **more: Any) -> Task:
-        student = Student(making, training, asked.sentences, **more)
+        student = Student(making, training, asked.sentences, **how, **more)
         weight = len(documents.train) * training.epochs
         return train_student.task_of(experiment.setting, documents.keys, student, weight, keep=asked.keep)
 

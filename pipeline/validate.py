@@ -111,6 +111,7 @@ RANGES: dict[str, _Range] = {
     "students.teacher_learning_rate": (lambda value: value > 0, "more than 0"),
     "students.distilled": _SHARE,
     "students.texts_distilled": _SHARE,
+    "students.explained": _NOT_NEGATIVE,
     "students.temperature": (lambda value: value > 0, "more than 0"),
     "report.examples": _POSITIVE,
     "decoding.n_texts": _POSITIVE,

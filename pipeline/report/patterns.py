@@ -20,6 +20,12 @@ _RELEVANCE = (
 _ARMS = (
     "Means over seeds and examples, ± the standard deviation over seeds, and paired differences with 95 % intervals."
 )
+_COSTS = (
+    "mflops are millions of operations in the matrix products of a forward pass, two for each multiply-add. Products "
+    "are dense: what a pattern leaves out is computed too, so that sparsity, the share of pairs of tokens that is not "
+    "attended to, saves nothing here. milliseconds are measured, one text in a pass, beside the other tasks of the "
+    "run; they are also those of other attention code, and no sign that a pattern is slower or faster as such."
+)
 _STUDIES = {
     "in_place": "Patterns put into heads, without training",
     "students": "Students trained to choose sentences",
@@ -59,7 +65,8 @@ def _study(rows: Rows, title: str) -> Child:
     if not rows:
         return None
     names = ("Metric", "Arm", "Value", "Against", "Difference")
-    return [tag("h3", title), tag("p", _ARMS, class_="hint"), _table(names, list(_arms(rows)))]
+    told = _ARMS if all(row["metric"] != "mflops" for row in rows) else f"{_ARMS} {_COSTS}"
+    return [tag("h3", title), tag("p", told, class_="hint"), _table(names, list(_arms(rows)))]
 
 
 def _arms(rows: Rows) -> Iterator[list[Child]]:

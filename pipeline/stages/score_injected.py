@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from attribution.explainer import Explainer
+from attribution.model.inputs import Inputs
 from evaluation import evaluate_all
-from evaluation.resampling import RESAMPLE
+from evaluation.resampling import RESAMPLE, Resampler
 from pipeline.execution.task import Task
 from pipeline.microbatch import MicroBatch
 from pipeline.schemas import INJECTED_VALUES
@@ -62,6 +63,14 @@ def explained_values(
     units = {str(scoring.method.get("unit")), scoring.unit}
     _, examples, seen = explained_inputs(worker, shard, rows, units, scoring.hide_separators)
     _, _, inputs = explained_inputs(worker, shard, rows, units, hide_separators=False)
+    resampler = worker.resampler(shard.model) if scoring.operator == RESAMPLE else None
+    return examples, values_of(explainer, seen, inputs, scoring, resampler)
+
+
+def values_of(
+    explainer: Explainer, seen: Inputs, inputs: Inputs, scoring: Scoring, resampler: Resampler | None = None
+) -> list[list[float]]:
+    """The metrics of each row's explanation, of what the method has `seen` of the `inputs` that are perturbed."""
     scores = explainer.scores_many(**seen.present(), methods={STAGE: dict(scoring.method)})  # type: ignore[arg-type]
     found = evaluate_all(
         explainer,
@@ -72,7 +81,7 @@ def explained_values(
         operator=scoring.operator,
         unit=scoring.unit,
         seed=scoring.seed,
-        resampler=worker.resampler(shard.model) if scoring.operator == RESAMPLE else None,
+        resampler=resampler,
     )
     values = {metric: each.tolist() for metric, each in found.values[STAGE].items()}
-    return examples, [[values[metric][row] for metric in scoring.metrics] for row in range(len(examples))]
+    return [[values[metric][row] for metric in scoring.metrics] for row in range(inputs.shape[0])]

@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attribution.explainer import Explainer
 from attribution.patterns.training import Training
+from attribution.summaries.choice import choosing, inputs_of
+from attribution.summaries.encoding import encode
 from attribution.summaries.scorer import score_sentences
 from attribution.summaries.training import train_scorer
 from evaluation.summaries import score_summary
@@ -20,12 +23,15 @@ from pipeline.data.summaries import Document
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.schemas import STUDENT
+from pipeline.stages.score_injected import Scoring
+from pipeline.stages.score_injected import values_of as scores_of
 from pipeline.stages.setting import Setting
 from pipeline.worker import ModelRef, StageWorker
 
 STAGE = "train_student"
 DOCUMENTS = "documents"
 LOGIT = "logit"
+TOGETHER = 8  # documents that are explained in a pass
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Student:
     sentences: int  # of the summaries it is tested by
     taught_by: str | None = None  # key of the student whose logits it learns from
     teaches: bool = False  # whether others learn from its logits
+    scoring: Scoring | None = None  # how its choices are explained; None: they are not
+    explained: int = 0  # so many of the first documents
 
 
 def task_of(
@@ -79,6 +87,8 @@ def process(
     scored = partial(_scored, trained, tokenizer, training.max_length)
     reached = {"loss": losses, **values_of(scored(test), test, student.sentences)}
     cells = [(name, number, value) for name, values in reached.items() for number, value in enumerate(values)]
+    if student.scoring is not None:
+        reached |= _explained(trained, explainer, test[: student.explained], student)
     teaching = scored(train) if student.teaches else []
     cells += [(LOGIT, number, value) for number, values in enumerate(teaching) for value in values]
     checkpoint.clear()
@@ -99,6 +109,24 @@ def _logits(table: pa.Table) -> list[list[float]]:
     for row in table.filter(pc.field("metric") == LOGIT).to_pylist():
         found.setdefault(row["number"], []).append(row["value"])
     return [found[number] for number in range(len(found))]
+
+
+def _explained(
+    model: PreTrainedModel, base: Explainer, documents: Sequence[Document], student: Student
+) -> dict[str, list[float]]:
+    """By metric, what explanations of the sentences are worth that come first, each of its own document."""
+    tokenizer, scoring = base.tokenizer, student.scoring
+    assert tokenizer is not None
+    assert scoring is not None
+    assert tokenizer.cls_token_id is not None, "documents are encoded with it"
+    most = max(len(document.sentences) for document in documents)
+    explainer = Explainer(choosing(model, tokenizer.cls_token_id, most), tokenizer, max_tokens=base.max_tokens)
+    found: list[list[float]] = []
+    for start in range(0, len(documents), TOGETHER):
+        texts = [document.sentences for document in documents[start : start + TOGETHER]]
+        inputs = inputs_of(encode(tokenizer, texts, student.training.max_length).to(model.device))
+        found += scores_of(explainer, inputs, inputs, scoring)
+    return {metric: [row[place] for row in found] for place, metric in enumerate(scoring.metrics)}
 
 
 def values_of(

@@ -35,6 +35,8 @@ def go(tmp_path_factory):
         (root / "data" / name).mkdir(parents=True)
     rows = "".join(f"{text}\t{int(label == 'positive')}\n" for text, label in TEXTS)
     (root / "data" / "sst2" / "dev.tsv").write_text("sentence\tlabel\n" + rows)
+    learned = "".join(f"{text} {text}\t{int(label == 'positive')}\n" for text, label in TEXTS)
+    (root / "data" / "sst2" / "train_sentences.tsv").write_text("sentence\tlabel\n" + learned)
     write_documents(root / "data" / "scitldr" / "train.jsonl", 8)
     write_documents(root / "data" / "scitldr" / "test.jsonl", 5)
 
@@ -67,16 +69,17 @@ def test_the_head_that_looks_back_is_found(done):
     assert not any(pattern == "intra" for pattern, *_ in significant)  # each text is one block: it holds everywhere
 
 
-def test_both_studies_compare_patterns_with_their_controls(done):
+def test_all_studies_compare_patterns_with_their_controls(done):
     arms = {(row["study"], row["arm"], row["against"]) for row in table(done, "arms")}
     for study, controls in (
         ("in_place", ("base", "random_patterns", "random_heads")),
         ("students", ("base", "random_patterns", "first_sentences")),
+        ("classifiers", ("base", "random_patterns", "teacher")),
     ):
         assert {(study, "patterns", control) for control in controls} <= arms
     values = {row["arm"]: row["value"] for row in table(done, "arms") if row["metric"] == "divergence"}
     assert values["base"] == 0
-    assert {(row["arm"], row["seed"]) for row in table(done, "losses")} == {
+    assert {(row["arm"], row["seed"]) for row in table(done, "losses") if row["study"] == "students"} == {
         (arm, seed) for arm in ("base", "patterns", "random_patterns") for seed in (0, 1)
     }
 
@@ -84,4 +87,5 @@ def test_both_studies_compare_patterns_with_their_controls(done):
 def test_it_goes_on_from_what_is_there(go, done):
     reuse = json.loads((go("name=again") / "manifest.json").read_text())["reuse"]
     assert reuse["train_student"] == {"computed": 0, "reused": 6}
+    assert reuse["train_classifier"] == {"computed": 0, "reused": 10}
     assert all(counts["computed"] == 0 for counts in reuse.values())

@@ -27,7 +27,8 @@ def base(tmp_path_factory):
     model = save_tiny("bert", tmp_path_factory.mktemp("model"))
     return [
         *tiny_overrides(model, folder), "heads=all", f"paths.root={folder / 'outputs'}", "+attribution.random=random",
-        "patterns.random_seeds=[0]", "evaluation.metrics=[]",
+        "patterns.random_seeds=[0]", "evaluation.metrics=[comprehensiveness]", "+attribution.ixg=input_x_gradient",
+        "patterns.explained=ixg", "students.explained=4",
     ]  # fmt: skip
 
 
@@ -72,6 +73,31 @@ def test_the_record_has_a_curve_for_each_student_and_what_the_arms_reached(train
     assert payload.scalars["students/rouge1/base"] == values["base"]
 
 
+def test_each_arm_explains_what_it_chooses_itself(trained):
+    rows = {(row["arm"], row["metric"], row["against"]): row for row in table(trained[1], "arms")}
+    own = {arm: rows[arm, "comprehensiveness", None] for arm in ("base", "patterns", "random_patterns")}
+    assert {(row["n"], row["seeds"]) for row in own.values()} == {(4, 2)}
+    assert len({row["value"] for row in own.values()}) == 3
+    pair = rows["patterns", "comprehensiveness", "base"]
+    assert pair["value"] == pytest.approx(own["patterns"]["value"] - own["base"]["value"])
+    assert pair["low"] <= pair["value"] <= pair["high"]
+    assert ("first_sentences", "comprehensiveness", None) not in rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["patterns.explained=null"], r"patterns\.explained is missing; students\.explained=4 needs it"),
+        (["students.train=null", "students.test=null"], r"students\.train is missing; students\.explained=4 needs it"),
+        (["evaluation.unit=word"], r"students\.explained=4 is for evaluation\.unit=token"),
+        (["+attribution.roll=attention_rollout", "patterns.explained=roll"], "explains no choice of sentences"),
+    ],
+)
+def test_choices_that_cannot_be_explained_are_refused(trained, changes, message):
+    with pytest.raises(InputError, match=message):
+        load_config([*trained[0], *changes])
+
+
 def test_what_a_document_costs_is_in_the_arms(trained):
     rows = {(row["arm"], row["metric"]): row for row in table(trained[1], "arms") if row["against"] is None}
     arms = ("base", "patterns", "random_patterns")
@@ -85,7 +111,9 @@ def test_what_a_document_costs_is_in_the_arms(trained):
 
 
 def test_the_report_shows_the_students(trained):
-    assert "Students trained to choose sentences" in (trained[1] / "report.html").read_text()
+    page = (trained[1] / "report.html").read_text()
+    assert "Students trained to choose sentences" in page
+    assert "saves nothing here" in page
 
 
 def test_students_are_not_trained_twice_and_a_seed_more_is_three_students_more(trained):
