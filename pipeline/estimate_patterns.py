@@ -27,14 +27,16 @@ STEPS, TESTS = (1, 3), (1, 9)  # batches that are trained on, and texts that are
 
 
 class Size(NamedTuple):
-    """How much a student is trained and tested."""
+    """How much a student is trained and tested, and of how many documents its choice is explained besides."""
 
     batches: int
     tests: int
+    explained: int = 0
 
 
 FEW = Size(STEPS[0], TESTS[0])
 PROBES = (FEW, FEW, Size(STEPS[1], TESTS[0]), Size(STEPS[0], TESTS[1]))  # the first of an arm warms up
+EXPLAINED = Size(STEPS[0], TESTS[1], TESTS[1])  # where choices are explained, after the others
 
 
 def pattern_seconds(experiment: Experiment, store: Store, executor: Executor) -> dict[str, float]:
@@ -74,15 +76,18 @@ def _measuring(experiment: Experiment, file: PatternFile, store: Store, executor
 def _students(
     experiment: Experiment, file: PatternFile, documents: Documents, store: Store, executor: Executor
 ) -> float:
-    size = experiment.config.students.batch_size
+    asked = experiment.config.students
+    size = asked.batch_size
 
     def tasks(probe: Size) -> Iterable[Task]:
         part = Documents(documents.train[: probe.batches * size], documents.test[: probe.tests])
         for key, table in part.stored.values():
             store.put(key, table, train_student.DOCUMENTS)
-        return students.tasks_of(_one_epoch(experiment, store), file, part).values()
+        return students.tasks_of(_one_epoch(experiment, store, probe.explained), file, part).values()
 
-    return _trained(experiment, Size(_batches(len(documents.train), size), len(documents.test)), tasks, executor)
+    n_test = len(documents.test)
+    whole = Size(_batches(len(documents.train), size), n_test, min(asked.explained, n_test))
+    return _trained(experiment, whole, tasks, executor)
 
 
 def _classifiers(
@@ -111,17 +116,21 @@ def _tests(experiment: Experiment) -> int:
 def _trained(experiment: Experiment, whole: Size, tasks: Callable[[Size], Iterable[Task]], executor: Executor) -> float:
     """Seconds of all arms and seeds: on a straight line in the steps and in what is tested."""
     asked = experiment.config.students
-    taken = [[_seconds(task, executor) for task in tasks(probe)] for probe in PROBES]
+    probes = (*PROBES, EXPLAINED) if whole.explained else PROBES
+    taken = [[_seconds(task, executor) for task in tasks(probe)] for probe in probes]
     arms = [_extended(whole, asked.epochs, *of_arm) for of_arm in zip(*taken[1:], strict=True)]
     return sum(arms) * len(asked.seeds)
 
 
-def _extended(whole: Size, epochs: int, few: float, trained: float, tested: float) -> float:
-    """From what a probe took, and what more steps and more tests took."""
+def _extended(
+    whole: Size, epochs: int, few: float, trained: float, tested: float, explained: float | None = None
+) -> float:
+    """From what a probe took, and what more steps, more tests and explanations of the latter took."""
     a_step = max(0.0, trained - few) / (STEPS[1] - STEPS[0])
     a_test = max(0.0, tested - few) / (TESTS[1] - TESTS[0])
+    a_choice = 0.0 if explained is None else max(0.0, explained - tested) / EXPLAINED.explained
     rest = max(0.0, few - a_step * FEW.batches - a_test * FEW.tests)
-    return rest + a_step * whole.batches * epochs + a_test * whole.tests
+    return rest + a_step * whole.batches * epochs + a_test * whole.tests + a_choice * whole.explained
 
 
 def _seconds(task: Task, executor: Executor) -> float:
@@ -136,10 +145,10 @@ def _like(experiment: Experiment, store: Store) -> Experiment:
     return probed
 
 
-def _one_epoch(experiment: Experiment, store: Store) -> Experiment:
-    """The same with one seed and an epoch."""
+def _one_epoch(experiment: Experiment, store: Store, explained: int = 0) -> Experiment:
+    """The same with one seed and an epoch, and so many choices of sentences explained."""
     probed, asked = _like(experiment, store), experiment.config.students
-    fewer = replace(asked, seeds=asked.seeds[:1], epochs=1, keep=False)
+    fewer = replace(asked, seeds=asked.seeds[:1], epochs=1, explained=explained, keep=False)
     probed.config = replace(experiment.config, students=fewer)
     return probed
 

@@ -86,9 +86,9 @@ def process(
     losses = train_scorer(trained, tokenizer, train, training, taught=taught, checkpoint=checkpoint)
     scored = partial(_scored, trained, tokenizer, training.max_length)
     reached = {"loss": losses, **values_of(scored(test), test, student.sentences)}
-    cells = [(name, number, value) for name, values in reached.items() for number, value in enumerate(values)]
     if student.scoring is not None:
         reached |= _explained(trained, explainer, test[: student.explained], student)
+    cells = [(name, number, value) for name, values in reached.items() for number, value in enumerate(values)]
     teaching = scored(train) if student.teaches else []
     cells += [(LOGIT, number, value) for number, values in enumerate(teaching) for value in values]
     checkpoint.clear()

@@ -20,7 +20,7 @@ from attribution.errors import InputError
 from attribution.explainer import Explainer
 from evaluation import evaluate_all
 from pipeline.checkpoints import StoredCheckpoint
-from pipeline.estimate_patterns import PROBES, Size, _extended
+from pipeline.estimate_patterns import EXPLAINED, PROBES, Size, _extended
 from pipeline.plan import describe_plan
 from pipeline.store import Store
 from pipeline.validate import load_config
@@ -129,9 +129,10 @@ def test_a_plan_times_a_few_steps_of_every_training(overrides, tmp_path):
 
 
 def test_what_a_probe_took_is_extended_by_steps_and_tests():
-    """Half a second to begin, 2 s for a step and 0.1 s for a test: 10 steps in each of 3 epochs, 50 tests."""
-    took = [0.5 + 2 * batches + 0.1 * tests for batches, tests in PROBES[1:]]
-    assert _extended(Size(10, 50), 3, *took) == pytest.approx(0.5 + 2 * 30 + 0.1 * 50)
+    """Half a second to begin, 2 s for a step, 0.1 s for a test and 3 s for an explanation."""
+    took = [0.5 + 2 * each.batches + 0.1 * each.tests + 3 * each.explained for each in (*PROBES[1:], EXPLAINED)]
+    assert _extended(Size(10, 50), 3, *took[:3]) == pytest.approx(0.5 + 2 * 30 + 0.1 * 50)
+    assert _extended(Size(10, 50, 20), 3, *took) == pytest.approx(0.5 + 2 * 30 + 0.1 * 50 + 3 * 20)
 
 
 class Killed(Exception):
