@@ -10,12 +10,15 @@ import pytest
 from pattern_runs import STUDENT, go, table, write_documents, write_patterns
 from tiny_experiment import tiny_overrides
 from tiny_models import save_tiny
+from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from attribution.errors import InputError
+from attribution.summaries import score_sentences
 from evaluation import summaries
 from evaluation.summaries import score_summary
 from pipeline.data.summaries import load_documents
 from pipeline.runs import Run
+from pipeline.stages.train_student import values_of
 from pipeline.students import documents_of
 from pipeline.tracking.payload import parent_payload
 from pipeline.validate import load_config
@@ -143,6 +146,22 @@ def test_a_teacher_comes_first_and_students_of_its_logits_are_arms_of_their_own(
     assert len(set(losses.values())) == 6
     pairs = {(row["arm"], row["against"]) for row in table(folder, "arms")}
     assert {("distilled", "base"), ("distilled_patterns", "base"), ("patterns", "teacher")} <= pairs
+
+
+def test_kept_students_are_read_by_stock_from_pretrained_and_score_as_they_did(trained):
+    overrides, _, test = trained
+    folder = go([*overrides, "name=kept", "students.seeds=[0]", "students.keep=true"]).folder
+    assert {path.name for path in (folder / "students").iterdir()} == {"base-0", "patterns-0", "random_patterns-0"}
+    kept = folder / "students" / "patterns-0"
+    read, report = AutoModelForTokenClassification.from_pretrained(kept, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert type(read).__name__ == "HeadlightBertForTokenClassification"
+    documents = load_documents(test)
+    scores = score_sentences(read, AutoTokenizer.from_pretrained(kept), [each.sentences for each in documents])
+    found = values_of(scores, documents, 1)
+    rows = {(row["arm"], row["metric"]): row for row in table(folder, "arms") if row["against"] is None}
+    for metric in ("rouge1", "hit", "reciprocal_rank"):
+        assert rows["patterns", metric]["value"] == pytest.approx(np.mean(found[metric]))
 
 
 def test_that_rouge_is_missing_is_said_before_anything_is_trained(trained, monkeypatch):
