@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+import attribution.patterns.models  # noqa: F401 (registers the configurations of models with patterns)
 from attribution.errors import InputError
 from attribution.model.adapter import task_of
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -111,6 +112,13 @@ def sentence_ids(fields: Sequence[int], offsets: Sequence[Span], texts: Sequence
         begin = _without_spaces(offset, texts[field] or "")[0] if field >= 0 else 0
         found.append(-1 if field < 0 else starts[field] + bisect_right(ends[field], begin))
     return found
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text, as `sentence_ids` tells them, without the spaces around them."""
+    ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
+    parts = (text[start:stop].strip() for start, stop in pairwise(ends))
+    return [part for part in parts if part]
 
 
 def join_fields(word_ids: Tensor, field_ids: Tensor) -> Tensor:

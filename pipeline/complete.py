@@ -34,6 +34,7 @@ def signature(experiment: Experiment, tracker: Tracker) -> str:
     return digest(
         {
             "run": run_key(config),
+            "patterns": experiment.patterns and experiment.patterns.facts(),
             "data": prepared.dataset.fingerprint,
             "predictions": setting.key(load_model.STAGE, batches=batches),
             "layer texts": experiment.layer_texts and experiment.layer_texts.prepared.examples_key,

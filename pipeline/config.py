@@ -236,6 +236,50 @@ class BudgetConfig:
 
 
 @dataclass
+class PatternsConfig:
+    """Attention patterns that a person described: how relevant every head is to them, and what they do in its place."""
+
+    path: str | None = None  # patterns.yaml
+    described: dict[str, Any] = field(default_factory=dict)  # the same in place of a file; neither: nothing is measured
+    queries: str = "all"  # all, applicable: the tokens whose attention counts where heads are chosen by relevance
+    random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of random models, a reference of relevance
+    in_place: bool = False  # put patterns into heads, without training, and compare predictions with those of controls
+    most: int = 2  # heads for each pattern, by relevance; where the file's inject is for in_place, the heads it says
+    control_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    explained: str | None = None  # label in `attribution` by which these models are explained, each its own prediction
+
+
+@dataclass
+class StudentsConfig:
+    """Models trained with patterns and with controls: such as choose sentences of documents, and classifiers of texts.
+
+    Small ones for the file's `target: student`; the model of the run, with a new head for sentences, for `target: pal`.
+    """
+
+    train: str | None = None  # file of documents with summaries; None: none is trained to choose sentences
+    test: str | None = None
+    train_limit: int | None = None  # at most so many documents
+    test_limit: int | None = None
+    texts: str | None = None  # file of labelled texts like those of the run, which classifiers are tested by
+    texts_limit: int | None = None  # at most so many of them
+    layers: int = 2
+    heads: int = 4
+    width: int = 128
+    epochs: int = 3
+    batch_size: int = 16
+    max_length: int = 256  # tokens of a document
+    learning_rate: float = 1e-3
+    distilled: float = 0.0  # weight of a teacher's logits of sentences in arms of their own; 0: no such arms
+    teacher_learning_rate: float = 5e-5  # the teacher is the model of the run with a new head
+    texts_distilled: float = 0.0  # the same for classifiers, whose teacher is the model of the run as it is
+    temperature: float = 2.0  # of what classifiers learn from their teacher
+    sentences: int = 1  # of a summary
+    explained: int = 0  # explain what is chosen of so many of the test documents, by the method of patterns.explained
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    keep: bool = False  # write the trained models into the folder of the run, each as `from_pretrained` reads it
+
+
+@dataclass
 class PathsConfig:
     """Where files go; all of it may be deleted, none of it is ever needed but to save work."""
 
@@ -262,6 +306,8 @@ class Config:
     errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     cluster: ClusterConfig = MISSING
     tracking: TrackingConfig = MISSING
+    patterns: PatternsConfig = field(default_factory=PatternsConfig)
+    students: StudentsConfig = field(default_factory=StudentsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     regression: RegressionConfig = field(default_factory=RegressionConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -20,6 +20,7 @@ from evaluation.layer_choice import FAITHFUL
 from pipeline.compose import run_key
 from pipeline.config import Config
 from pipeline.estimate_heads import pruning_seconds, searching_seconds, weighing_seconds
+from pipeline.estimate_patterns import pattern_seconds, teacher_seconds
 from pipeline.execution import Executor, Outcome, Task, create_executor
 from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
@@ -84,11 +85,13 @@ def estimate(experiment: Experiment) -> Estimate:
         others = portions(experiment.config, experiment.prepared.examples, experiment.batches)
         if others:
             seconds[compare_operators.STAGE] = extended(samples, evaluate.STAGE, [part.batch for part in others])
+        patterns = pattern_seconds(experiment, store, executor)
+        seconds[load_model.STAGE] += teacher_seconds(experiment, store, executor)
         measuring = [outcome.seconds for task, outcome in outcomes if task.stage == measure_memory.STAGE]
         seconds |= {measure_memory.STAGE: sum(measuring)} if measuring else {}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)
         memory = _memory(store, [task for task, _ in outcomes])
-        return Estimate({**seconds, **heads, **choice}, peak, executor.workers, executor.gpus, memory)
+        return Estimate({**seconds, **heads, **choice, **patterns}, peak, executor.workers, executor.gpus, memory)
 
 
 def _memory(store: Store, tasks: Sequence[Task]) -> dict[str, Any] | None:
@@ -192,7 +195,11 @@ def _choice(experiment: Experiment, texts: OtherTexts, store: Store, executor: E
 
 def remaining(whole: Estimate, plans: Sequence[StagePlan]) -> Estimate:
     """The part of an estimate that is left: by stage the share of results that are to be computed."""
-    shares = {plan.stage: plan.computed / max(1, plan.computed + plan.reused) for plan in plans}
+    counts: dict[str, tuple[int, int]] = {}  # of a stage that comes twice, together
+    for plan in plans:
+        computed, reused = counts.get(plan.stage, (0, 0))
+        counts[plan.stage] = computed + plan.computed, reused + plan.reused
+    shares = {stage: computed / max(1, computed + reused) for stage, (computed, reused) in counts.items()}
     shares[measure_memory.STAGE] = float(shares.get(attribute.STAGE, 1.0) > 0)  # measured where something is explained
     return replace(whole, seconds={stage: seconds * shares.get(stage, 1.0) for stage, seconds in whole.seconds.items()})
 

@@ -51,6 +51,7 @@ from pipeline.schedule import (
 from pipeline.schemas import REMOVALS
 from pipeline.stages import attribute, compare_operators, evaluate, identify_heads, load_model
 from pipeline.stages.setting import Setting
+from pipeline.study_patterns import Asked, Studied, asked_of, studying
 from pipeline.targets import check_labels, describe_fit, likely_gold, targets_of
 from pipeline.windows import WholeTexts
 
@@ -68,6 +69,8 @@ class Experiment:
     say: Callable[[str], None]
     prepare: Callable[[Config], Prepared] = prepare
     facts: Facts = field(default_factory=Facts)
+    patterns: Asked | None = None  # where the run has any
+    studied: Studied = field(default_factory=Studied)
     heads: HeadScores | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     prepared: Prepared = field(init=False)
@@ -102,6 +105,7 @@ class Experiment:
         self.heads = given_heads(self.config)
         self._adopt(self.prepare(self.config))
         check_prepared(self.config, self.prepared, self.heads)
+        self.patterns = asked_of(self.config, self.prepared, self.site.cluster.device)
         for note in ask_nodes(self.config, self.prepared, self.site):
             self.say(note)
         self.layer_texts = layer_texts(self.config, self.prepared, self.site.cluster.device)
@@ -249,6 +253,13 @@ class Experiment:
             self.config, self.setting, self.ledger, examples, batches, self.targets, self.methods, scores.keys
         )
 
+    def studying_patterns(self) -> Iterator[StagePlan]:
+        """What heads have of patterns, and models that follow them, where patterns are given."""
+        if self.patterns is not None:
+            self.studied = yield from studying(self, self.patterns)
+            for line in self.studied.lines:
+                self.say(line)
+
     def _where_asked(self, plan: StagePlan) -> Generator[StagePlan, None, StagePlan]:
         """Do a stage that only some runs have."""
         if plan.keys:
@@ -335,8 +346,12 @@ class Experiment:
 
     def store_texts(self, prepared: Prepared) -> None:
         """Put texts where workers find them."""
-        self.facts.refers_to("examples", [prepared.examples_key])
-        self.ledger.store.put(prepared.examples_key, prepared.examples, "examples")
+        self.keep(prepared.examples_key, prepared.examples, "examples")
+
+    def keep(self, key: str, table: pa.Table, stage: str) -> None:
+        """Put what tasks read where workers find it."""
+        self.facts.refers_to(stage, [key])
+        self.ledger.store.put(key, table, stage)
 
     def _take_predictions(self, tables: dict[str, pa.Table]) -> None:
         """Check predictions against the labels, and keep the examples that pass the filter."""

@@ -14,10 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.errors import ResultMissing
 from pipeline.files import reported, write_atomically
 from pipeline.redact import redacted_tree
 from pipeline.schemas import SHARDS
-from pipeline.store import name_of, parquet_bytes
+from pipeline.store import Store, name_of, parquet_bytes
 
 MARKER = "run_key"  # the file that says which experiment a folder holds
 RESULTS = "results.txt"
@@ -37,6 +38,15 @@ class RunFolder:
             self.files[f"{name}.parquet"] = hashlib.sha256(data).hexdigest()
             self._write(f"{name}.parquet", data)
         self._write("config.yaml", config_yaml.encode())
+
+    def write_models(self, kept: Mapping[str, tuple[str, str]], store: Store) -> None:
+        """Write the files of models, {folder: stage and key in the store}; the store has what they are checked by."""
+        for folder, (stage, key) in kept.items():
+            table = store.get(key, stage)
+            if table is None:
+                raise ResultMissing(f"the files of {folder} are not in {store.location}; run again to compute them")
+            for row in table.to_pylist():
+                self._write(f"{folder}/{row['name']}", row["data"])
 
     def write_results(self, keys: Mapping[str, Iterable[str]]) -> None:
         """Write the names of the store's tables that the run refers to, {stage: keys}, one on a line."""

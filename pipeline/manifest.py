@@ -26,6 +26,10 @@ from pipeline.schemas import SCHEMA_VERSION
 from pipeline.stages import measure_memory
 
 RESULT_CODE = (  # with all they import: the code that results are made by
+    "pipeline.study_patterns",
+    *(f"pipeline.stages.{stage}" for stage in ("measure_patterns", "inject_patterns")),
+    *(f"pipeline.stages.{stage}" for stage in ("score_injected", "train_student", "train_classifier")),
+    "pipeline.stages.measure_costs",
     *(f"pipeline.stages.{stage}" for stage in ("load_model", "identify_heads", "attribute", "evaluate")),
     *(f"pipeline.{name}" for name in ("stages.weigh_heads", "stages.prune_heads", "head_importance")),
     *(f"pipeline.stages.{stage}" for stage in ("mix_context", "represent", "probe")),

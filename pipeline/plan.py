@@ -30,8 +30,9 @@ from pipeline.prepare import Prepared
 from pipeline.rounds import round_sizes
 from pipeline.run import require_cluster
 from pipeline.schedule import Ledger, StagePlan, curve_families, removed_sets
-from pipeline.stages import STAGES, explain_again
+from pipeline.stages import STAGES, explain_again, inject_patterns, measure_costs
 from pipeline.store import Store
+from pipeline.study_patterns import study_plans
 
 PAPER_LEVELS = 9
 SIZES = 8  # rounds that are listed
@@ -85,7 +86,7 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
         first.append(plan_weighing(experiment.config, experiment.ledger, experiment.head_texts))
     first += [] if texts is None else [plan_coherence(experiment, texts)]
     if any(plan.tasks for plan in first):
-        return first
+        return [*first, *study_plans(experiment)]
     done = []
     for plan in experiment.before_explaining():  # nothing to compute: what is at hand is read
         done.append(plan)
@@ -93,7 +94,8 @@ def stage_plans(experiment: Experiment) -> list[StagePlan]:
             return done
     scores = experiment.attributing()
     dear = (experiment.comparing_operators(scores), experiment.explaining_again(scores))
-    return [*done, scores, experiment.evaluating(scores), *(plan for plan in dear if plan.keys)]
+    asked = [plan for plan in dear if plan.keys]
+    return [*done, *study_plans(experiment), scores, experiment.evaluating(scores), *asked]
 
 
 def _rounds(experiment: Experiment) -> Iterator[str]:
@@ -132,6 +134,8 @@ def _untimed(experiment: Experiment) -> list[str]:
         explain_again.STAGE: any(metric in explain_again.AGAIN for metric in config.evaluation.metrics),
         "mixing": config.mixing.layers or config.mixing.probes,
         "errors": explaining_label(config, experiment.prepared) is not None,
+        inject_patterns.STAGE: config.patterns.in_place,
+        measure_costs.STAGE: config.patterns.in_place or config.students.train or config.students.texts,
     }
     return [name for name, wanted in asked.items() if wanted]
 

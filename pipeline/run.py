@@ -137,6 +137,7 @@ class RecordedRun:
         self.tracker.start()
         folder = claim_folder(Path(config.paths.runs), config.name, run_key(config))
         enrol(self.experiment.ledger.store, Path(config.paths.runs))
+        yield from self.experiment.studying_patterns()
         yield from self.experiment.mixing()
         yield from self.experiment.erring()
         yield from self.experiment.explaining(lambda: self._leave(folder, shown), folder.path)
@@ -195,6 +196,7 @@ class RecordedRun:
             "values": values,
             "metrics": metrics_table(values, masked, scoring),
         }
+        tables |= done.studied.tables
         if done.removals.num_rows:
             tables["removals"] = done.removals
         if (conserved := conservation_table(attributions)).num_rows:
@@ -206,6 +208,7 @@ class RecordedRun:
         if whole is not None:
             tables["windows"] = whole.table()
         folder.write(tables, config_yaml(config))
+        folder.write_models(done.studied.kept, done.ledger.store)
         folder.write_results(done.facts.keys)
         folder.write_shards(done.facts.shards)
         done.facts.not_finite(attributions)

@@ -246,6 +246,102 @@ METRICS = pa.schema(
     ]
 )
 
+# Of each text, the attention of every head to keys for which a pattern holds, in the mean over the text's tokens.
+PATTERN_MASS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("mass", pa.list_(pa.float64())),  # [L * H]
+        ("uniform", pa.float64()),  # of a head that attends evenly to all it sees
+        ("share", pa.float64()),  # of the tokens, those for which the pattern allows a key
+    ]
+)
+
+# How relevant every head is to each pattern, beside its references.
+PATTERNS = pa.schema(
+    [
+        ("pattern", pa.string()),
+        ("layer", pa.int32()),
+        ("head", pa.int32()),
+        ("queries", pa.string()),  # "all" as in the paper, "applicable": those for which the pattern allows a key
+        ("relevance", pa.float64()),
+        ("standard_error", pa.float64()),  # over documents; null for one document
+        ("documents", pa.int64()),
+        ("uniform", pa.float64()),  # of a head that attends evenly
+        ("heads_bar", pa.float64()),  # mean + 3 standard deviations of this model's heads
+        ("random_bar", pa.float64()),  # of the heads of random models; null without
+        ("significant", pa.bool_()),  # null without random models
+    ]
+)
+
+# Of each text, what an explanation of a model with patterns is worth.
+INJECTED_VALUES = pa.schema([("item_id", pa.string()), ("values", pa.list_(pa.float64()))])  # by the metrics asked for
+
+# What models with patterns reach beside the controls.
+ARMS = pa.schema(
+    [
+        # in_place: patterns put into heads without training; students, classifiers: trained with them, to choose
+        # sentences or to classify
+        ("study", pa.string()),
+        ("arm", pa.string()),  # base, patterns, random_patterns, random_heads, without_patterns, teacher, ...
+        ("metric", pa.string()),
+        ("against", pa.string()),  # null: the value itself; else the arm it is a paired difference from
+        ("value", pa.float64()),  # mean over seeds and examples
+        ("low", pa.float64()),  # 95 % interval over examples; null for the value itself
+        ("high", pa.float64()),
+        ("spread", pa.float64()),  # standard deviation over seeds; null for differences, and for one seed
+        ("seeds", pa.int32()),
+        ("n", pa.int64()),  # examples
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("sentences", pa.list_(pa.string())),
+        ("references", pa.list_(pa.string())),
+        ("oracle", _ints),  # numbers of the sentences that are the best extract
+    ]
+)
+
+# What one student reached.
+STUDENT = pa.schema(
+    [
+        # rouge1, ...: of the best sentences of a document; accuracy, comprehensiveness, ...: of a text; loss: the mean
+        # of an epoch; logit: of each sentence of a document that students of this one learn from
+        ("metric", pa.string()),
+        ("number", pa.int32()),  # of the document, text or epoch, from 0
+        ("value", pa.float64()),
+    ]
+)
+
+# What a text costs each of several models.
+COSTS = pa.schema(
+    [
+        ("arm", pa.string()),
+        ("number", pa.int32()),  # of the text, from 0
+        ("flops", pa.int64()),  # of the matrix products of a forward pass, two for each multiply-add
+        ("seconds", pa.float64()),  # of a forward pass, as measured beside whatever else the machine did
+        ("sparsity", pa.float64()),  # share of the pairs of tokens, over all heads, that is not attended to
+    ]
+)
+
+# The state of a training behind an epoch.
+CHECKPOINT = pa.schema([("data", pa.large_binary())])
+
+# A model that is kept.
+MODEL_FILES = pa.schema([("name", pa.string()), ("data", pa.large_binary())])
+
+# Of the students of a run.
+LOSSES = pa.schema(
+    [
+        ("study", pa.string()),  # students: that choose sentences; classifiers: of texts
+        ("arm", pa.string()),
+        ("seed", pa.int32()),
+        ("epoch", pa.int32()),
+        ("loss", pa.float64()),
+    ]
+)
+
 # What memory the methods of a run take together.
 MEMORY = pa.schema(
     [
@@ -439,6 +535,9 @@ RUN_TABLES: dict[str, pa.Schema] = {
 
 # What only some runs have.
 OPTIONAL_TABLES: dict[str, pa.Schema] = {
+    "patterns": PATTERNS,
+    "arms": ARMS,
+    "losses": LOSSES,
     "head_controls": HEAD_CONTROLS,
     "head_clusters": HEAD_CLUSTERS,
     "pruning": PRUNING,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution.errors import InputError
+from pipeline.check_patterns import check_patterns
 from pipeline.compose import CHECKPOINT, compose_cell, raise_all
 from pipeline.config import ONLY_WITH, Config
 from pipeline.error_choice import check_errors
@@ -32,6 +33,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "evaluation.operator": (None, *OPERATORS),
     "evaluation.unit": ("token", "word", "sentence"),
     "evaluation.levels": ("paper", "tenths"),
+    "patterns.queries": ("all", "applicable"),
     "decoding.choose": ("faithful", "coherent", "most_coherent"),
     "explain.target": ("predicted", "gold", "runner_up", "span"),
     "explain.output": ("logit", "probability"),
@@ -100,6 +102,17 @@ RANGES: dict[str, _Range] = {
     "cluster.attempts": _POSITIVE,
     "cluster.shard_deadline_s": (lambda value: value > 0, "more than 0"),
     "tracking.wait_s": _NOT_NEGATIVE,
+    "patterns.most": _POSITIVE,
+    **{f"students.{name}": _POSITIVE for name in ("train_limit", "test_limit", "texts_limit", "layers")},
+    **{f"students.{name}": _POSITIVE for name in ("heads", "width")},
+    **{f"students.{name}": _POSITIVE for name in ("epochs", "batch_size", "sentences")},
+    "students.max_length": (lambda value: value >= 3, "at least 3"),
+    "students.learning_rate": (lambda value: value > 0, "more than 0"),
+    "students.teacher_learning_rate": (lambda value: value > 0, "more than 0"),
+    "students.distilled": _SHARE,
+    "students.texts_distilled": _SHARE,
+    "students.explained": _NOT_NEGATIVE,
+    "students.temperature": (lambda value: value > 0, "more than 0"),
     "report.examples": _POSITIVE,
     "decoding.n_texts": _POSITIVE,
     "errors.limit": _POSITIVE,
@@ -286,6 +299,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _budget,
     _cluster,
     _tracking,
+    check_patterns,
     check_attribution,
     check_evaluation,
     check_budget,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ def _fit(
     shown: Callable[[Sequence[Any]], Iterable[Any]],
 ) -> None:
     ids, masking = _ids(tokenizer, texts, recipe), _masking(tokenizer, recipe, recipe.seed)
-    batches = [batch for _ in range(recipe.epochs) for batch in _batches(ids, recipe.batch_size)]
+    batches = [batch for _ in range(recipe.epochs) for batch in pooled_batches(ids, recipe.batch_size)]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -155,10 +155,10 @@ def _fit(
         schedule.step()
 
 
-def _batches(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+def pooled_batches(texts: Sequence[Sized], size: int) -> Iterator[list[int]]:
     """Indexes of every batch of an epoch: shuffled, then sorted by length within pools, to pad little."""
-    order, pool = torch.randperm(len(ids)).tolist(), size * POOL
-    pools = [sorted(order[i : i + pool], key=lambda i: len(ids[i])) for i in range(0, len(order), pool)]
+    order, pool = torch.randperm(len(texts)).tolist(), size * POOL
+    pools = [sorted(order[i : i + pool], key=lambda i: len(texts[i])) for i in range(0, len(order), pool)]
     batches = [pool[i : i + size] for pool in pools for i in range(0, len(pool), size)]
     yield from (batches[i] for i in torch.randperm(len(batches)).tolist())
 

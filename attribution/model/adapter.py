@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attribution.errors import InputError
+from attribution.errors import InputError, UnruledOperation
 from attribution.model.attention import Taps, own_attention
 from attribution.model.families import ReadOut, family_of
 from attribution.model.inputs import ABOUT_TEXT, Inputs
@@ -94,6 +94,8 @@ class ModelAdapter:
 
     def layer(self, index: int, *, final_norm: bool = True) -> Layer:
         """Block `index` behind its attention; the last one with the model's final normalisation, if it has one."""
+        if has_projected_attention(self.model):
+            raise UnruledOperation("projected attention beside a block is not part of what value zeroing takes apart")
         is_last, path = index == self.n_layers - 1, self.family.final_norm
         final = self.model.base_model.get_submodule(path) if final_norm and is_last and path else None
         return layer_of(self.layers()[index], self.family, self.n_heads, final)
@@ -196,6 +198,12 @@ class ModelAdapter:
     def _token(self, kind: str) -> int | None:
         own = getattr(self.tokenizer, f"{kind}_token_id", None)
         return own if own is not None else getattr(self.model.config, f"{kind}_token_id", None)
+
+
+def has_projected_attention(model: PreTrainedModel) -> bool:
+    """Whether patterns stand beside the model's blocks (`attribution.patterns`)."""
+    patterns = getattr(model.base_model, "head_patterns", None)
+    return patterns is not None and len(patterns.projected) > 0
 
 
 def task_of(architecture: str) -> str:

@@ -15,6 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask
 
 from attribution.errors import UnruledOperation
+from attribution.model.edits import Scale, edited
 from attribution.relevance.node import Kind, Node, Pass
 
 NAME = "headlight"
@@ -54,18 +55,17 @@ def attention_forward(
         raise RuntimeError(f"attention implementation {NAME!r} is only used inside an Explainer")
     if given := [name for name in REFUSED if kwargs.get(name) is not None]:
         raise UnruledOperation(f"attention of {type(module).__name__} uses {given[0]}, which is not supported")
-    key, value = (_one_per_query_head(x, query.shape[1]) for x in (key, value))
+    key, value = (one_per_query_head(x, query.shape[1]) for x in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    record = _Recorder(taps, module)
+    record = Recorder(taps, module)
     scores = record(Kind.SCORES, lambda q, k: q @ k.transpose(-1, -2))(query, key)
     if bias is not None:
         named = record(
             Kind.UNRULED, lambda x: x.view_as(x), name="a bias of attention scores that depends on the input"
         )
         scores = scores + named(bias / scale)
-    attention = record(Kind.SOFTMAX, lambda s: _softmax(s, scale, attention_mask), scaling=scale, mask=attention_mask)(
-        scores
-    )
+    factor, mask = edited(scores, scale, attention_mask)
+    attention = record(Kind.SOFTMAX, lambda s: softmax(s, factor, mask), scaling=factor, mask=mask)(scores)
     attention = record(Kind.GATE, lambda x: x.view_as(x))(attention)
     value = record(Kind.GATE, lambda x: x.view_as(x))(value)
     taps.attention.append(attention)
@@ -114,20 +114,26 @@ def disentangled_forward(
 OWN_FORWARDS = {"DisentangledSelfAttention": disentangled_forward}
 
 
-class _Recorder:
+class Recorder:
     """Makes nodes of one layer's attention, or plain operations where nothing is recorded."""
 
     def __init__(self, taps: Taps, module: nn.Module) -> None:
         self.current, self.layer, self.owner = taps.current, len(taps.attention), type(module).__name__
 
+    @classmethod
+    def beside(cls, module: nn.Module) -> Recorder:
+        """Of attention that stands beside the blocks of a model, whoever runs it."""
+        return cls(_taps.get() or Taps(), module)
+
     def __call__(self, kind: Kind, function: Any, *, name: str = "", **extra: Any) -> Any:
+        """`function` as a node of this kind."""
         if self.current is None:
             return function
         path = f"{self.owner} of layer {self.layer}"
         return Node(kind, function, self.current, name or kind.value, path, {"layer": self.layer, **extra}).run
 
 
-def _one_per_query_head(x: Tensor, n_heads: int) -> Tensor:
+def one_per_query_head(x: Tensor, n_heads: int) -> Tensor:
     """Keys or values repeated for grouped-query attention."""
     batch, n_groups, length, size = x.shape
     if n_groups == n_heads:
@@ -135,7 +141,8 @@ def _one_per_query_head(x: Tensor, n_heads: int) -> Tensor:
     return x.unsqueeze(2).expand(-1, -1, n_heads // n_groups, -1, -1).reshape(batch, n_heads, length, size)
 
 
-def _softmax(scores: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+def softmax(scores: Tensor, scale: Scale, mask: Tensor | None) -> Tensor:
+    """Of scores [B, H, N, N] scaled and masked, in float32 or wider."""
     scaled = scores * scale
     if mask is not None:
         scaled = scaled + mask

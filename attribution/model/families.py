@@ -150,9 +150,12 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+WITH_PATTERNS = "headlight-"  # of a model type: the same family, whose heads follow patterns
+
+
 def family_of(model_type: str) -> Family:
     """The row of a model type; raises `InputError` naming the known ones."""
     try:
-        return FAMILIES[model_type]
+        return FAMILIES[model_type.removeprefix(WITH_PATTERNS)]
     except KeyError:
         raise InputError(f"model: type {model_type} is not supported; known types: {', '.join(FAMILIES)}") from None

@@ -199,9 +199,13 @@ def pool_relevance(node: Node, relevance: Tensor) -> Grads:
 def softmax_relevance(node: Node, relevance: Tensor) -> Grads:
     """Softmax and scaling hand everything down; adding the mask follows the residual rule, whose mask side gets 0.
 
-    What is left of that rule is its stabiliser, which the reference's values contain.
+    What is left of that rule is its stabiliser, which the reference's values contain. Rows that a pattern makes attend
+    without content, whose scaling is 0, absorb what arrives at them.
     """
-    scores = node.inputs[0] * node.extra["scaling"]
+    scaling = node.extra["scaling"]
+    scores = node.inputs[0] * scaling
+    if isinstance(scaling, Tensor):
+        relevance = relevance.masked_fill(scaling == 0, 0)
     kept = scores * safe_divide(relevance, scores)
     part = _per_example(kept)
     return (kept * safe_divide(safe_divide(part.abs(), part.abs()) * _per_example(relevance), part),)

@@ -28,6 +28,7 @@ from pipeline.report.html import Child, Safe, data_script, join, number, tag
 from pipeline.report.layers import layers
 from pipeline.report.leaderboard import Board, comparisons, leaderboard
 from pipeline.report.page import asset, document
+from pipeline.report.patterns import patterns
 from pipeline.report.provenance import provenance
 from pipeline.report.shares import kind_shares, share_table
 from pipeline.report.texts import Texts
@@ -80,6 +81,7 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
     yield "Where methods differ", "disagreement", disagreement(data, explaining, data.showable(texts, examples))
     yield "Texts", "texts", _texts(data, board, texts, examples)
     yield "Heads", "heads-section", _heads(run)
+    yield "Attention patterns", "patterns", patterns(run.table("patterns"), run.table("arms"))
     yield "Where the attribution goes", "shares", _shares(data, board)
     yield "Notes", "notes", _notes(run, data)
     yield "Provenance", "provenance", provenance(run)

@@ -87,7 +87,7 @@ def process(
     """
     explainer, examples, inputs = worker.open(shard, rows)
     inputs = replace(inputs, **units_of(examples, shard.length, {unit}))
-    steps = LEVELS[levels](_sizes(explainer, inputs, unit))
+    steps = LEVELS[levels](sizes(explainer, inputs, unit))
     keys = {each.attribution_key for each in wanted.values() if each.attribution_key is not None}
     own = slice(None) if places is None else list(places)
     scores = {key: read_scores(worker, key, shard.length)[own][rows] for key in keys}
@@ -111,7 +111,7 @@ def request_of(
     return replace(CURVES[wanted.source].request(scores[wanted.attribution_key], levels, operator), unit=unit)
 
 
-def _sizes(explainer: Explainer, inputs: Inputs, unit: str) -> Tensor:
+def sizes(explainer: Explainer, inputs: Inputs, unit: str) -> Tensor:
     """[B] what levels are parts of: all tokens, as the papers count them, or the words or sentences."""
     if unit == "token":
         return inputs.attention_mask.sum(1)

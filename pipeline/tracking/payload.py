@@ -47,9 +47,22 @@ def parent_payload(run: Run) -> Payload:
     numbers |= {f"truncated/{key}": value for key, value in truncated.items()}
     numbers |= {f"seconds/{stage}": value for stage, value in (manifest.get("timings") or {}).items()}
     numbers["failures"] = len(manifest.get("failures") or [])
+    numbers |= {
+        f"{row['study']}/{row['metric']}/{row['arm']}": row["value"]
+        for row in run.table("arms").to_pylist()
+        if row["against"] is None
+    }
     tags = {f"headlight.{key}": str(value) for key, value in named.items() if value is not None}
     tags["mlflow.note.content"] = " ".join(finding(standings(run.table("metrics").to_pylist()), manifest))
-    return Payload(str(manifest.get("name")), tags, parameters(run.config), scalars(numbers.items()))
+    return Payload(str(manifest.get("name")), tags, parameters(run.config), scalars(numbers.items()), _losses(run))
+
+
+def _losses(run: Run) -> dict[str, dict[int, float]]:
+    """What training lost in each epoch, for every student of the run."""
+    curves: dict[str, dict[int, float]] = {}
+    for row in run.table("losses").to_pylist():
+        curves.setdefault(_key(f"loss/{row['study']}/{row['arm']}/{row['seed']}"), {})[row["epoch"]] = row["loss"]
+    return curves
 
 
 def method_payloads(run: Run) -> list[Payload]:

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from attribution_cost import bert_base, half_of_the_heads
 from timing import Ratio, ratio, verdict
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForMaskedLM
 
 from attribution import METHODS, Explainer
 from attribution.decoding import head_of
+from attribution.patterns.costs import products
 
 FORWARD, BOTH = "forward", "forward+backward"
 N, SHORT = 128, 32
@@ -91,13 +90,6 @@ def costs(chosen: list[Case] | None = None) -> Iterator[Counted | Ratio]:
         passes = counted / products(plain[FORWARD])
         rounds = next((rounds for most, rounds in ROUNDS if passes < most), 1)
         yield ratio(case.name, method, unit, plain[unit], limit=case.limit.time, rounds=rounds)
-
-
-def products(work: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products of `work`; those inside of fused attention are shown too."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        work()
-    return int(counter.get_total_flops())
 
 
 def _ids(length: int) -> torch.Tensor:

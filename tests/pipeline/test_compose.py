@@ -71,6 +71,8 @@ def test_options_are_the_documented_ones() -> None:
         "conservative_lrp_imdb",
         "value_zeroing",
         "decoded_layer",
+        "patterns",
+        "patterns_cnn_dm",
     }
     assert set(EXPERIMENTS) == ours | {f"paper/{name}" for name in paper}
     searched = {"grammar", "treebank", "ud_ewt", "run", "all", "roles", "importance", "every"}
