@@ -1,0 +1,43 @@
+"""A finished run to be explored, and the explorer's application on it, for tests."""
+
+from __future__ import annotations
+
+import json
+
+from pattern_runs import go, write_patterns
+from starlette.testclient import TestClient
+from tiny_experiment import TEXTS, tiny_overrides
+from tiny_models import save_tiny
+
+from pipeline.explore.saving import Notebook
+from pipeline.explore.server import guarded, opened
+from pipeline.runs import Run
+
+HERE = "http://127.0.0.1:8765"
+
+
+def explored_run(folder):
+    """Its folder, with an importance, a pattern and two methods."""
+    texts = folder / "others.tsv"
+    texts.write_text("sentence\tlabel\n" + "".join(f"{text} never dull\t{label}\n" for text, label in TEXTS))
+    return go([
+        *tiny_overrides(save_tiny("bert", folder / "model"), folder), "heads=gate_grad", f"heads.texts={texts}",
+        f"paths.root={folder / 'outputs'}", f"patterns.path={write_patterns(folder)}", "patterns.random_seeds=[0]",
+        "+attribution.ixg=input_x_gradient", "+attribution.lime_like.method=lime", "evaluation.metrics=[aopc]",
+        "evaluation.controls=[]",
+    ]).folder  # fmt: skip
+
+
+def client(folder, save, *, texts=200, host="127.0.0.1", token=None, base=HERE, raising=True):
+    """What a browser is to the server."""
+    desk = opened(Run(folder), texts)
+    return TestClient(
+        guarded(desk, Notebook(save), host=host, port=8765, token=token), base_url=base, raise_server_exceptions=raising
+    )
+
+
+def last(response):
+    """The result at the end of a stream, and how many lines came before."""
+    assert response.status_code == 200, response.text
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    return lines[-1]["result"], lines[:-1]
