@@ -8,7 +8,7 @@ const GROUPS = { live: "what is being built", importance: "importance", role: "r
 let cells = [];
 
 export const allMetrics = () => [...(state.relevance ? [liveMetric()] : []), ...state.metrics, ...(state.survey?.metrics ?? [])];
-const current = () => allMetrics().find((metric) => metric.id === state.metric) ?? allMetrics()[0] ?? null;
+const current = () => allMetrics().find((metric) => metric.id === state.metric) ?? state.metrics[0] ?? allMetrics()[0] ?? null;
 
 const liveMetric = () => ({ group: "live", id: "live", label: "relevance of the pattern below", values: state.relevance.scores, selected: null, note: `even attention ${fixed(state.relevance.uniform)}; ${state.relevance.applies} texts` });
 
