@@ -36,6 +36,8 @@ def add(commands: Any) -> None:
     parser.add_argument("run", nargs="?", default="last", metavar="RUN", help=f"{RUN_HELP}; default: last")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on; default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=8765, metavar="N", help="0: any that is free; default: 8765")
+    meaning = "ask for a token on this machine, too, where others have accounts on it"
+    parser.add_argument("--token", action="store_true", help=meaning)
     parser.add_argument("--texts", type=int, default=200, metavar="N", help="of the run, at most; default: 200")
     save = "where patterns are saved, beside a log of decisions; default: patterns.yaml"
     parser.add_argument("--save", type=Path, default=Path("patterns.yaml"), metavar="FILE", help=save)
@@ -55,7 +57,8 @@ def explore(arguments: argparse.Namespace) -> int:
         raise InputError(f"error: --port {arguments.port} must be from 0 to {2**16 - 1}.")
     run = Run(resolve_run(arguments.run, Path(arguments.root / "runs")))
     try:
-        serve(run, host=arguments.host, port=arguments.port, texts=arguments.texts, save=arguments.save)
+        where = {"host": arguments.host, "port": arguments.port, "locked": arguments.token}
+        serve(run, texts=arguments.texts, save=arguments.save, **where)
     except KeyboardInterrupt:
-        return 0
+        pass
     return 0

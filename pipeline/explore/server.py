@@ -16,14 +16,14 @@ from pipeline.runs import Run
 from pipeline.terminal import unguarded
 
 
-def serve(run: Run, *, host: str, port: int, texts: int, save: Path) -> None:
-    """Serve the page of a run until the process is interrupted."""
+def serve(run: Run, *, host: str, port: int, texts: int, save: Path, locked: bool = False) -> None:
+    """Serve the page of a run until the process is interrupted; `locked`: with a token on loopback, too."""
     import uvicorn
 
     desk = opened(run, texts)
     listening = listen(host, port)
     bound = listening.getsockname()[1]
-    token = None if is_loopback(host) else secrets.token_urlsafe(24)
+    token = None if is_loopback(host) and not locked else secrets.token_urlsafe(24)
     guard = guarded(desk, Notebook(save, evidence(desk.session)), host=host, port=bound, token=token)
     # Printed past what hides secrets from logs: the token is of no use if nobody sees it.
     print(f"{run.manifest['name']}: {address(host, bound, token)}", file=unguarded(sys.stdout), flush=True)

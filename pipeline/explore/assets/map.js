@@ -8,7 +8,14 @@ const GROUPS = { live: "what is being built", importance: "importance", role: "r
 let cells = [];
 
 export const allMetrics = () => [...(state.relevance ? [liveMetric()] : []), ...state.metrics, ...(state.survey?.metrics ?? [])];
-const current = () => allMetrics().find((metric) => metric.id === state.metric) ?? state.metrics[0] ?? allMetrics()[0] ?? null;
+const current = () => allMetrics().find((metric) => metric.id === state.metric) ?? first() ?? null;
+
+// What is shown unasked: an importance, else the role that most heads play.
+function first() {
+  const chosen = (metric) => metric.selected?.flat().filter(Boolean).length ?? 0;
+  const roles = [...state.metrics].sort((a, b) => chosen(b) - chosen(a));
+  return state.metrics.find((metric) => metric.group === "importance") ?? roles[0] ?? allMetrics()[0];
+}
 
 const liveMetric = () => ({ group: "live", id: "live", label: "relevance of the pattern below", values: state.relevance.scores, selected: null, note: `even attention ${fixed(state.relevance.uniform)}; ${state.relevance.applies} texts` });
 
@@ -54,7 +61,7 @@ function draw() {
   const metric = current(), view = find("view").value, perLayer = find("per-layer").checked;
   const signed = metric ? finite(metric.values).some((value) => value < 0) : false;
   const scale = metric ? scaled(metric, perLayer) : null;
-  find("grid").className = `grid ${view}`;
+  find("grid").className = `grid as-${view}`;
   cells.forEach((row, layer) => row.forEach((cell, head) => {
     const value = metric ? metric.values[layer][head] : null, chosen = metric?.selected?.[layer][head] ?? false;
     const picked = layer === state.head.layer && head === state.head.head;

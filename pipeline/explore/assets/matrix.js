@@ -24,10 +24,9 @@ function pictured() {
 }
 
 function fit() {
-  const { n } = state.attention, width = canvas().clientWidth;
-  const least = Math.max(1, width / Math.max(1, n)), share = Number(find("zoom").value) / 100;
-  const smallest = Math.min(least, CLOSEST);
-  view.cell = smallest * (CLOSEST / smallest) ** share;
+  const side = Math.min(canvas().clientWidth, canvas().clientHeight), n = Math.max(1, state.attention.n);
+  const named = (side - LABELS) / n, smallest = Math.min(CLOSEST, named >= READABLE ? named : Math.min(side / n, READABLE - 0.1));
+  view.cell = smallest * (CLOSEST / smallest) ** (Number(find("zoom").value) / 100);
 }
 
 function bounds() {
