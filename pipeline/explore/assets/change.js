@@ -2,7 +2,7 @@
 
 import { complain, latest, post, quiet, stream } from "./api.js";
 import { inWords } from "./blocks.js";
-import { button, choice, field, find, fixed, headName, make, options, share, signed } from "./dom.js";
+import { EDGES, button, choice, find, fixed, headName, make, options, share, signed } from "./dom.js";
 import { on, set, state } from "./state.js";
 
 const PAUSE = 200;
@@ -25,8 +25,8 @@ function drawHead() {
   find("change-head").replaceChildren(
     make("div", { className: "controls" }, make("b", { textContent: `Head ${name}` }), make("label", {}, "gate ", slider, " ", shown), off),
     make("div", { className: "controls" }, put,
-      choice("by", [["fix", "even weights"], ["mask", "its own content inside"]], mode, (value) => { mode = value; }),
-      choice("where it has no key", state.run.edges, empty, (value) => { empty = value; })));
+      choice("weights", [["fix", "even"], ["mask", "by content"]], mode, (value) => { mode = value; }),
+      choice("rows without a key attend to", [...state.run.edges.map((each) => [each, EDGES[each] ?? each])], empty, (value) => { empty = value; })));
 }
 
 const gateTo = (name, gate) => set({ gates: gate === 1 ? without(state.gates, name) : withOne(state.gates, name, gate) });

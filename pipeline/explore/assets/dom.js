@@ -67,3 +67,6 @@ export function arrows(event, move) {
   move(...step);
   return true;
 }
+
+// What rows of a pattern attend to that have no key, in words.
+export const EDGES = { self: "themselves", cls: "the first token", uniform: "all tokens evenly", original: "what they did before" };

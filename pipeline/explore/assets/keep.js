@@ -2,7 +2,7 @@
 
 import { complain, get, post, quiet } from "./api.js";
 import { inWords } from "./blocks.js";
-import { button, choice, field, find, headName, make, table } from "./dom.js";
+import { EDGES, button, choice, field, find, headName, make, table } from "./dom.js";
 import { edit } from "./pattern.js";
 import { on, set, state } from "./state.js";
 
@@ -26,8 +26,8 @@ function drawPattern() {
     make("p", { className: "words", textContent: state.predicate ? `This pattern: ${inWords(state.predicate)}` : "There is no pattern to keep yet." }),
     make("div", { className: "controls" },
       field("Name", { value: form.name, id: "pattern-name", maxLength: 60, autocomplete: "off" }, (value) => { form.name = value; }),
-      choice("In a head", [["mask", "its own content inside"], ["fix", "even weights"]], form.mode, (value) => { form.mode = value; }),
-      choice("where it has no key", [["", "usual"], ...state.run.edges.map((each) => [each, each])], form.empty, (value) => { form.empty = value; })),
+      choice("In a head, weights", [["mask", "by content"], ["fix", "even"]], form.mode, (value) => { form.mode = value; }),
+      choice("rows without a key attend to", [["", "what is usual"], ...state.run.edges.map((each) => [each, EDGES[each] ?? each])], form.empty, (value) => { form.empty = value; })),
     field("Why", { value: form.why, id: "pattern-why", maxLength: 2000, wide: true }, (value) => { form.why = value; }),
     make("ul", { className: "chips" }, seen, make("li", { className: "plain" }, add)),
     make("div", { className: "buttons" }, button("Keep this pattern", keep, { id: "keep-it", disabled: !state.predicate })));

@@ -7,7 +7,7 @@ import { setUpKeep } from "./keep.js";
 import { setUpMap } from "./map.js";
 import { setUpMatrix } from "./matrix.js";
 import { setUpPattern } from "./pattern.js";
-import { set, state } from "./state.js";
+import { on, set, state } from "./state.js";
 import { setUpText } from "./text.js";
 
 async function survey() {
@@ -17,6 +17,9 @@ async function survey() {
   set({ survey: { ...found, maps: await numbers("/api/maps") } });
 }
 
+// What a person looks at comes before what is read for later.
+const firstLook = () => new Promise((done) => { on(["attention"], done); if (state.attention) done(); });
+
 async function start() {
   const run = await get("/api/run");
   document.title = `${run.name} · Headlight explorer`;
@@ -24,7 +27,9 @@ async function start() {
   const texts = run.of && run.of !== run.texts.length ? `${run.texts.length} of ${run.of} texts` : `${run.texts.length} texts`;
   find("facts").textContent = `${run.model} · ${run.data} · ${texts} · ${run.layers} layers of ${run.heads} heads`;
   set({ run, metrics: run.metrics, document: 0 });
-  await Promise.all([survey(), setUpKeep()]);
+  await setUpKeep();
+  await firstLook();
+  await survey();
   document.body.dataset.ready = "yes";
 }
 
@@ -34,5 +39,3 @@ setUpText();
 setUpPattern();
 setUpChange();
 start().catch(complain);
-
-export { state };

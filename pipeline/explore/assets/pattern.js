@@ -95,7 +95,8 @@ function listed(title, texts) {
 
 export function setUpPattern() {
   find("queries").addEventListener("change", measure);
-  on(["run"], () => { tree = group([block("offset")]); draw(); set({ predicate: written(tree) }); });
+  // The first pattern waits for the survey, which reads the attention that both need.
+  on(["survey"], () => { if (touched) return; tree = group([block("offset")]); draw(); set({ predicate: written(tree) }); });
   on(["predicate"], measure);
   on(["predicate", "relevance", "head"], tell);
   on(["relevance", "head"], extremes);

@@ -13,10 +13,11 @@ export function drawMap(layer, head) {
   return canvas;
 }
 
-// Shares 0 to 1 as ink on transparent ground, which works on light and dark paper alike.
+// Shares 0 to 1 as ink on transparent ground, which works on light and dark paper alike. A word of memory a pixel.
 export function paint(context, values, size, shareOf) {
-  const picture = context.createImageData(size, size), ink = inkOf(context.canvas);
-  for (let i = 0; i < values.length; i += 1) picture.data.set([...ink, 255 * Math.min(1, shareOf(values[i]))], 4 * i);
+  const picture = context.createImageData(size, size), [red, green, blue] = inkOf();
+  const pixels = new Uint32Array(picture.data.buffer), ink = red | (green << 8) | (blue << 16);
+  for (let i = 0; i < values.length; i += 1) pixels[i] = ink | (Math.round(255 * Math.min(1, shareOf(values[i]))) << 24);
   context.putImageData(picture, 0, 0);
 }
 
