@@ -110,6 +110,7 @@ RANGES: dict[str, _Range] = {
     "students.teacher_learning_rate": (lambda value: value > 0, "more than 0"),
     "students.distilled": _SHARE,
     "report.examples": _POSITIVE,
+    "report.attention": _NOT_NEGATIVE,
     "decoding.n_texts": _POSITIVE,
     "errors.limit": _POSITIVE,
     "errors.words": _POSITIVE,

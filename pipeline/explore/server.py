@@ -20,6 +20,8 @@ def serve(run: Run, *, host: str, port: int, texts: int, save: Path, locked: boo
     """Serve the page of a run until the process is interrupted; `locked`: with a token on loopback, too."""
     import uvicorn
 
+    if save.is_dir():
+        raise InputError(f"error: --save {save} is a folder; give a file such as {save / 'patterns.yaml'}.")
     desk = opened(run, texts)
     listening = listen(host, port)
     bound = listening.getsockname()[1]

@@ -21,7 +21,7 @@ from pipeline.reopened import Reopened, Row
 from pipeline.report.texts import pieces_of
 from pipeline.runs import Run
 
-KEPT_DOCUMENTS = 4  # whose attention stays in memory, all heads of it
+KEPT_DOCUMENTS = 2  # whose attention stays in memory, all heads of it
 TITLE = 80  # characters of a text by which it is named
 
 

@@ -41,3 +41,20 @@ def last(response):
     assert response.status_code == 200, response.text
     lines = [json.loads(line) for line in response.text.splitlines()]
     return lines[-1]["result"], lines[:-1]
+
+
+def other_run(folder, name):
+    """A run of another model: of questions where it marks answers, else of the usual texts."""
+    model = save_tiny(name, folder / "model")
+    lines = tiny_overrides(model, folder)
+    if name.endswith("_qa"):
+        context = "the film was good and the meal was awful but never dull ."
+        answer = {"text": ["awful"], "answer_start": [context.index("awful")]}
+        row = {"question": "was the meal bad ?", "context": context, "answers": answer}
+        (folder / "qa.jsonl").write_text(json.dumps(row) + "\n")
+        lines = [line for line in lines if not line.startswith(("++model.label_map", "dataset.path"))]
+        lines += [f"dataset.path={folder / 'qa.jsonl'}", "explain.target=span"]
+    return go([
+        *lines, "heads=all", f"paths.root={folder / 'outputs'}", "+attribution.ixg=input_x_gradient",
+        "evaluation.metrics=[aopc]", "evaluation.controls=[]",
+    ]).folder  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from explore_runs import HERE, client, explored_run, last
+from explore_runs import HERE, client, explored_run, last, other_run
 from pattern_runs import FILE, go
 from tiny_experiment import TEXTS
 
@@ -526,3 +526,31 @@ def test_patterns_of_a_file_that_is_there_can_be_gone_on_with(folder, tmp_path):
     (tmp_path / "patterns.yaml").write_text(yaml.safe_dump(FILE))
     there = client(folder, tmp_path / "patterns.yaml").get("/api/patterns").json()["there"]
     assert list(there["file"]["patterns"]) == ["match", "prev"]
+
+
+# --- other models -----------------------------------------------------------------------------------------------------
+
+
+def test_questions_and_their_answers(tmp_path):
+    page = client(other_run(tmp_path, "bert_qa"), tmp_path / "patterns.yaml")
+    assert page.get("/api/run").json()["task"] == "question_answering"
+    text = page.get("/api/documents/0").json()
+    assert "".join(text["pieces"]).count("?") == 1
+    words = [word for word in text["words"] if word >= 0]
+    assert words == sorted(words)  # those of the context go on from those of the question
+    found = change(page, document=0, gates={"0.0": 0})
+    assert found["target_end"] is not None
+    assert len(found["before"]["probabilities"]) == 2
+    assert found["before"]["scores"] != found["after"]["scores"]
+    assert last(page.post("/api/sample", json={"gates": {"0.0": 0}, "patterns": {}}))[0]["texts"] == 1
+    assert last(page.post("/api/survey", json={}))[0]["size"] > 10
+
+
+def test_models_that_take_no_patterns_say_so_and_do_all_else(tmp_path):
+    page = client(other_run(tmp_path, "deberta_v2"), tmp_path / "patterns.yaml")
+    asked = {"gates": {}, "patterns": {"0.0": {"pred": {"offset": -1}}}, "document": 1, "method": "ixg"}
+    refused = page.post("/api/change", json=asked)
+    assert refused.status_code == 400
+    assert "deberta-v2 compute attention by themselves" in refused.json()["error"]
+    assert change(page, gates={"0.0": 0})["after"]["scores"] != change(page)["after"]["scores"]
+    assert last(page.post("/api/measure", json={"predicate": {"offset": -1}}))[0]["texts"] == len(TEXTS)

@@ -152,6 +152,7 @@ export function setUpMatrix() {
     drag = null;
     if (at) { view.at = at; tell(at); set({ query: at[0] }); }
   });
-  on(["attention"], () => { Object.assign(view, { x: 0, y: 0, at: [0, 0] }); });
+  on(["query"], () => { if (!state.attention) return; view.at = [state.query, view.at[1]]; bounds(); follow(); });
+  on(["attention"], () => { Object.assign(view, { x: 0, y: 0, at: [state.query, 0] }); });
   new ResizeObserver(() => drawMatrix()).observe(place);
 }

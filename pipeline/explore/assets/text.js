@@ -5,7 +5,7 @@ import { arrows, find, fixed, make, options, share, table } from "./dom.js";
 import { drawMatrix } from "./matrix.js";
 import { on, set, state } from "./state.js";
 
-const MOST = 8; // keys in the table
+const MOST = 8, FAINT = 0.03; // keys in the table; the share of the row's largest below which a token has no colour
 let spans = [];
 const [documentCall, attentionCall, whereCall] = [latest(), latest(), latest()];
 
@@ -94,7 +94,7 @@ function show() {
     const picked = at === query, held = holdsBetween(units[query], units[at]);
     span.classList.toggle("picked", picked);
     span.classList.toggle("held", held);
-    span.classList.add("for");
+    span.classList.toggle("for", row[at] >= FAINT * top);
     share(span, row[at] / top);
     span.dataset.score = fixed(row[at], 2).replace(/^0\./, ".");
     span.tabIndex = picked ? 0 : -1;
