@@ -13,7 +13,6 @@ from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "headlight-explorer"
 ANYWHERE = ("0.0.0.0", "::", "")
 HEADERS = {
     "content-security-policy": (
@@ -44,6 +43,11 @@ def allowed_hosts(host: str, port: int) -> frozenset[str] | None:
     return frozenset(f"{netloc(name)}:{port}" for name in names)
 
 
+def cookie_of(port: int) -> str:
+    """The name of the cookie of a server on this port."""
+    return f"headlight-{port}"
+
+
 def netloc(host: str) -> str:
     """A host as it stands in an address."""
     return f"[{host}]" if ":" in host else host
@@ -54,12 +58,13 @@ class Guard:
     """Lets an application see only the requests it may answer, and says how its answers may be used.
 
     hosts: against names that somebody else points here (DNS rebinding). token: what a browser is let in by, once; a
-    cookie of this site keeps it.
+    cookie of this site keeps it, whose name has the port, since browsers share cookies between those of one host.
     """
 
     app: ASGIApp
     hosts: frozenset[str] | None
     token: str | None
+    cookie: str = "headlight"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -86,7 +91,7 @@ class Guard:
             return None
         given = QueryParams(scope["query_string"]).get("token", "")
         if scope["method"] == "GET" and scope["path"] == "/" and _same(given, self.token):
-            return _admitted(self.token)
+            return _admitted(self.cookie, self.token)
         return refusal(401, "the address with the token, which `headlight explore` printed, opens this page")
 
     def _knows(self, headers: Headers) -> bool:
@@ -96,7 +101,7 @@ class Guard:
             cookies.load(headers.get("cookie", ""))
         except CookieError:
             return False
-        return COOKIE in cookies and _same(cookies[COOKIE].value, self.token)
+        return self.cookie in cookies and _same(cookies[self.cookie].value, self.token)
 
 
 def refusal(status: int, why: str) -> JSONResponse:
@@ -104,10 +109,10 @@ def refusal(status: int, why: str) -> JSONResponse:
     return JSONResponse({"error": why}, status)
 
 
-def _admitted(token: str) -> Response:
+def _admitted(cookie: str, token: str) -> Response:
     """The page without the token in its address, which others could read off the screen or a history."""
     response = RedirectResponse("/", 303)
-    response.set_cookie(COOKIE, token, httponly=True, samesite="strict", path="/")
+    response.set_cookie(cookie, token, httponly=True, samesite="strict", path="/")
     return response
 
 

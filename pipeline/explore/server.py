@@ -10,7 +10,7 @@ from pathlib import Path
 from attribution.errors import InputError
 from pipeline.explore.computing import Desk
 from pipeline.explore.saving import Notebook
-from pipeline.explore.security import Guard, allowed_hosts, is_loopback, netloc
+from pipeline.explore.security import Guard, allowed_hosts, cookie_of, is_loopback, netloc
 from pipeline.explore.session import Session
 from pipeline.runs import Run
 from pipeline.terminal import unguarded
@@ -47,7 +47,7 @@ def guarded(desk: Desk, notebook: Notebook, *, host: str, port: int, token: str 
     """The application behind its guard."""
     from pipeline.explore.routes import application
 
-    return Guard(application(desk, notebook), allowed_hosts(host, port), token)
+    return Guard(application(desk, notebook), allowed_hosts(host, port), token, cookie_of(port))
 
 
 def evidence(session: Session) -> tuple[str, ...]:

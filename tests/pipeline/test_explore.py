@@ -20,7 +20,7 @@ from attribution.patterns import PatternFile, inject, pattern_relevance
 from attribution.patterns.predicates import read_predicate
 from pipeline.cli import main, parse
 from pipeline.explore.routes import assets
-from pipeline.explore.security import COOKIE, allowed_hosts, is_loopback
+from pipeline.explore.security import allowed_hosts, cookie_of, is_loopback
 from pipeline.explore.server import listen
 from pipeline.runs import Run
 
@@ -466,10 +466,11 @@ def test_our_own_page_can(page):
 def test_other_machines_need_the_token(folder, tmp_path):
     base = "http://192.0.2.7:8765"
     page = client(folder, tmp_path / "patterns.yaml", host="192.0.2.7", token="the-token", base=base)
+    cookie = cookie_of(8765)
     for path in ("/", "/api/run", "/assets/main.js", "/?token=wrong", "/?token=", "/api/run?token=the-token"):
         assert page.get(path).status_code == 401, path
-    assert page.get("/", headers={"cookie": f"{COOKIE}=wrong"}).status_code == 401
-    assert page.get("/", headers={"cookie": f"{COOKIE}=\u00e9".encode("latin-1")}).status_code == 401
+    assert page.get("/", headers={"cookie": f"{cookie}=wrong"}).status_code == 401
+    assert page.get("/", headers={"cookie": f"{cookie}=\u00e9".encode("latin-1")}).status_code == 401
     admitted = page.get("/?token=the-token", follow_redirects=False)
     assert admitted.status_code == 303
     assert admitted.headers["location"] == "/"

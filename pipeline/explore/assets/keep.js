@@ -72,6 +72,9 @@ function injection() {
   return { target: "in_place", assign: { strategy: "map", heads } };
 }
 
+// As a shell and Hydra read it.
+const override = (path) => (/^[\w./-]+$/.test(path) ? `patterns.path=${path}` : `'patterns.path="${path}"'`);
+
 async function save(replaces = digest) {
   const place = find("saved");
   try {
@@ -79,7 +82,7 @@ async function save(replaces = digest) {
     const asked = { patterns: Object.fromEntries(state.kept), person: own.person, why: own.why, ...(inject ? { inject } : {}), ...(replaces ? { replaces } : {}) };
     const found = await post("/api/save", asked);
     digest = null;
-    const command = own.place === "students" ? `headlight run patterns.path=${found.path} students.train=FILE students.test=FILE` : `headlight run patterns.path=${found.path}${inject ? " patterns.in_place=true" : ""}`;
+    const command = own.place === "students" ? `headlight run ${override(found.path)} students.train=FILE students.test=FILE` : `headlight run ${override(found.path)}${inject ? " patterns.in_place=true" : ""}`;
     place.replaceChildren(said(`Saved to ${found.path}; the log is ${found.log}.`, "done"), make("p", {}, "Run it with ", make("code", { textContent: command }), " and the overrides of your run."));
     await history();
   } catch (error) {
