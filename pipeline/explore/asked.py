@@ -96,10 +96,11 @@ def _patterns(value: Any, where: str) -> dict[str, Pattern]:
 
 @dataclass(frozen=True)
 class Measure:
-    """The relevance of a predicate."""
+    """The relevance of a predicate; `random`: beside that in models with random weights."""
 
     predicate: Annotated[Predicate, read_predicate]
     queries: Annotated[str, one_of(*QUERIES)] = QUERIES[0]
+    random: Annotated[bool, reading.flag] = False
 
 
 @dataclass(frozen=True)

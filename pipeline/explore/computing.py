@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from attribution.patterns.relevance import TIMES_UNIFORM
 from pipeline.explore.asked import Extremes, Measure, Where, check_measurable
 from pipeline.explore.changes import Workshop
 from pipeline.explore.heads import breadth_metrics, finite, grid, offsets
-from pipeline.explore.passes import Passes, Step, Survey, measured, surveyed
+from pipeline.explore.passes import Passes, Step, Survey, measured, measured_at_random, surveyed
 from pipeline.explore.session import Session, half
 from pipeline.keys import digest
 
@@ -75,12 +75,11 @@ class Desk:
 
     def measure(self, asked: Measure) -> Iterator[Step]:
         """The relevance of a predicate for every head."""
-        for step in self._measured(asked.predicate):
-            if not isinstance(step.result, PatternRelevance):
+        for step in self._measured(asked.predicate, random=asked.random):
+            if step.result is None:
                 yield step
-                continue
-            found = over(step.result, asked.queries)
-            yield Step(step.done, step.total, _told(found))
+            else:
+                yield Step(step.done, step.total, _told(over(step.result, asked.queries)))
 
     def extremes(self, asked: Extremes) -> dict[str, Any]:
         """The texts that agree with a predicate most and least in one head."""
@@ -103,18 +102,27 @@ class Desk:
         return {"holds": base64.b64encode(bits).decode("ascii"), "mass": [finite(each) for each in mass.tolist()],
                 "mean": finite(float(mass.mean()))}  # fmt: skip
 
-    def _measured(self, predicate: Predicate) -> Iterator[Step]:
+    def _measured(self, predicate: Predicate, *, random: bool = False) -> Iterator[Step]:
+        """What is not remembered is measured; the last step has a `PatternRelevance`, over all queries."""
         check_measurable(predicate, self.session.vocabulary)
         key, total = digest(write_predicate(predicate)), len(self.session.rows)
-        if key in self._relevance:
-            yield Step(total, total, self._relevance[key])
-            return
-        for step in measured(self.passes, predicate):
-            if step.result is not None:
-                self._relevance[key] = step.result
-                while len(self._relevance) > KEPT_PREDICATES:
-                    self._relevance.popitem(last=False)
-            yield step
+        if key not in self._relevance:
+            for step in measured(self.passes, predicate):
+                if step.result is not None:
+                    self._remember(key, PatternRelevance(step.result))
+                yield replace(step, result=None)
+        found = self._relevance[key]
+        if random and not found.random:
+            for step in measured_at_random(self.session, predicate):
+                if step.result is not None:
+                    self._remember(key, found := PatternRelevance(found.mass, step.result))
+                yield replace(step, result=None)
+        yield Step(total, total, found)
+
+    def _remember(self, key: str, found: PatternRelevance) -> None:
+        self._relevance[key] = found
+        while len(self._relevance) > KEPT_PREDICATES:
+            self._relevance.popitem(last=False)
 
 
 def over(found: PatternRelevance, queries: str) -> PatternRelevance:
@@ -136,5 +144,7 @@ def _told(found: PatternRelevance) -> dict[str, Any]:
     return {
         "scores": grid(found.scores[0]), "errors": grid(found.standard_error[0]), "uniform": finite(uniform),
         "times_uniform": finite(TIMES_UNIFORM * uniform), "heads_bar": finite(float(found.heads_bar[0])),
+        "random_bar": finite(float(found.random_bar[0])),
+        "significant": found.significant[0].tolist() if found.random else None,
         "texts": len(found.mass), "applies": int(applies.sum()), "queries": found.queries,
     }  # fmt: skip

@@ -9,16 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attribution.explainer import Explainer
 from attribution.heads.attention_importance import confidence, entropy, normalized_entropy
 from attribution.heads.head_pass import HeadPass
 from attribution.heads.maps import LENGTH, MeanAttention, maps_of
 from attribution.heads.rows import Rows
 from attribution.model.inputs import Inputs
-from attribution.patterns import PatternRelevance, Tokens
+from attribution.patterns import Tokens
 from attribution.patterns.blocks import Predicate
 from attribution.patterns.mass import TENSORS, PatternMass, joined, mass_of
+from attribution.patterns.relevance import random_like
 from pipeline.explore.session import Session
 
+RANDOM_SEEDS = (0, 1, 2)  # of models with random weights
 KEPT_BYTES = 2**29  # of attention: texts whose attention fits are read once, however many patterns are asked for
 BREADTH = {"confidence": confidence, "entropy": entropy, "normalized_entropy": normalized_entropy}
 
@@ -34,9 +37,10 @@ class Step:
 
 @dataclass
 class Passes:
-    """The texts of a session as batches, with their attention."""
+    """The texts of a session as batches, with their attention; `model`: that of another model like the run's."""
 
     session: Session
+    model: Explainer | None = None
     _kept: dict[int, list[Tensor]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[Inputs, list[Tensor]]]:
@@ -54,7 +58,8 @@ class Passes:
     def _attentions(self, number: int, inputs: Inputs) -> list[Tensor]:
         if number in self._kept:
             return self._kept[number]
-        found = [each.cpu() for each in self.session.explainer.adapter.attentions(inputs)]
+        adapter = (self.model or self.session.explainer).adapter
+        found = [each.cpu() for each in adapter.attentions(inputs)]
         if self._fits:
             self._kept[number] = found
         return found
@@ -62,6 +67,8 @@ class Passes:
     @property
     def _fits(self) -> bool:
         adapter = self.session.explainer.adapter
+        if self.model is not None:
+            return False
         weights = sum(len(batch.rows) * batch.length**2 for batch in self.session.batches)
         return weights * adapter.n_layers * adapter.n_heads * adapter.dtype.itemsize <= KEPT_BYTES
 
@@ -108,4 +115,18 @@ def measured(passes: Passes, predicate: Predicate) -> Iterator[Step]:
         yield Step(sum(map(len, parts)), len(session.rows))
     whole, order = joined(parts), passes.order()
     mass = PatternMass(whole.names, *(getattr(whole, name)[order] for name in TENSORS))
-    yield Step(len(session.rows), len(session.rows), PatternRelevance(mass))
+    yield Step(len(session.rows), len(session.rows), mass)
+
+
+def measured_at_random(session: Session, predicate: Predicate) -> Iterator[Step]:
+    """The same in models like the session's with new weights, one after the other; the result is a mass of each."""
+    found: list[PatternMass] = []
+    total = len(RANDOM_SEEDS) * len(session.rows)
+    for number, seed in enumerate(RANDOM_SEEDS):
+        with session.lock:
+            model = Explainer(random_like(session.explainer.model, seed), session.explainer.tokenizer)
+        for step in measured(Passes(session, model), predicate):
+            if step.result is not None:
+                found.append(step.result)
+            yield Step(number * len(session.rows) + step.done, total)
+    yield Step(total, total, tuple(found))

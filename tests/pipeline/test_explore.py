@@ -180,6 +180,18 @@ def test_relevance_by_hand(page, explainer, batch):
     assert steps == [] or steps[-1]["done"] == len(TEXTS)
 
 
+def test_random_models_are_the_librarys(page, explainer, batch):
+    asked = {"predicate": {"offset": [-2, -1]}, "random": True}
+    result, steps = last(page.post("/api/measure", json=asked))
+    wanted = pattern_relevance(explainer.adapter, [batch], {"": read_predicate({"offset": [-2, -1]})})
+    assert result["random_bar"] == pytest.approx(float(wanted.random_bar[0]), abs=1e-5)
+    assert result["significant"] == wanted.significant[0].tolist()
+    assert steps[-1]["total"] == 3 * len(TEXTS)
+    assert last(page.post("/api/measure", json=asked)) == (result, [])
+    own = last(page.post("/api/measure", json={"predicate": {"key": "first"}}))[0]
+    assert (own["random_bar"], own["significant"]) == (None, None)
+
+
 def test_what_was_measured_is_not_measured_again(page):
     asked = {"predicate": {"offset": [1, 2]}}
     assert last(page.post("/api/measure", json=asked))[1] != []

@@ -53,7 +53,7 @@ def test_texts_that_are_long_or_do_not_fit_are_left_out(run, monkeypatch):
     monkeypatch.setattr("pipeline.report.attention.LONGEST", 6)
     assert [len(text["t"]) for text in data(render(run, "full", 30, 9))["texts"]] == [4]
     monkeypatch.setattr("pipeline.report.attention.LONGEST", 48)
-    monkeypatch.setattr("pipeline.report.attention.BUDGET", 3 * 4 * (7**2 + 12**2))
+    monkeypatch.setattr("pipeline.report.attention.BUDGET", 3 * 4 * (7**2 + 13**2))
     assert len(data(render(run, "full", 30, 9))["texts"]) == 2
 
 

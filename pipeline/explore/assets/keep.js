@@ -124,7 +124,7 @@ function drawDecisions(log) {
     make("h3", { textContent: "Decisions" }), make("p", { className: "hint", textContent: "What you decide of a head, and why, goes into a log that only grows, under the name above." }),
     make("div", { className: "controls" }, make("b", { textContent: `Head ${headName(state.head)}`, id: "decision-head" }), choice("", DECISIONS, decided.decision, (value) => { decided.decision = value; })),
     why, make("div", { className: "buttons" }, button("Write it down", decide, { id: "decide" })),
-    make("details", {}, make("summary", { textContent: `${log.length} entries` }), make("div", { className: "scroll" }, table(["When", "Who", "What", "Head", "Why"], rows))));
+    make("details", {}, make("summary", { textContent: `The log (${log.length})` }), make("div", { className: "scroll" }, table(["When", "Who", "What", "Head", "Why"], rows))));
 }
 
 async function decide() {

@@ -17,7 +17,7 @@ function first() {
   return state.metrics.find((metric) => metric.group === "importance") ?? roles[0] ?? allMetrics()[0];
 }
 
-const liveMetric = () => ({ group: "live", id: "live", label: "relevance of the pattern below", values: state.relevance.scores, selected: null, note: `Even attention ${fixed(state.relevance.uniform)}; ${state.relevance.applies} texts.` });
+const liveMetric = () => ({ group: "live", id: "live", label: "relevance of the pattern below", values: state.relevance.scores, selected: state.relevance.significant, note: `Even attention ${fixed(state.relevance.uniform)}; ${state.relevance.applies} texts.` });
 
 const finite = (values) => values.flat().filter((value) => value !== null);
 const largest = (values) => Math.max(...finite(values).map(Math.abs), 0);

@@ -31,7 +31,7 @@ async function measure() {
   bar.hidden = false;
   bar.removeAttribute("value");
   try {
-    const asked = { predicate: state.predicate, queries: find("queries").value };
+    const asked = { predicate: state.predicate, queries: find("queries").value, random: find("random").checked };
     const found = await stream("/api/measure", asked, (done, total) => { bar.value = done / total; }, signal);
     set({ relevance: found, ...(found && touched ? { metric: "live" } : {}) });
     quiet();
@@ -54,15 +54,17 @@ function tell() {
 
 function verdict(found, score) {
   const clear = score !== null && score > found.times_uniform, above = score !== null && found.heads_bar !== null && score > found.heads_bar;
+  const { layer, head } = state.head, judged = found.significant?.[layer][head];
+  const significant = judged === undefined ? "A head is significant above three times even attention and above random models." : `${judged ? "✓ significant" : "✗ not significant"}: three times even attention and the random models' bar are to be exceeded; ${found.significant.flat().filter(Boolean).length} heads do.`;
   const text = found.times_uniform >= 1
     ? "It holds nearly everywhere: three times even attention is more than any head can have."
-    : `${clear ? "✓ above" : "✗ not above"} three times even attention; ${above ? "✓ above" : "✗ not above"} the bar of this model's heads. A run measures random models, too, before it calls a head significant.`;
+    : `${clear ? "✓ above" : "✗ not above"} three times even attention; ${above ? "✓ above" : "✗ not above"} the bar of this model's heads. ${significant}`;
   return make("p", { className: "hint", textContent: `${text} Measured on ${found.applies} of ${found.texts} texts.` });
 }
 
 // One scale from 0 to 1 with the head and what it is compared with, each named.
 function gauge(found, score) {
-  const marks = [["even", found.uniform], ["3 × even", found.times_uniform], ["heads' bar", found.heads_bar], [headName(state.head), score]];
+  const marks = [["even", found.uniform], ["3 × even", found.times_uniform], ["heads' bar", found.heads_bar], ...(found.random_bar === null ? [] : [["random bar", found.random_bar]]), [headName(state.head), score]];
   const top = Math.min(1, Math.max(0.1, 1.1 * Math.max(...marks.map(([, value]) => value ?? 0))));
   const rows = marks.map(([name, value], at) => {
     const bar = make("i", { className: at === marks.length - 1 ? "own" : "" });
@@ -94,7 +96,7 @@ function listed(title, texts) {
 }
 
 export function setUpPattern() {
-  find("queries").addEventListener("change", measure);
+  for (const id of ["queries", "random"]) find(id).addEventListener("change", measure);
   // The first pattern waits for the survey, which reads the attention that both need.
   on(["survey"], () => { if (touched) return; tree = group([block("offset")]); draw(); set({ predicate: written(tree) }); });
   on(["predicate"], measure);
