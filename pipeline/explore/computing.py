@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attribution.errors import InputError
-from attribution.heads.maps import without, word_map
+from attribution.heads.maps import LENGTH, without, word_map
 from attribution.patterns import PatternRelevance, Tokens, evaluate
 from attribution.patterns.blocks import Predicate
 from attribution.patterns.predicates import write_predicate
@@ -59,6 +59,10 @@ class Desk:
         if self.survey is None:
             raise InputError("the maps are not there yet; ask for the survey first.")
         return half(self.survey.maps.mean)
+
+    def maps_of_text(self, document: int) -> bytes:
+        """Maps of all heads [L, H, M, M] on one text as float16, its first positions where it is longer."""
+        return half(torch.stack([each[:, :LENGTH, :LENGTH] for each in self.session.attention(document)]))
 
     def attention(
         self, document: int, layer: int, head: int, *, level: str, specials: bool, renormalise: bool

@@ -57,6 +57,7 @@ def application(desk: Desk, notebook: Notebook) -> Starlette:
         "/api/patterns": lambda request: {"there": notebook.there(), "decisions": notebook.decisions()},
         "/api/documents/{number:int}": lambda request: desk.session.document(request.path_params["number"]),
         "/api/maps": lambda request: desk.maps(),
+        "/api/documents/{number:int}/maps": lambda request: desk.maps_of_text(request.path_params["number"]),
         "/api/attention": partial(_attention, desk),
     }
     routes = [Route("/", _page), Route("/assets/{name}", _asset)]

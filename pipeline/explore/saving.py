@@ -18,6 +18,9 @@ from pipeline.explore.asked import Decision, Save
 from pipeline.files import reported, write_atomically
 
 
+SHOWN = 50  # entries of the log
+
+
 class Occupied(InputError):
     """There is a file already, and nobody has agreed to replace it."""
 
@@ -67,9 +70,9 @@ class Notebook:
             self._append({**entry, "why": asked.why}, datetime.now(UTC))
 
     def decisions(self) -> list[dict[str, Any]]:
-        """The log, the latest last; a line that somebody else broke is passed over."""
+        """The end of the log, the latest last; a line that somebody else broke is passed over."""
         lines = self.log.read_text("utf-8").splitlines() if self.log.exists() else []
-        return [found for line in lines if (found := _read(line)) is not None]
+        return [found for line in lines[-SHOWN:] if (found := _read(line)) is not None]
 
     def _check_free(self, agreed: str | None) -> None:
         there = self.there()

@@ -136,6 +136,8 @@ def test_one_head_on_one_text(page, explainer, batch):
     whole = attentions(explainer, batch)[5, 2, 3, :n, :n]
     asked = "/api/attention?document=5&layer=2&head=3"
     assert halves(page.get(asked), n, n) == pytest.approx(whole.numpy(), abs=1e-3)
+    every = attentions(explainer, batch)[5, :, :, :n, :n]
+    assert halves(page.get("/api/documents/5/maps"), 3, 4, n, n) == pytest.approx(every.numpy(), abs=1e-3)
     words = torch.tensor(text["words"])
     by_word = word_map(whole.double(), words).numpy()
     assert halves(page.get(f"{asked}&level=word"), *by_word.shape) == pytest.approx(by_word, abs=1e-3)

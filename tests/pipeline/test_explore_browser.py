@@ -176,7 +176,7 @@ def test_heads_by_keyboard(page: Any) -> None:
 
 
 def test_views_levels_and_special_tokens(page: Any) -> None:
-    for view in ("maps", "offsets"):
+    for view in ("maps", "text", "offsets"):
         page.locator("#view").select_option(view)
         page.locator("#grid canvas").nth(11).wait_for()
     page.locator("#document").select_option("5")

@@ -11,7 +11,6 @@ const DECISIONS = [["kept", "keep the head"], ["rejected", "reject it"], ["note"
 const form = { name: "", mode: "mask", empty: "", why: "", seen: new Set() };
 const own = { person: "", why: "", place: "seen" };
 const decided = { decision: "note", why: "" };
-let digest = null;
 
 const said = (text, className = "hint") => make("p", { className, textContent: text, aria: { role: "status" } });
 
@@ -75,19 +74,19 @@ function injection() {
 // As a shell and Hydra read it.
 const override = (path) => (/^[\w./-]+$/.test(path) ? `patterns.path=${path}` : `'patterns.path="${path}"'`);
 
-async function save(replaces = digest) {
+async function save(replaces) {
   const place = find("saved");
   try {
     const inject = injection();
     const asked = { patterns: Object.fromEntries(state.kept), person: own.person, why: own.why, ...(inject ? { inject } : {}), ...(replaces ? { replaces } : {}) };
     const found = await post("/api/save", asked);
-    digest = null;
     const command = own.place === "students" ? `headlight run ${override(found.path)} students.train=FILE students.test=FILE` : `headlight run ${override(found.path)}${inject ? " patterns.in_place=true" : ""}`;
     place.replaceChildren(said(`Saved to ${found.path}; the log is ${found.log}.`, "done"), make("p", {}, "Run it with ", make("code", { textContent: command }), " and the overrides of your run."));
     await history();
   } catch (error) {
     if (error.status !== 409) { place.replaceChildren(said(error.message, "trouble")); return; }
-    if (await agreed(error.message)) { digest = (await get("/api/patterns")).there?.digest ?? null; await save(digest); }
+    const { there } = await get("/api/patterns"); // what is agreed to is this file, and no later one
+    if (await agreed(error.message)) await save(there?.digest);
     else place.replaceChildren(said("Nothing was replaced."));
   }
 }
@@ -111,7 +110,7 @@ function drawSave() {
       field("Who are you?", { value: own.person, id: "person", maxLength: 200, autocomplete: "name" }, (value) => { own.person = value; }),
       choice("Put the patterns into", PLACES, own.place, (value) => { own.place = value; })),
     field("Why these?", { value: own.why, id: "chosen-why", rows: 2, maxLength: 2000, wide: true }, (value) => { own.why = value; }),
-    make("div", { className: "buttons" }, button(`Save ${state.kept.size || ""} to ${state.run.save}`.replace("  ", " "), () => save(null), { id: "save-it", disabled: !state.kept.size })),
+    make("div", { className: "buttons" }, button(`Save ${state.kept.size || ""} to ${state.run.save}`.replace("  ", " "), () => save(), { id: "save-it", disabled: !state.kept.size })),
     make("div", { id: "saved" }));
 }
 

@@ -1,11 +1,13 @@
 // The map of layers by heads: one score in numbers and colours, or a picture of each head.
 
+import { complain, latest, numbers } from "./api.js";
 import { arrows, download, find, fixed, headName, make, options, share, table } from "./dom.js";
 import { on, set, state } from "./state.js";
 import { drawMap, drawOffsets, profile } from "./thumbs.js";
 
 const GROUPS = { live: "what is being built", importance: "importance", role: "roles", relevance: "patterns of the run", attention: "attention on these texts" };
 let cells = [];
+const textCall = latest();
 
 export const allMetrics = () => [...(state.relevance ? [liveMetric()] : []), ...state.metrics, ...(state.survey?.metrics ?? [])];
 const current = () => allMetrics().find((metric) => metric.id === state.metric) ?? first() ?? null;
@@ -83,13 +85,25 @@ function draw() {
 const changed = (layer, head) => (state.gates.has(`${layer}.${head}`) || state.inPlace.has(`${layer}.${head}`) ? " changed" : "");
 
 function picture(cell, view, layer, head) {
-  if (!state.survey) { cell.replaceChildren("…"); return; }
-  cell.replaceChildren(view === "maps" ? drawMap(layer, head) : drawOffsets(layer, head));
+  const maps = view === "text" ? state.textMaps : state.survey;
+  if (!maps || (view === "text" && maps.number !== state.text?.number)) { cell.replaceChildren("…"); return; }
+  cell.replaceChildren(view === "offsets" ? drawOffsets(layer, head) : drawMap(maps, layer, head));
+}
+
+// Maps of all heads on the text below, once somebody looks at them.
+async function readText() {
+  const { text } = state, signal = textCall();
+  if (find("view").value !== "text" || !text || state.textMaps?.number === text.number) return;
+  try {
+    const maps = await numbers(`/api/documents/${text.number}/maps`, signal);
+    set({ textMaps: { number: text.number, maps, size: Math.sqrt(maps.length / (state.run.layers * state.run.heads)) } });
+  } catch (error) { complain(error); }
 }
 
 function hint(metric, view, perLayer, signed, scale) {
   const keys = "Click, or choose with arrow keys. ";
   if (view === "maps") return `${keys}Mean attention from position (down) to position (across), over the texts that have both; darkest at each head's largest.`;
+  if (view === "text") return `${keys}Attention in the text below from token (down) to token (across), the first 64; darkest at each head's largest.`;
   if (view === "offsets") return `${keys}Mean weight on keys ${state.survey?.offsets.reach ?? ""} to the left up to as many to the right; the middle is the token itself.`;
   if (!metric) return `${keys}The run has no scores of heads; those of attention are being read from its texts.`;
   const unit = perLayer ? "Shares of the layer's largest. " : scale.power ? `In 10 to the power of ${String(scale.power).replace("-", "−")}. ` : "";
@@ -145,10 +159,11 @@ export function svg() {
 
 export function setUpMap() {
   find("metric").addEventListener("change", (event) => set({ metric: event.target.value }));
-  for (const id of ["view", "per-layer"]) find(id).addEventListener("change", draw);
+  for (const id of ["view", "per-layer"]) find(id).addEventListener("change", () => { draw(); readText(); });
+  on(["text"], readText);
   find("csv").addEventListener("click", () => download("heads.csv", "text/csv", csv()));
   find("svg").addEventListener("click", () => download("heads.svg", "image/svg+xml", svg()));
   on(["run"], build);
   on(["run", "metrics", "survey", "relevance", "metric"], offer);
-  on(["run", "metrics", "survey", "relevance", "metric", "head", "gates", "inPlace"], draw);
+  on(["run", "metrics", "survey", "relevance", "metric", "head", "gates", "inPlace", "text", "textMaps"], draw);
 }

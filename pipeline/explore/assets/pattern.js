@@ -98,7 +98,8 @@ function listed(title, texts) {
 export function setUpPattern() {
   for (const id of ["queries", "random"]) find(id).addEventListener("change", measure);
   // The first pattern waits for the survey, which reads the attention that both need.
-  on(["survey"], () => { if (touched) return; tree = group([block("offset")]); draw(); set({ predicate: written(tree) }); });
+  on(["run"], () => { tree = group([block("offset")]); draw(); });
+  on(["survey"], () => { if (!touched) set({ predicate: written(tree) }); });
   on(["predicate"], measure);
   on(["predicate", "relevance", "head"], tell);
   on(["relevance", "head"], extremes);

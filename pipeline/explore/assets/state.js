@@ -2,7 +2,7 @@
 
 const values = {
   run: null, metrics: [], survey: null, metric: null, head: { layer: 0, head: 0 },
-  document: null, text: null, attention: null, query: 0, predicate: null, holds: null, relevance: null,
+  document: null, text: null, textMaps: null, attention: null, query: 0, predicate: null, holds: null, relevance: null,
   gates: new Map(), inPlace: new Map(), kept: new Map(), decisions: [],
 };
 const watchers = [];

@@ -5,8 +5,8 @@ import { state } from "./state.js";
 
 const SIZE = 64;
 
-export function drawMap(layer, head) {
-  const { size, maps } = state.survey, start = (layer * state.run.heads + head) * size * size;
+export function drawMap({ size, maps }, layer, head) {
+  const start = (layer * state.run.heads + head) * size * size;
   const own = maps.subarray(start, start + size * size), top = own.reduce((a, b) => Math.max(a, b), 0) || 1;
   const canvas = make("canvas", { width: size, height: size, className: "thumb" });
   paint(canvas.getContext("2d"), own, size, (value) => Math.sqrt(value / top));
