@@ -15,6 +15,7 @@ from pipeline.commands import (
     convert,
     doctor,
     explain,
+    explore,
     export,
     fetch,
     gc,
@@ -44,6 +45,7 @@ EPILOG = """examples:
   headlight plan experiment=sst2 dataset.limit=96   what a run would compute, before it does
   headlight run -m experiment=demo seed=1,2,3       a sweep; `headlight table last` prints its numbers
   headlight report last                             the report of the latest run
+  headlight explore last                            look at its model's heads, in a browser
 
 exit codes:
   0 done   1 failure in the run   2 regression found   3 nothing to compare with, or a night is missing
@@ -105,7 +107,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 _COMMANDS = (
-    *(run, submit, methods, explain, doctor, results, table, compare),
+    *(run, submit, methods, explain, explore, doctor, results, table, compare),
     *(regress, fetch, convert, export, verify, sync, gc),
 )
 

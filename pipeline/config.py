@@ -196,6 +196,7 @@ class ReportConfig:
 
     texts: str = "full"  # full, sample, none
     examples: int = 30  # how many heatmaps `sample` and the page's case list show
+    attention: int = 0  # short texts of which the page has the attention of every head
 
 
 @dataclass

@@ -167,7 +167,7 @@ class RecordedRun:
         """Write tables, report and record."""
         report = self.experiment.config.report
         self._write(folder)
-        build_report(folder.path, texts=report.texts, examples=report.examples)
+        build_report(folder.path, texts=report.texts, examples=report.examples, attention=report.attention)
         self.tracker.log(folder.path, texts=report.texts == "full")
         if not self.experiment.facts.failures:
             mark_complete(folder.path, shown)

@@ -114,6 +114,7 @@ RANGES: dict[str, _Range] = {
     "students.explained": _NOT_NEGATIVE,
     "students.temperature": (lambda value: value > 0, "more than 0"),
     "report.examples": _POSITIVE,
+    "report.attention": _NOT_NEGATIVE,
     "decoding.n_texts": _POSITIVE,
     "errors.limit": _POSITIVE,
     "errors.words": _POSITIVE,

@@ -6,24 +6,17 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
-from attribution.explainer import Explainer
 from attribution.methods.registry import METHODS
-from pipeline.config import ModelConfig
 from pipeline.folder import RESULTS
 from pipeline.keys import file_digest
-from pipeline.microbatch import inputs_of, units_of
-from pipeline.models import resolve_model
+from pipeline.reopened import Reopened, as_it_ran
 from pipeline.runs import Run
-from pipeline.stages.asked import target_of, without_separators
-from pipeline.stages.load_model import choices, predictions
 from pipeline.store import Store
 
 Row = Mapping[str, Any]
@@ -108,9 +101,13 @@ class Recomputed:
     def _config(self) -> dict[str, Any]:
         return self.run.config
 
-    @cached_property
+    @property
     def _dtype(self) -> str:
-        return str(self._config["model"]["dtype"])
+        return self._reopened.dtype
+
+    @cached_property
+    def _reopened(self) -> Reopened:
+        return Reopened(self.run)
 
     @cached_property
     def _rows(self) -> list[Row]:
@@ -125,24 +122,11 @@ class Recomputed:
         own = pc.is_in(table["item_id"], pa.array(items, pa.string()))
         return list(table.filter(pc.and_(own, pc.equal(table["status"], "ok"))).to_pylist())
 
-    @cached_property
-    def _explainer(self) -> Explainer:
-        model = resolve_model(ModelConfig(**self._config["model"]), Path(self._config["paths"]["models"]))
-        head = None if model.lm_head is None else model.lm_head.folder
-        return Explainer.from_pretrained(model.folder, dtype=getattr(torch, self._dtype), lm_head=head)
-
-    def _inputs(self, row: Row) -> Any:
-        pad_id = self._explainer.adapter.pad_id or 0
-        return inputs_of([row], len(row["input_ids"]), pad_id, segment_ids=self._config["explain"]["segment_ids"])
-
     def _logits(self) -> Check:
         kept = {row["item_id"]: row["logits"] for row in self.run.table("predictions").to_pylist()}
         wrong = []
         for row in self._rows:
-            inputs = self._inputs(row)
-            masked = row["masked"] is not None
-            read = choices(self._explainer, inputs, [row]) if masked else predictions(self._explainer, inputs)
-            found = np.array(read["logits"][0])
+            found = np.array(self._reopened.predicted(self._reopened.explainer, [row])["logits"][0])
             own = np.array(kept[row["item_id"]])
             apart = float(np.abs(found - own).max())
             if not apart <= LOGITS[self._dtype] * max(1.0, float(np.abs(own).max())):
@@ -152,35 +136,14 @@ class Recomputed:
     def _scores(self, label: str, entry: Row) -> Check:
         """Within what the method's policy allows both of the two computations."""
         kept = {row["item_id"]: row for row in self._attributions if row["method"] == label}
-        method = {"method": entry["method"], **_resolved(entry)}
+        method = as_it_ran(entry)
         wrong, rows = [], [row for row in self._rows if row["item_id"] in kept]
         for row in rows:
             own = np.array(kept[row["item_id"]]["scores"])
-            found = self._explained(row, kept[row["item_id"]], method)
+            target = kept[row["item_id"]]["target"], kept[row["item_id"]]["target_end"]
+            found = self._reopened.scores(self._reopened.explainer, row, target, method).double().cpu().numpy()
             allowed = 2 * METHODS[entry["method"]].precision.allowed(self._dtype, float(np.abs(own).max(initial=0.0)))
             apart = float(np.abs(found - own).max(initial=0.0))
             if not apart <= allowed:
                 wrong.append(f"{row['item_id'][:16]} is off by {apart:.2g}, {allowed:.2g} is allowed")
         return Check(label, len(rows), tuple(wrong))
-
-    def _explained(self, row: Row, kept: Row, method: Row) -> Any:
-        inputs, explain = self._inputs(row), self._config["explain"]
-        if explain["hide_separators"]:
-            inputs = without_separators(inputs, self._explainer.tokenizer)
-        target = (kept["target"],) if kept["target_end"] is None else ((kept["target"], kept["target_end"]),)
-        found = self._explainer.scores_many(
-            inputs.input_ids,
-            inputs.attention_mask,
-            methods={"": method},
-            target=target_of([row], target),
-            token_type_ids=inputs.token_type_ids,
-            output=explain["output"],
-            **units_of([row], len(row["input_ids"]), {str(method.get("unit"))}),
-        )[""]
-        return found[0].double().cpu().numpy()
-
-
-def _resolved(entry: Row) -> dict[str, Any]:
-    """The parameters of a method as it ran: with the head mask and the layer that its names came to."""
-    found = {name: entry[name] for name in ("head_mask", "layer") if name in entry}
-    return {**(entry.get("params") or {}), **found}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -51,14 +51,39 @@ def mean_attention(
 
 def _of_batch(adapter: ModelAdapter, inputs: Inputs, length: int) -> MeanAttention:
     aligned, _ = align(inputs.to(adapter.device))
-    visible = aligned.attention_mask.bool()[:, :length]
-    pairs = visible[:, :, None] & visible[:, None, :]
-    size = visible.shape[1]
-    maps = [each[:, :, :size, :size].double() for each in adapter.attentions(aligned)]
-    total = torch.stack([(each * pairs[:, None]).sum(0) for each in maps])
+    return maps_of(adapter.attentions(aligned), aligned.attention_mask.bool(), length)
+
+
+def maps_of(attentions: Sequence[Tensor], visible: Tensor, length: int = LENGTH) -> MeanAttention:
+    """The maps of attention that is at hand, L times [B, H, N, N] of left-aligned rows; visible: bool [B, N]."""
+    near = visible[:, :length]
+    pairs = near[:, :, None] & near[:, None, :]
+    size = near.shape[1]
+    total = torch.stack([(each[:, :, :size, :size].double() * pairs[:, None]).sum(0) for each in attentions])
     margin = (0, length - size, 0, length - size)
     padded = (torch.nn.functional.pad(each, margin).cpu() for each in (total, pairs.sum(0)))
     return MeanAttention(*padded)
+
+
+def offset_profile(maps: MeanAttention, reach: int) -> Tensor:
+    """[L, H, 2R + 1] mean weight of a query on the key at each offset (key - query) from -R to R.
+
+    A query without a key there counts with 0; what is on keys beyond the maps is at no offset.
+    """
+    queries = maps.pairs.diagonal().sum().clamp(min=1)
+    offsets = range(-reach, reach + 1)
+    return torch.stack([maps.total.diagonal(at, -2, -1).sum(-1) for at in offsets], -1) / queries
+
+
+def without(attention: Tensor, hidden: Tensor, *, renormalise: bool) -> Tensor:
+    """Attention [..., N, N] between the tokens that are not `hidden` [N]; rows add up to 1 again if `renormalise`.
+
+    A row that has all its weight on hidden tokens has none.
+    """
+    kept = attention[..., ~hidden, :][..., ~hidden]
+    if not renormalise:
+        return kept
+    return kept / kept.sum(-1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)
 
 
 def word_map(attention: Tensor, word_ids: Tensor) -> Tensor:

@@ -69,10 +69,20 @@ def measure(
     found = []
     for rows in _passes(adapter, batches):
         tokens = Tokens.of(rows, vocabulary, causal=adapter.causal, relations=relations)
-        found.append(_mass(adapter.attentions(Inputs.from_mapping(rows)), evaluate(patterns, tokens), tokens))
+        found.append(mass_of(adapter.attentions(Inputs.from_mapping(rows)), patterns, tokens))
     if not found:
         raise InputError("conf error: patterns: there is no text to measure patterns on; give at least one batch.")
-    return PatternMass(tuple(patterns), *(torch.cat(each) for each in zip(*found, strict=True)))
+    return joined(found)
+
+
+def mass_of(attentions: Sequence[Tensor], patterns: Mapping[str, Predicate], tokens: Tokens) -> PatternMass:
+    """The mass of attention that is at hand, L times [B, H, N, N], each row a document."""
+    return PatternMass(tuple(patterns), *_mass(attentions, evaluate(patterns, tokens), tokens))
+
+
+def joined(parts: Sequence[PatternMass]) -> PatternMass:
+    """The documents of several measurements of the same patterns, one after the other."""
+    return PatternMass(parts[0].names, *(torch.cat([getattr(each, name) for each in parts]) for name in TENSORS))
 
 
 def _passes(adapter: ModelAdapter, batches: Iterable[Mapping[str, Tensor]]) -> Iterator[dict[str, Tensor]]:

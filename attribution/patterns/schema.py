@@ -173,9 +173,14 @@ class PatternFile:
         """As in a file."""
         return {"schema": SCHEMA, **reading.plain_fields(self)}
 
+    def text(self) -> str:
+        """The file itself."""
+        written: str = yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True)
+        return written
+
     def save(self, path: str | Path) -> None:
         """Write what `load` reads."""
-        Path(path).write_text(yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        Path(path).write_text(self.text(), encoding="utf-8")
 
 
 # What each strategy and each target takes; what is given of the rest is refused, and not ignored.

@@ -18,6 +18,8 @@ def add(commands: Any) -> None:
     report_parser = _add(commands, "report", "write the report of a run again and print its path", report)
     report_parser.add_argument("run", nargs="?", default="last", metavar="RUN", help=f"{RUN_HELP}; default: last")
     report_parser.add_argument("--texts", choices=("full", "sample", "none"), help="default: as the run was configured")
+    more = "short texts of which the page has the attention of every head; default: as the run was configured"
+    report_parser.add_argument("--attention", type=int, metavar="N", help=more)
     runs_parser = _add(commands, "runs", "list the runs, newest first", runs)
     runs_parser.add_argument("--json", action="store_true", help="for programs")
     diff_parser = _add(commands, "diff", "explain how two runs differ: configuration, versions, data, results", diff)
@@ -35,12 +37,18 @@ def _add(commands: Any, name: str, summary: str, command: Any) -> argparse.Argum
 
 def report(arguments: argparse.Namespace) -> int:
     """Write report.html from the run's tables."""
+    from attribution.errors import InputError
     from pipeline.report import build_report
     from pipeline.runs import Run, resolve_run
 
     folder = resolve_run(arguments.run, _runs(arguments))
-    settings = {"texts": "full", "examples": 30, **Run(folder).config.get("report", {})}
-    print(build_report(folder, texts=arguments.texts or settings["texts"], examples=settings["examples"]))
+    given = {name: value for name in ("texts", "attention") if (value := getattr(arguments, name)) is not None}
+    settings = {"texts": "full", "examples": 30, "attention": 0, **Run(folder).config.get("report", {}), **given}
+    if settings["attention"] < 0:
+        raise InputError(
+            f"error: --attention {settings['attention']} must be at least 0; it is how many texts are shown."
+        )
+    print(build_report(folder, **settings))
     return 0
 
 

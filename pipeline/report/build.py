@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.operators import other_operator
 from pipeline.recommendation import recommendation
 from pipeline.report.alignment import alignment
+from pipeline.report.attention import attention_view
 from pipeline.report.chart import charts
 from pipeline.report.completeness import COLUMNS, completeness
 from pipeline.report.conservation import COLUMNS as CONSERVED
@@ -37,31 +38,35 @@ from pipeline.runs import REPORT, Run
 from pipeline.standing import standings
 
 
-def build_report(run_folder: Path, *, texts: Literal["full", "sample", "none"] | str, examples: int) -> Path:
+def build_report(
+    run_folder: Path, *, texts: Literal["full", "sample", "none"] | str, examples: int, attention: int = 0
+) -> Path:
     """Write `report.html` into a run folder and return its path.
 
     `texts`: `full` embeds as many texts as a page can hold, `sample` at most `examples`, `none` not a token of them.
-    `examples` is also how many the page shows at first.
+    `examples` is also how many the page shows at first. `attention`: of how many short texts the page has that of every
+    head, for which the run's model is loaded.
     """
-    page = render(Run(run_folder), texts, examples)
+    page = render(Run(run_folder), texts, examples, attention)
     path = run_folder / REPORT
     partial = path.with_suffix(f".{os.getpid()}.new")
     partial.write_text(page, "utf-8")
     return partial.replace(path)
 
 
-def render(run: Run, texts: str, examples: int) -> str:
+def render(run: Run, texts: str, examples: int, attention: int = 0) -> str:
     """The page."""
     measured = [entry for entry in standings(run.table("metrics").to_pylist()) if not other_operator(entry.metric)]
     board = Board(measured, run.manifest)
-    sections = [(name, anchor, content) for name, anchor, content in _sections(run, board, texts, examples) if content]
+    found = _sections(run, board, texts, examples, attention)
+    sections = [(name, anchor, content) for name, anchor, content in found if content]
     navigation = tag("nav", [tag("a", name, href=f"#{anchor}") for name, anchor, _ in sections], aria_label="Sections")
     body = [tag("section", tag("h2", name), content, id=anchor) for name, anchor, content in sections]
     content = join(_header(run, board), navigation, tag("main", body))
     return document(f"{run.manifest.get('name')} · Headlight", content, script=asset("page.js"))
 
 
-def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tuple[str, str, Child]]:
+def _sections(run: Run, board: Board, texts: str, examples: int, attention: int) -> Iterator[tuple[str, str, Child]]:
     data = Texts.of(run, board.metrics[0] if board.metrics else None)
     controls = frozenset(label for label in board.labels if board.control(label))
     yield "Verdict", "verdict", verdict_section(recommendation(run))
@@ -80,7 +85,7 @@ def _sections(run: Run, board: Board, texts: str, examples: int) -> Iterator[tup
     explaining = [label for label in board.labels if label not in controls]
     yield "Where methods differ", "disagreement", disagreement(data, explaining, data.showable(texts, examples))
     yield "Texts", "texts", _texts(data, board, texts, examples)
-    yield "Heads", "heads-section", _heads(run)
+    yield "Heads", "heads-section", _heads(run, attention_view(run, attention, data.showable(texts, examples)))
     yield "Attention patterns", "patterns", patterns(run.table("patterns"), run.table("arms"))
     yield "Where the attribution goes", "shares", _shares(data, board)
     yield "Notes", "notes", _notes(run, data)
@@ -194,14 +199,15 @@ def _errors(run: Run, data: Texts, texts: str, examples: int) -> Child:
     return errors_section(Errors(run.manifest, data, explained, words if texts != "none" else None, shown))
 
 
-def _heads(run: Run) -> Child:
+def _heads(run: Run, attention: Child) -> Child:
     rows, model = run.table("heads").to_pylist(), run.manifest.get("model") or {}
     if not rows:
-        return None
+        return attention
     layers = model.get("n_layers") or 1 + max(row["layer"] for row in rows)
     heads = model.get("n_heads") or 1 + max(row["head"] for row in rows)
     return [
         head_map(rows, layers, heads),
+        attention,
         every_head(rows),
         rankings(run.table("rankings"), run.table("pruning")),
         agreement(rows),

@@ -56,7 +56,7 @@ class Texts:
     @cached_property
     def pieces(self) -> list[list[str]]:
         """Tokens of each example as its text spells them."""
-        return [_pieces(row) for row in self.examples]
+        return [pieces_of(row) for row in self.examples]
 
     @cached_property
     def kinds(self) -> list[NDArray[np.int64]]:
@@ -164,7 +164,8 @@ class Texts:
         return {key: value for key, value in item.items() if value is not None}
 
 
-def _pieces(row: Row) -> list[str]:
+def pieces_of(row: Row) -> list[str]:
+    """Tokens of an example as its text spells them, each with the white space before it."""
     fields = {0: row["text"], 1: row["text_b"]}
     texts = [
         None if special else fields.get(name)

@@ -22,8 +22,8 @@ from pipeline.commands import explain as explain_command
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
-    "run", "submit", "plan", "methods", "explain", "doctor", "report", "runs", "diff", "table", "regress", "promote",
-    "fetch", "convert", "export", "verify", "sync", "gc",
+    "run", "submit", "plan", "methods", "explain", "explore", "doctor", "report", "runs", "diff", "table", "regress",
+    "promote", "fetch", "convert", "export", "verify", "sync", "gc",
 )  # fmt: skip
 
 

@@ -14,13 +14,13 @@ pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=window.hijacked=1>"
 
 
-def opened(browser: Any, folder: Path, **options: Any) -> Iterator[Any]:
+def opened(browser: Any, folder: Path, attention: int = 0, **options: Any) -> Iterator[Any]:
     """The report's page; fails if anything on it raised, asked, or reached for the network."""
     page, complaints = browser.new_page(**options), []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(dialog.message) or dialog.dismiss())
     page.on("request", lambda request: complaints.append(request.url) if not request.url.startswith("file:") else None)
-    page.goto(build_report(folder, texts="full", examples=5).as_uri())
+    page.goto(build_report(folder, texts="full", examples=5, attention=attention).as_uri())
     yield page
     assert page.evaluate("window.hijacked") is None
     assert complaints == []
@@ -141,3 +141,23 @@ def test_texts_are_readable_in_both_schemes(browser: Any, run_folder: Path) -> N
     for scheme in ("light", "dark"):
         for page in opened(browser, run_folder, color_scheme=scheme):
             assert page.evaluate(contrast) >= 4.5
+
+
+def test_one_head_on_one_text(browser: Any, tmp_path: Path) -> None:
+    """Clicks on heads and tokens, and arrow keys, show whom a token attends to."""
+    from explore_runs import explored_run
+
+    folder = Path(explored_run(tmp_path))
+    for page in opened(browser, folder, attention=2):
+        told = page.locator("#attention-told")
+        before = told.inner_text()
+        page.locator("#attention-head").select_option("1.2")
+        assert told.inner_text() != before
+        page.locator("#attention .token").nth(2).click()
+        assert "“film” (outlined) attends to" in told.inner_text()
+        page.keyboard.press("ArrowRight")
+        assert "“was” (outlined) attends to" in told.inner_text()
+        page.locator("#heads td").nth(6).click()
+        assert "Head 0.0" not in told.inner_text()
+        page.locator("#attention-text").select_option("1")
+        assert page.locator("#attention .token").count() > 8

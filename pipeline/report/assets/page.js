@@ -98,6 +98,53 @@ function setUpHeads(table) {
   });
 }
 
+// ---- one head on one text ----------------------------------------------------------------------------------------
+
+function setUpAttention(data) {
+  const [strip, told, text, head] = ["attention", "attention-told", "attention-text", "attention-head"].map(find);
+  let query = 1, weights = null, spans = [];
+  const pick = (at) => { query = Math.max(0, Math.min(spans.length - 1, at)); draw(); spans[query].focus(); };
+  const open = () => {
+    const { t: pieces, a } = data.texts[text.value];
+    weights = Uint8Array.from(atob(a), (character) => character.charCodeAt(0));
+    spans = pieces.map((piece, at) => {
+      const span = make("span", { className: "token", textContent: piece.trim(), tabIndex: -1 });
+      span.setAttribute("role", "option");
+      span.addEventListener("click", () => pick(at));
+      span.addEventListener("keydown", (event) => {
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (step) { event.preventDefault(); pick(at + step); }
+      });
+      return span;
+    });
+    strip.replaceChildren(...spans.flatMap((span, at) => (/^\s/.test(pieces[at]) && at ? [" ", span] : [span])));
+    query = Math.min(query, spans.length - 1);
+    draw();
+  };
+  const draw = () => {
+    const n = spans.length, [layer, number] = head.value.split(".").map(Number);
+    const start = ((layer * data.heads + number) * n + query) * n, row = weights.subarray(start, start + n), top = Math.max(...row) || 1;
+    spans.forEach((span, at) => {
+      span.className = `token${row[at] >= 0.03 * top ? " for" : ""}${at === query ? " gold" : ""}`;
+      span.style.setProperty("--share", (row[at] / top).toFixed(3));
+      span.dataset.score = (row[at] / data.levels).toFixed(2).replace(/^0/, "");
+      span.tabIndex = at === query ? 0 : -1;
+      span.setAttribute("aria-selected", String(at === query));
+    });
+    const order = [...row.keys()].sort((a, b) => row[b] - row[a]).slice(0, 3);
+    told.textContent = `Head ${head.value}: “${spans[query].textContent}” (outlined) attends to ${order.map((at) => `“${spans[at].textContent}” ${(row[at] / data.levels).toFixed(2)}`).join(", ")}.`;
+  };
+  text.addEventListener("change", open);
+  head.addEventListener("change", draw);
+  const cells = find("heads") ? [...find("heads").tBodies[0].rows].map((row) => [...row.cells].slice(1)) : [];
+  cells.forEach((row, layer) => row.forEach((cell, number) => {
+    const choose = () => { head.value = `${layer}.${number}`; draw(); };
+    cell.addEventListener("click", choose);
+    cell.addEventListener("keydown", (event) => { if (event.key === "Enter") choose(); });
+  }));
+  open();
+}
+
 // ---- texts ------------------------------------------------------------------------------------------------------
 
 class Texts {
@@ -232,8 +279,9 @@ function setUpTexts(data) {
   draw();
 }
 
-const board = find("board"), heads = find("heads"), texts = read("text-data");
+const board = find("board"), heads = find("heads"), texts = read("text-data"), attention = read("attention-data");
 if (board) setUpBoard(board);
 if (heads) setUpHeads(heads);
+if (attention) setUpAttention(attention);
 if (texts) setUpTexts(texts);
 document.querySelectorAll("figure[data-chart]").forEach(setUpChart);

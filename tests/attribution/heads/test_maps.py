@@ -9,7 +9,7 @@ from test_attention_roles import some, texts
 from tiny_models import tiny_model
 
 from attribution import Explainer, InputError
-from attribution.heads.maps import mean_attention, word_map
+from attribution.heads.maps import maps_of, mean_attention, offset_profile, without, word_map
 
 
 def test_each_pair_is_divided_by_the_texts_that_have_it():
@@ -58,3 +58,21 @@ def test_rows_of_words_add_up_to_one_and_single_tokens_stay():
     joined = word_map(attention, torch.tensor([-1, 0, 0, 1, 1, -1]))
     assert joined.shape == (2, 3, 4, 4)
     torch.testing.assert_close(joined.sum(-1), torch.ones(2, 3, 4).double())
+
+
+def test_offsets_are_key_less_query_and_miss_nothing_in_short_texts():
+    """By hand: two texts of 3 and 2 tokens, all of whose weight is one to the left where there is a token."""
+    left = torch.zeros(1, 1, 3, 3)
+    left[0, 0, [0, 1, 2], [0, 0, 1]] = 1
+    maps = maps_of([left], torch.ones(1, 3, dtype=torch.bool), 4) + maps_of(
+        [left], torch.tensor([[True, True, False]]), 4
+    )
+    assert offset_profile(maps, 2)[0, 0].tolist() == pytest.approx([0, 3 / 5, 2 / 5, 0, 0])
+    assert offset_profile(maps, 3).sum() == pytest.approx(1)
+
+
+def test_hidden_tokens_are_left_out_and_rows_made_whole_only_if_asked():
+    attention = torch.tensor([[0.5, 0.2, 0.3], [0.6, 0.0, 0.4], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    hidden = torch.tensor([True, False, False])
+    assert without(attention, hidden, renormalise=False).tolist() == [[0.0, 0.4], [0.0, 0.0]]
+    assert without(attention, hidden, renormalise=True).tolist() == [[0.0, 1.0], [0.0, 0.0]]
