@@ -200,7 +200,7 @@ go(json.loads(sys.argv[2]))
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_whole_epochs(overrides, tmp_path):
     wanted = go([*overrides, *ONE, f"paths.root={tmp_path / 'whole'}"]).folder
-    killed = [*overrides, *ONE, f"paths.root={tmp_path / 'killed'}", "cluster.executor=local", "cluster.workers=1"]
+    killed = [*overrides, *ONE, f"paths.root={tmp_path / 'killed'}"]
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     ended = subprocess.run(
         [sys.executable, "-c", KILLING, json.dumps(paths), json.dumps(killed)], capture_output=True, check=False

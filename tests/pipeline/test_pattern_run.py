@@ -118,6 +118,17 @@ def test_explanations_of_every_arm_are_scored_on_its_own_predictions(done, expla
     assert rows["random_heads", "aopc"]["spread"] > 0
 
 
+def test_what_a_text_costs_is_measured_of_every_arm(done):
+    rows = {(row["arm"], row["metric"]): row for row in table(done, "arms") if row["against"] is None}
+    arms = ("base", "patterns", "random_patterns", "random_heads")
+    assert len({rows[arm, "mflops"]["value"] for arm in arms}) == 1
+    assert all(rows[arm, "milliseconds"]["value"] > 0 for arm in arms)
+    assert rows["base", "sparsity"]["value"] == 0
+    sparse = rows["patterns", "sparsity"]["value"]
+    assert 0 < sparse < 2 / 12  # in two of twelve heads
+    assert [rows[arm, "sparsity"]["value"] for arm in arms[2:]] == pytest.approx([sparse] * 2)
+
+
 def test_the_report_shows_relevance_and_arms(done):
     page = (done / "report.html").read_text()
     assert "Attention patterns" in page
