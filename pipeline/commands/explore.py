@@ -14,6 +14,7 @@ its place. What you find is saved with your name and your reasons, and runs as i
 
   headlight explore last
   headlight explore sst2 --texts 50 --save my-patterns.yaml
+  headlight explore sst2 --trees en_ewt-ud-dev.conllu      sentences with trees: patterns may follow relations
   headlight run patterns.path=my-patterns.yaml patterns.in_place=true
 
 This machine alone can open the page. --host shows it to others, to whoever has the address that is printed, whose
@@ -39,6 +40,8 @@ def add(commands: Any) -> None:
     meaning = "ask for a token on this machine, too, where others have accounts on it"
     parser.add_argument("--token", action="store_true", help=meaning)
     parser.add_argument("--texts", type=int, default=200, metavar="N", help="of the run, at most; default: 200")
+    meaning = "a treebank (.conllu, .jsonl, .json) whose sentences are looked at in place of the run's texts"
+    parser.add_argument("--trees", type=Path, metavar="FILE", help=meaning)
     save = "where patterns are saved, beside a log of decisions; default: patterns.yaml"
     parser.add_argument("--save", type=Path, default=Path("patterns.yaml"), metavar="FILE", help=save)
     parser.add_argument("--root", type=Path, default="outputs", metavar="FOLDER", help="paths.root; default: outputs")
@@ -58,7 +61,7 @@ def explore(arguments: argparse.Namespace) -> int:
     run = Run(resolve_run(arguments.run, Path(arguments.root / "runs")))
     try:
         where = {"host": arguments.host, "port": arguments.port, "locked": arguments.token}
-        serve(run, texts=arguments.texts, save=arguments.save, **where)
+        serve(run, texts=arguments.texts, save=arguments.save, trees=arguments.trees, **where)
     except KeyboardInterrupt:
         pass
     return 0

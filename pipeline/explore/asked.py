@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-import torch
 from starlette.requests import Request
 
 from attribution.errors import InputError
-from attribution.patterns import Tokens, evaluate, reading
+from attribution.patterns import reading
 from attribution.patterns.blocks import Predicate
 from attribution.patterns.mass import QUERIES
 from attribution.patterns.predicates import read_predicate
 from attribution.patterns.reading import one_of
 from attribution.patterns.schema import Head, Injection, Pattern, read_head
-from attribution.patterns.vocabulary import Vocabulary
 
 T = TypeVar("T")
 BODY = 2**20  # bytes of a request
@@ -159,9 +157,3 @@ class Decision:
     why: Annotated[str, _needed]
     head: Annotated[str, reading.text] = ""
     pattern: Annotated[str, _text] = ""
-
-
-def check_measurable(predicate: Predicate, vocabulary: Vocabulary) -> None:
-    """InputError for a predicate that asks for what texts alone do not tell: dependency trees."""
-    ids = torch.zeros(1, 2, dtype=torch.long)
-    evaluate([predicate], Tokens(ids, ids == 0, vocabulary))

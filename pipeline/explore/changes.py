@@ -49,26 +49,28 @@ class Workshop:
         if asked.method not in self.methods:
             raise InputError(f"method={asked.method} is not offered here.{hint(asked.method, self.methods)}")
         session, method = self.session, self.methods[asked.method]
+        self._check(asked)
         row = session.row(asked.document)
         with session.lock:
             changed = self._with_patterns(asked.patterns)
             before = session.reopened.predicted(session.explainer, [row])
             target = before["predicted"][0], before["predicted_end"][0]
             found = {"before": self._told(session.explainer, row, target, method)}
-            with gated_heads(changed.adapter, asked.gates):
+            with gated_heads(changed.adapter, asked.gates), session.following([asked.document], len(row["input_ids"])):
                 found["after"] = self._told(changed, row, target, method)
         return {**found, "target": target[0], "target_end": target[1], "signed": METHODS[method["method"]].signed}
 
     def sample(self, asked: Changes) -> Iterator[Step]:
         """Over all texts: the share of unchanged decisions, and the relative entropy of what was predicted, in nats."""
         session, same, divergence = self.session, [], []
+        self._check(asked)
         for number, batch in enumerate(session.batches):
             rows = [session.rows[row] for row in batch.rows]
             with session.lock:
                 if number not in self._base:
                     self._base[number] = session.reopened.predicted(session.explainer, rows, batch.length)
                 changed = self._with_patterns(asked.patterns)
-                with gated_heads(changed.adapter, asked.gates):
+                with gated_heads(changed.adapter, asked.gates), session.following(batch.rows, batch.length):
                     after = session.reopened.predicted(changed, rows, batch.length)
             before = self._base[number]
             same += [_decision(before, at) == _decision(after, at) for at in range(len(rows))]
@@ -82,6 +84,10 @@ class Workshop:
         scores = self.session.reopened.scores(explainer, row, target, method)
         told = {name: found[name][0] for name in ("predicted", "predicted_end", "probabilities", "logits")}
         return {**told, "scores": scores.tolist()}
+
+    def _check(self, asked: Changes) -> None:
+        for pattern in asked.patterns.values():
+            self.session.check(pattern.pred)
 
     def _with_patterns(self, patterns: Mapping[Head, Pattern]) -> Explainer:
         """The model with patterns, made once; the latest few are kept."""

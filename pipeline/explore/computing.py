@@ -14,11 +14,11 @@ from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.heads.maps import LENGTH, without, word_map
-from attribution.patterns import PatternRelevance, Tokens, evaluate
+from attribution.patterns import PatternRelevance, evaluate
 from attribution.patterns.blocks import Predicate
 from attribution.patterns.predicates import write_predicate
 from attribution.patterns.relevance import TIMES_UNIFORM
-from pipeline.explore.asked import Extremes, Measure, Where, check_measurable
+from pipeline.explore.asked import Extremes, Measure, Where
 from pipeline.explore.changes import Workshop
 from pipeline.explore.heads import breadth_metrics, finite, grid, offsets
 from pipeline.explore.passes import Passes, Step, Survey, measured, measured_at_random, surveyed
@@ -97,10 +97,9 @@ class Desk:
         """Where a predicate holds in one text: bits [N, N], and of each query its mass in one head."""
         layer, head = self.session.head(asked.layer, asked.head)
         row = self.session.row(asked.document)
-        check_measurable(asked.predicate, self.session.vocabulary)
+        self.session.check(asked.predicate)
         inputs = self.session.reopened.inputs([row])
-        tokens = Tokens.of(inputs.present(), self.session.vocabulary, causal=self.session.explainer.adapter.causal)
-        holds = evaluate([asked.predicate], tokens)[0, 0]
+        holds = evaluate([asked.predicate], self.session.tokens([asked.document], inputs))[0, 0]
         mass = (self.session.attention(asked.document)[layer][head].double() * holds).sum(-1)
         bits = np.packbits(holds.numpy().reshape(-1), bitorder="little").tobytes()
         return {"holds": base64.b64encode(bits).decode("ascii"), "mass": [finite(each) for each in mass.tolist()],
@@ -108,7 +107,7 @@ class Desk:
 
     def _measured(self, predicate: Predicate, *, random: bool = False) -> Iterator[Step]:
         """What is not remembered is measured; the last step has a `PatternRelevance`, over all queries."""
-        check_measurable(predicate, self.session.vocabulary)
+        self.session.check(predicate)
         key, total = digest(write_predicate(predicate)), len(self.session.rows)
         if key not in self._relevance:
             for step in measured(self.passes, predicate):

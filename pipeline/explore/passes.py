@@ -15,7 +15,6 @@ from attribution.heads.head_pass import HeadPass
 from attribution.heads.maps import LENGTH, MeanAttention, maps_of
 from attribution.heads.rows import Rows
 from attribution.model.inputs import Inputs
-from attribution.patterns import Tokens
 from attribution.patterns.blocks import Predicate
 from attribution.patterns.mass import TENSORS, PatternMass, joined, mass_of
 from attribution.patterns.relevance import random_like
@@ -43,13 +42,13 @@ class Passes:
     model: Explainer | None = None
     _kept: dict[int, list[Tensor]] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[tuple[Inputs, list[Tensor]]]:
-        """Inputs [B, N] of each pass and their attention, L times [B, H, N, N]."""
+    def __iter__(self) -> Iterator[tuple[Sequence[int], Inputs, list[Tensor]]]:
+        """Which texts are in each pass, their inputs [B, N] and their attention, L times [B, H, N, N]."""
         for number, batch in enumerate(self.session.batches):
             inputs = self.session.reopened.inputs([self.session.rows[row] for row in batch.rows], batch.length)
             with self.session.lock:  # not while the caller is busy: what comes next may be asked for by another thread
                 attentions = self._attentions(number, inputs)
-            yield inputs, attentions
+            yield batch.rows, inputs, attentions
 
     def order(self) -> Tensor:
         """[D] where each text stands in what the passes give, one after the other."""
@@ -87,7 +86,7 @@ def surveyed(passes: Passes) -> Iterator[Step]:
     found: dict[str, list[Tensor]] = {name: [] for name in BREADTH}
     total, done = len(passes.session.rows), 0
     length = min(LENGTH, max(batch.length for batch in passes.session.batches))
-    for inputs, attentions in passes:
+    for _, inputs, attentions in passes:
         own = maps_of(attentions, inputs.attention_mask.bool(), length)
         maps = own if maps is None else maps + own
         for name, value in _breadth(passes.session, inputs, attentions).items():
@@ -109,9 +108,8 @@ def measured(passes: Passes, predicate: Predicate) -> Iterator[Step]:
     """The mass of every head under a predicate, document by document, a step for each pass."""
     parts: list[PatternMass] = []
     session = passes.session
-    for inputs, attentions in passes:
-        tokens = Tokens.of(inputs.present(), session.vocabulary, causal=session.explainer.adapter.causal)
-        parts.append(mass_of(attentions, {"": predicate}, tokens))
+    for numbers, inputs, attentions in passes:
+        parts.append(mass_of(attentions, {"": predicate}, session.tokens(numbers, inputs)))
         yield Step(sum(map(len, parts)), len(session.rows))
     whole, order = joined(parts), passes.order()
     mass = PatternMass(whole.names, *(getattr(whole, name)[order] for name in TENSORS))

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from attribution.errors import HeadlightError, InputError
+from attribution.heads.roles import DIRECTIONS
 from attribution.patterns.schema import EDGES, MODES
 from attribution.patterns.tokens import SEGMENTS
 from attribution.patterns.vocabulary import CLASSES
@@ -27,7 +28,7 @@ from pipeline.explore.heads import metrics_of
 from pipeline.explore.passes import Step
 from pipeline.explore.saving import Notebook, Occupied
 from pipeline.explore.security import refusal
-from pipeline.explore.session import half
+from pipeline.explore.session import Session, half
 from pipeline.report.page import asset as page_asset
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -71,17 +72,24 @@ def application(desk: Desk, notebook: Notebook) -> Starlette:
 def about(desk: Desk, notebook: Notebook) -> dict[str, Any]:
     """What the page has to know of the run before anything is computed."""
     session, manifest = desk.session, desk.session.run.manifest
-    layers, heads = session.shape
+    adapter, model = session.explainer.adapter, manifest["model"]
     return {
-        "name": str(manifest.get("name")), "model": str(manifest["model"]["name"]),
-        "data": str((manifest.get("dataset") or {}).get("name")), "layers": layers, "heads": heads,
-        "labels": {str(key): str(name) for key, name in (manifest["model"].get("labels") or {}).items()},
-        "task": session.explainer.adapter.task, "causal": session.explainer.adapter.causal,
-        "of": (manifest.get("dataset") or {}).get("n"), "texts": session.titles(),
-        "metrics": metrics_of(session.run, session.shape),
+        "name": str(manifest.get("name")), "model": str(model["name"]), **_data(session),
+        "layers": adapter.n_layers, "heads": adapter.n_heads, "task": adapter.task, "causal": adapter.causal,
+        "labels": {str(key): str(name) for key, name in (model.get("labels") or {}).items()},
+        "texts": session.titles(), "metrics": metrics_of(session.run, session.shape),
         "methods": list(desk.workshop.methods), "save": str(notebook.path),
         "classes": CLASSES, "segments": SEGMENTS, "modes": MODES, "edges": EDGES,
+        "relations": session.relations, "directions": DIRECTIONS,
     }  # fmt: skip
+
+
+def _data(session: Session) -> dict[str, Any]:
+    """What the texts are, and of how many."""
+    if session.trees is not None:
+        return {"data": session.trees.name, "of": None}
+    known = session.run.manifest.get("dataset") or {}
+    return {"data": str(known.get("name")), "of": known.get("n")}
 
 
 def _attention(desk: Desk, request: Request) -> bytes:

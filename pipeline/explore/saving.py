@@ -17,7 +17,6 @@ from attribution.patterns.schema import Chosen, PatternFile
 from pipeline.explore.asked import Decision, Save
 from pipeline.files import reported, write_atomically
 
-
 SHOWN = 50  # entries of the log
 
 

@@ -16,13 +16,15 @@ from pipeline.runs import Run
 from pipeline.terminal import unguarded
 
 
-def serve(run: Run, *, host: str, port: int, texts: int, save: Path, locked: bool = False) -> None:
+def serve(
+    run: Run, *, host: str, port: int, texts: int, save: Path, trees: Path | None = None, locked: bool = False
+) -> None:
     """Serve the page of a run until the process is interrupted; `locked`: with a token on loopback, too."""
     import uvicorn
 
     if save.is_dir():
         raise InputError(f"error: --save {save} is a folder; give a file such as {save / 'patterns.yaml'}.")
-    desk = opened(run, texts)
+    desk = opened(run, texts, trees)
     listening = listen(host, port)
     bound = listening.getsockname()[1]
     token = None if is_loopback(host) and not locked else secrets.token_urlsafe(24)
@@ -34,11 +36,11 @@ def serve(run: Run, *, host: str, port: int, texts: int, save: Path, locked: boo
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def opened(run: Run, texts: int) -> Desk:
+def opened(run: Run, texts: int, trees: Path | None = None) -> Desk:
     """The run with its model loaded; InputError for one that cannot be explored."""
     if not run.config:
         raise InputError(f"run error: {run.folder} has no config.yaml, which says what model it explained.")
-    session = Session(run, texts)
+    session = Session(run, texts, trees)
     _ = session.explainer, session.rows, session.vocabulary  # what is wrong with them is said before anything is served
     return Desk(session)
 
@@ -53,7 +55,8 @@ def guarded(desk: Desk, notebook: Notebook, *, host: str, port: int, token: str 
 def evidence(session: Session) -> tuple[str, ...]:
     """What a person who saves patterns has looked at."""
     manifest = session.run.manifest
-    return (f"run {manifest.get('name')} {manifest.get('run_id', '')}".strip(), f"{len(session.rows)} texts")
+    texts = f"{len(session.rows)} sentences of {session.trees.name}" if session.trees else f"{len(session.rows)} texts"
+    return (f"run {manifest.get('name')} {manifest.get('run_id', '')}".strip(), texts)
 
 
 def listen(host: str, port: int) -> socket.socket:

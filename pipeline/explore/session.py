@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.explainer import Explainer
-from attribution.patterns import Vocabulary
+from attribution.model.inputs import Inputs
+from attribution.patterns import Arcs, Tokens, Vocabulary, evaluate, trees
+from attribution.patterns.blocks import Predicate
 from attribution.patterns.interventions import check_head
 from attribution.patterns.schema import Head
 from pipeline.config import ClusterConfig
+from pipeline.explore.sentences import Treebank
 from pipeline.microbatch import MicroBatch, plan_microbatches, units_of
 from pipeline.reopened import Reopened, Row
 from pipeline.report.texts import pieces_of
@@ -31,6 +38,7 @@ class Session:
 
     run: Run
     limit: int = 200
+    trees: Path | None = None  # a treebank whose sentences are looked at in place of the run's texts
     lock: threading.RLock = field(default_factory=threading.RLock)
     _attention: dict[int, list[Tensor]] = field(default_factory=dict)
 
@@ -52,9 +60,23 @@ class Session:
         return self.reopened.explainer
 
     @cached_property
+    def treebank(self) -> Treebank | None:
+        """Its sentences with their trees."""
+        if self.trees is None:
+            return None
+        adapter = self.explainer.adapter
+        assert adapter.tokenizer is not None, "a model of a run has its tokenizer"
+        return Treebank.load(self.trees, adapter.tokenizer, adapter.max_length, self.limit)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The texts, in the columns of the examples table."""
+        return self.treebank.table if self.treebank else self.run.table("examples").slice(0, self.limit)
+
+    @cached_property
     def rows(self) -> list[Row]:
-        """The first texts of the run."""
-        rows: list[Row] = self.run.table("examples").slice(0, self.limit).to_pylist()
+        """The texts, one by one."""
+        rows: list[Row] = self.table.to_pylist()
         if not rows:
             raise InputError(f"run error: {self.run.folder} has no texts to look at.")
         return rows
@@ -68,14 +90,38 @@ class Session:
     @cached_property
     def batches(self) -> list[MicroBatch]:
         """The texts in passes of one length each."""
-        table = self.run.table("examples").slice(0, self.limit)
         known = {name: value for name, value in self.run.config["cluster"].items() if name in ("max_batch",)}
-        return plan_microbatches(table, ClusterConfig("local", **known), self.explainer.adapter.max_length)
+        return plan_microbatches(self.table, ClusterConfig("local", **known), self.explainer.adapter.max_length)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Of the model's tokenizer."""
         return Vocabulary.of(self.explainer.tokenizer)
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Dependency relations that patterns may follow."""
+        return self.treebank.relations if self.treebank else ()
+
+    def tokens(self, numbers: Sequence[int], inputs: Inputs) -> Tokens:
+        """Some texts as predicates see them, of their inputs [B, N]."""
+        own = Tokens.of(inputs.present(), self.vocabulary, causal=self.explainer.adapter.causal)
+        return own if self.treebank is None else replace(own, arcs=self.treebank.arcs(numbers, inputs.shape[1]))
+
+    @contextmanager
+    def following(self, numbers: Sequence[int], length: int) -> Iterator[None]:
+        """Inside, models whose patterns follow relations know the trees of these texts."""
+        if self.treebank is None:
+            yield
+        else:
+            with trees(self.treebank.arcs(numbers, length)):
+                yield
+
+    def check(self, predicate: Predicate) -> None:
+        """InputError for a predicate that asks for what the texts do not tell: dependency trees."""
+        ids = torch.zeros(1, 2, dtype=torch.long)
+        arcs = Arcs(ids, ids, ids, self.relations) if self.relations else None
+        evaluate([predicate], Tokens(ids, ids == 0, self.vocabulary, arcs=arcs))
 
     @property
     def shape(self) -> tuple[int, int]:

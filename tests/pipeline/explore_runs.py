@@ -28,9 +28,9 @@ def explored_run(folder):
     ]).folder  # fmt: skip
 
 
-def client(folder, save, *, texts=200, host="127.0.0.1", token=None, base=HERE, raising=True):
+def client(folder, save, *, texts=200, trees=None, host="127.0.0.1", token=None, base=HERE, raising=True):
     """What a browser is to the server."""
-    desk = opened(Run(folder), texts)
+    desk = opened(Run(folder), texts, trees)
     return TestClient(
         guarded(desk, Notebook(save), host=host, port=8765, token=token), base_url=base, raise_server_exceptions=raising
     )
@@ -58,3 +58,23 @@ def other_run(folder, name):
         *lines, "heads=all", f"paths.root={folder / 'outputs'}", "+attribution.ixg=input_x_gradient",
         "evaluation.metrics=[aopc]", "evaluation.controls=[]",
     ]).folder  # fmt: skip
+
+
+def write_treebank(folder):
+    """Two sentences with trees, in words that the tiny tokenizer takes apart, and one whose words are not its text."""
+    sentences = [
+        ("the film was this good .", ["the", "film", "was", "this", "good", "."], [2, 5, 5, 5, 0, 5],
+         ["det", "nsubj", "cop", "advmod", "root", "punct"]),
+        ("a meal and a hotel", ["a", "meal", "and", "a", "hotel"], [2, 0, 5, 5, 2],
+         ["det", "root", "cc", "det", "conj"]),
+        ("not there", ["elsewhere"], [0], ["root"]),
+    ]  # fmt: skip
+    lines = []
+    for text, words, heads, relations in sentences:
+        lines.append(f"# text = {text}")
+        for number, (word, head, relation) in enumerate(zip(words, heads, relations, strict=True), 1):
+            lines.append("\t".join([str(number), word, *"_____"[:4], str(head), relation, "_", "_"]))
+        lines.append("")
+    path = folder / "trees.conllu"
+    path.write_text("\n".join(lines) + "\n")
+    return path

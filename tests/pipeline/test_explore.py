@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from explore_runs import HERE, client, explored_run, last, other_run
+from explore_runs import HERE, client, explored_run, last, other_run, write_treebank
 from pattern_runs import FILE, go
 from tiny_experiment import TEXTS
 
 from attribution.explainer import Explainer
 from attribution.heads.maps import mean_attention, word_map
 from attribution.patterns import PatternFile, inject, pattern_relevance
+from attribution.patterns.parsed import tree_batches
 from attribution.patterns.predicates import read_predicate
 from pipeline.cli import main, parse
+from pipeline.data.treebanks import load_treebank
 from pipeline.explore.routes import assets
 from pipeline.explore.security import allowed_hosts, cookie_of, is_loopback
 from pipeline.explore.server import listen
@@ -569,3 +571,57 @@ def test_models_that_take_no_patterns_say_so_and_do_all_else(tmp_path):
     assert "deberta-v2 compute attention by themselves" in refused.json()["error"]
     assert change(page, gates={"0.0": 0})["after"]["scores"] != change(page)["after"]["scores"]
     assert last(page.post("/api/measure", json={"predicate": {"offset": -1}}))[0]["texts"] == len(TEXTS)
+
+
+# --- trees ------------------------------------------------------------------------------------------------------------
+
+NSUBJ = {"dependency": {"relation": "nsubj", "direction": "dep->head"}}
+
+
+@pytest.fixture(scope="module")
+def parsed(folder, tmp_path_factory):
+    root = tmp_path_factory.mktemp("trees")
+    return client(folder, root / "patterns.yaml", trees=write_treebank(root))
+
+
+def test_sentences_of_a_treebank_take_the_place_of_the_texts(parsed):
+    about = parsed.get("/api/run").json()
+    assert [text["title"] for text in about["texts"]] == ["the film was this good .", "a meal and a hotel"]
+    assert {"nsubj", "det", "conj"} <= set(about["relations"])
+    assert about["data"] == "trees.conllu"
+
+
+def test_relevance_along_a_relation_is_the_librarys(parsed, explainer, tmp_path):
+    treebank = load_treebank(write_treebank(tmp_path))[:2]
+    batches, names = tree_batches(explainer.adapter, treebank)
+    patterns = {"": read_predicate(NSUBJ)}
+    wanted = pattern_relevance(explainer.adapter, batches, patterns, seeds=(), relations=names)
+    result, _ = last(parsed.post("/api/measure", json={"predicate": NSUBJ}))
+    assert np.array(result["scores"]) == pytest.approx(wanted.scores[0].numpy(), abs=1e-5)
+    assert float(wanted.scores[0].max()) > 0
+    found = parsed.post("/api/where", json={"predicate": NSUBJ, "document": 0, "layer": 0, "head": 0}).json()
+    n = len(parsed.get("/api/documents/0").json()["pieces"])
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(found["holds"]), np.uint8), bitorder="little")[: n * n]
+    pieces = [piece.strip() for piece in parsed.get("/api/documents/0").json()["pieces"]]
+    assert np.argwhere(bits.reshape(n, n)).tolist() == [[pieces.index("film"), pieces.index("good")]]
+
+
+def test_a_head_that_follows_a_relation(parsed):
+    pattern = {"pred": NSUBJ, "mode": "fix", "empty": "original"}
+    found = change(parsed, document=0, patterns={"0.1": pattern})
+    assert found["before"]["logits"] != found["after"]["logits"]
+    assert last(parsed.post("/api/sample", json={"gates": {}, "patterns": {"0.1": pattern}}))[0]["texts"] == 2
+    assert change(parsed, document=1, patterns={"0.1": pattern})["after"]["logits"] == pytest.approx(
+        change(parsed, document=1)["after"]["logits"], abs=1e-6
+    )  # no such arc in it
+
+
+def test_patterns_along_relations_need_trees(page):
+    changes = {"gates": {}, "patterns": {"0.1": {"pred": NSUBJ}}}
+    for path, asked in (("/api/change", {**changes, "document": 0, "method": "ixg"}), ("/api/sample", changes)):
+        assert "needs trees" in page.post(path, json=asked).json()["error"]
+
+
+def test_a_treebank_that_is_none(folder, tmp_path, capsys):
+    assert main(["explore", str(folder), "--port", "0", "--trees", str(tmp_path / "none.conllu")]) == 4
+    assert "--trees=" in capsys.readouterr().err

@@ -3,8 +3,8 @@
 import { button, check, choice, field, make } from "./dom.js";
 import { state } from "./state.js";
 
-const FIRST = { same_token: () => ({ casefold: true, exclude_self: true, exclude_types: [] }), same_segment: () => "sentence", offset: () => [-1, -1], query: () => "special", key: () => "separator" };
-const NAMES = { same_token: "same token", same_segment: "same sentence or segment", offset: "offset", query: "the query is", key: "the key is" };
+const FIRST = { same_token: () => ({ casefold: true, exclude_self: true, exclude_types: [] }), same_segment: () => "sentence", offset: () => [-1, -1], query: () => "special", key: () => "separator", dependency: () => ({ relation: state.run.relations[0], direction: state.run.directions[0] }) };
+const NAMES = { same_token: "same token", same_segment: "same sentence or segment", offset: "offset", query: "the query is", key: "the key is", dependency: "dependency" };
 
 export const block = (kind, setting = FIRST[kind]()) => ({ kind, setting, not: false });
 export const group = (parts = [], how = "and") => ({ kind: "group", how, parts, not: false });
@@ -32,6 +32,8 @@ export function read(predicate) {
   if (kind === "not") { const inside = read(value); return { ...(inside.not ? group([inside]) : inside), not: true }; }
   if (kind === "offset") return block(kind, Array.isArray(value) ? value : [value, value]);
   if (kind === "same_token") return block(kind, { ...FIRST.same_token(), casefold: false, ...value });
+  if (kind === "dependency" && !state.run.relations.length) return { kind: "as_is", setting: predicate, not: false };
+  if (kind === "dependency") return block(kind, { ...FIRST.dependency(), ...value });
   return FIRST[kind] ? block(kind, value) : { kind: "as_is", setting: predicate, not: false };
 }
 
@@ -45,6 +47,7 @@ export function inWords(predicate) {
   if (kind === "offset") return `offset ${[value].flat().map((each) => `${each > 0 ? "+" : ""}${each}`.replace("-", "−")).join(" to ")}`;
   if (kind === "same_token") return `same token${value.casefold ? ", any case" : ""}${value.exclude_self === false ? ", itself too" : ""}${value.exclude_types ? `, no ${value.exclude_types.join(", ").replaceAll("_", " ")}` : ""}`;
   if (kind === "same_segment") return `same ${value}`;
+  if (kind === "dependency") return `${value.direction === "head->dep" ? "dependent" : "governor"} by ${value.relation}`;
   if (kind === "query" || kind === "key") return `${kind} is ${value.replaceAll("_", " ")}`;
   return `${kind} ${JSON.stringify(value)}`;
 }
@@ -61,6 +64,10 @@ const editors = {
   offset: (node, changed) => ["from", "to"].map((name, at) => field(name, { type: "number", step: 1, min: -512, max: 512, value: node.setting[at] }, (text) => offset(node, at, text, changed))),
   query: (node, changed) => [choice("of class", state.run.classes, node.setting, (value) => { node.setting = value; changed(); })],
   key: (node, changed) => [choice("of class", state.run.classes, node.setting, (value) => { node.setting = value; changed(); })],
+  dependency: (node, changed) => [
+    choice("relation", state.run.relations, node.setting.relation, (value) => { node.setting.relation = value; changed(); }),
+    choice("key is", [[state.run.directions[0], "its governor"], [state.run.directions[1], "what it governs"]], node.setting.direction, (value) => { node.setting.direction = value; changed(); }),
+  ],
   as_is: (node) => [make("code", { textContent: JSON.stringify(node.setting) })],
 };
 
@@ -83,7 +90,7 @@ export function edited(node, changed, redraw, remove = null) {
   const not = check("not", node.not, (on) => { node.not = on; changed(); });
   const gone = remove ? button("remove", remove, { className: "quiet" }) : null;
   if (node.kind !== "group") {
-    const kinds = Object.entries(NAMES), own = editors[node.kind](node, changed);
+    const kinds = Object.entries(NAMES).filter(([kind]) => kind !== "dependency" || state.run.relations.length), own = editors[node.kind](node, changed);
     const kind = node.kind === "as_is" ? null : choice("", kinds, node.kind, (value) => { Object.assign(node, block(value), { not: node.not }); redraw(); changed(); });
     kind?.querySelector("select").setAttribute("aria-label", "kind of block");
     return make("div", { className: "block" }, not, kind, own, gone);
