@@ -72,7 +72,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         ([], "the following arguments are required: COMMAND"),
         (["regres"], "invalid choice: 'regres'"),
         (["run", "--confg-dir", "x"], "unknown argument --confg-dir"),
-        (["methods", "extra"], "unknown argument extra"),
+        (["doctor", "extra"], "unknown argument extra"),
         (["diff", "a"], "the following arguments are required: RUN"),
     ],
 )
