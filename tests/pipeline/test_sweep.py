@@ -235,7 +235,7 @@ def test_tables_of_a_sweep_and_of_a_run(base, capsys):
     table = capsys.readouterr().out.splitlines()
     assert table[0] == "method,column,value,low,high,deviation,methods,runs,undefined"
     assert table[1].startswith("m,reviews,")
-    assert table[1].endswith(",1,2")
+    assert table[1].endswith(",1,2,0")
     assert main(["table", "grid", "--rows", "model", "--cols", "evaluation.operator"]) == 0
     shown = capsys.readouterr()
     assert shown.out.count("(2 methods)") == 2
