@@ -59,7 +59,7 @@ def _roles(rows: Iterable[Row]) -> Iterator[tuple[str, str, str, list[Row], str]
         kind = "importance" if role.startswith(IMPORTANCE) else "role"
         label = role.partition(":")[2].replace("_", " ") if kind == "importance" else role_name(role)
         counted = "texts" if kind == "importance" else "cases"
-        note = f"{own[0]['count']} {counted}"
+        note = f"{own[0]['count']} {counted}."
         yield kind, f"run:{role}", label, [{**row, "value": row["score"]} for row in own], note
 
 
@@ -67,7 +67,7 @@ def _relevance(rows: Iterable[Row]) -> Iterator[tuple[str, str, str, list[Row], 
     paper = [row for row in rows if row["queries"] == "all"]
     for pattern, own in _grouped(paper, "pattern").items():
         values: list[Row] = [{**row, "value": row["relevance"], "selected": row["significant"]} for row in own]
-        note = f"even attention {own[0]['uniform']:.3f}; {own[0]['documents']} texts"
+        note = f"Even attention {own[0]['uniform']:.3f}; {own[0]['documents']} texts."
         yield "relevance", f"pattern:{pattern}", f"relevance of {pattern}", values, note
 
 

@@ -67,7 +67,7 @@ function draw(found) {
   const top = Math.max(...[found.before, found.after].flatMap(({ scores }) => scores.map(Math.abs)), 1e-12);
   const name = label(found.target, found.target_end), changed = state.gates.size + state.inPlace.size;
   const flips = decision(found.before) !== decision(found.after) ? " The decision changes." : "";
-  find("change-hint").textContent = `Both sides explain ${name}, which is predicted without changes; their colours have one scale, darkest ${fixed(top)}.${flips}`;
+  find("change-hint").textContent = `Both sides explain ${name}, which is predicted without changes; their colours have one scale, strongest ${fixed(top)}.${flips}`;
   find("sides").replaceChildren(side("As it is", found.before, null, top), ...(changed ? [side(`With ${changed} changed`, found.after, found.before, top)] : []));
 }
 

@@ -102,8 +102,8 @@ async function readText() {
 
 function hint(metric, view, perLayer, signed, scale) {
   const keys = "Click, or choose with arrow keys. ";
-  if (view === "maps") return `${keys}Mean attention from position (down) to position (across), over the texts that have both; darkest at each head's largest.`;
-  if (view === "text") return `${keys}Attention in the text below from token (down) to token (across), the first 64; darkest at each head's largest.`;
+  if (view === "maps") return `${keys}Mean attention from position (down) to position (across), over the texts that have both; strongest at each head's largest.`;
+  if (view === "text") return `${keys}Attention in the text below from token (down) to token (across), the first 64; strongest at each head's largest.`;
   if (view === "offsets") return `${keys}Mean weight on keys ${state.survey?.offsets.reach ?? ""} to the left up to as many to the right; the middle is the token itself.`;
   if (!metric) return `${keys}The run has no scores of heads; those of attention are being read from its texts.`;
   const unit = perLayer ? "Shares of the layer's largest. " : scale.power ? `In 10 to the power of ${String(scale.power).replace("-", "−")}. ` : "";

@@ -113,7 +113,7 @@ function legend(row, top) {
   const specials = !hide ? "" : renormalise ? " Special tokens are hidden and rows add up to 1 again: these are not the model's weights." : ` Special tokens are hidden; what they get is missing here (the row adds up to ${fixed(total, 2)}).`;
   const words = level === "word" ? " What a word gets is added up over its tokens, what it gives is their mean." : "";
   const mass = state.holds ? ` The pattern (dashed underline) holds ${fixed(state.holds.mean)} of this head's attention in this text.` : "";
-  find("text-hint").textContent = `“${name}” attends; darkest: ${fixed(top)}.${specials}${words}${mass}`;
+  find("text-hint").textContent = `“${name}” attends; strongest: ${fixed(top)}.${specials}${words}${mass}`;
 }
 
 function strongest(row) {
