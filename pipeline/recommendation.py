@@ -28,7 +28,7 @@ from evaluation.verdict import Rule, Verdict, verdict
 from pipeline.operators import other_operator
 from pipeline.runs import Run
 from pipeline.slices import run_slices
-from pipeline.standing import higher_is_better, is_control, leading_metric, takes_heads
+from pipeline.standing import entry_of, higher_is_better, is_control, leading_metric
 
 COSTS = ["method", "forwards", "backwards"]
 SHARED = 1  # forward that all methods take together
@@ -132,14 +132,20 @@ def verdict_so_far(values: pa.Table, manifest: Mapping[str, Any]) -> Verdict | N
 def _controls(table: ValueTable, manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """What each method is held against: chance, and, where it takes heads, random heads, its own if it has any."""
     controls = [label for label in table.methods if is_control(label, manifest)]
-    random_heads = [label for label in controls if takes_heads(label, manifest)]
+    random_heads = [label for label in controls if _takes_heads(label, manifest)]
     chance = [label for label in controls if label not in random_heads]
 
     def heads_for(label: str) -> list[str]:
         own = [control for control in random_heads if re.fullmatch(rf"{re.escape(label)}_random_?\d*", control)]
-        return (own or random_heads) if takes_heads(label, manifest) else []
+        return (own or random_heads) if _takes_heads(label, manifest) else []
 
     return {label: (*chance, *heads_for(label)) for label in table.methods}
+
+
+def _takes_heads(label: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether a label's method lets relevance through chosen heads alone, so that random heads are a control of it."""
+    known = METHODS.get(entry_of(label, manifest).get("method", label))
+    return known is not None and known.needs_heads
 
 
 def _comparable(table: ValueTable, rule: Rule) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attribution.methods.registry import METHODS
 from evaluation import METRICS
 
 _LEADING = ("answer_recall", "aopc")  # the first of these that was measured names the best method
@@ -45,19 +44,14 @@ def higher_is_better(metric: str) -> bool | None:
 
 def is_control(label: str, manifest: Mapping[str, Any]) -> bool:
     """Whether a label only serves as a yardstick: a chance method, or any method under a random mask."""
-    entry = _entry(label, manifest)
+    entry = entry_of(label, manifest)
     spec = str((entry.get("params") or {}).get("head_mask", ""))
     masked = spec.startswith("random") or bool(_CONTROL_LABEL.fullmatch(label))
     return entry.get("method", label) in _CONTROL_METHODS or masked
 
 
-def takes_heads(label: str, manifest: Mapping[str, Any]) -> bool:
-    """Whether a label's method lets relevance through chosen heads alone, so that random heads are a control of it."""
-    known = METHODS.get(_entry(label, manifest).get("method", label))
-    return known is not None and known.needs_heads
-
-
-def _entry(label: str, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+def entry_of(label: str, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a manifest says of a label; nothing where it says nothing."""
     return (manifest.get("methods") or {}).get(label) or {}
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from attribution.errors import InputError
 from pipeline.commands.tables import aligned
-from pipeline.overrides import did_you_mean
 
 HEADER = ("METHOD", "FORWARDS", "BACKWARDS", "HEADS", "CLASSES", "HALF")
 WIDEST = 24  # of a formula in the table
@@ -37,6 +36,7 @@ def methods(arguments: argparse.Namespace) -> int:
     """Print the table, or what is known of some methods."""
     from attribution import list_methods
     from attribution.methods.registry import canonical
+    from pipeline.overrides import did_you_mean
 
     known = {method.id: method for method in list_methods()}
     names = [canonical(name) for name in arguments.names]
