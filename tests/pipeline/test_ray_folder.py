@@ -51,12 +51,13 @@ def test_a_start_that_takes_too_long_is_tried_again_and_leaves_nothing_behind(mo
     times, clock = [], iter(range(0, 100_000, 40))
     late = SimpleNamespace(monotonic=lambda: next(clock), sleep=time.sleep, time=time.time)
     original, started = ray.init, []
+    others = {child.pid for child in psutil.Process().children()}  # of tests before this one
 
     def init(**given):
         times.append(given["_temp_dir"])
         with monkeypatch.context() as patch:
             if len(times) == 1:
-                patch.setattr("ray._private.services.get_node", lambda *args: _not_there(started))
+                patch.setattr("ray._private.services.get_node", lambda *args: _not_there(started, others))
                 patch.setattr("ray._private.node.time", late)
             return original(**given)
 
@@ -71,8 +72,8 @@ def test_a_start_that_takes_too_long_is_tried_again_and_leaves_nothing_behind(mo
     assert not any(_is_at_work(pid) for pid in started)
 
 
-def _not_there(started):
-    started.extend(child.pid for child in psutil.Process().children() if not started or child.pid not in started)
+def _not_there(started, others):
+    started.extend(child.pid for child in psutil.Process().children() if child.pid not in {*started, *others})
     raise RuntimeError("no such node")
 
 
