@@ -8,14 +8,14 @@ import os
 import secrets
 import socket
 import sysconfig
-import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import ray
-from ray._private.node import Node as RayNode
 
 from attribution.errors import HeadlightError, InputError
 from pipeline.config import ClusterConfig
@@ -157,8 +157,8 @@ def _start_private(config: ClusterConfig) -> Connection:
         except Exception as error:  # Ray has no type for it: a plain one where a node or RuntimeError where GCS is late
             reason = " ".join(str(error).split())
             logger.warning("Ray did not start (%s)", reason)
-            _end_processes_of(error)
             ray.shutdown()
+            _end_processes_in(folder)
             remove(folder)
         else:
             return connection
@@ -178,13 +178,17 @@ def _init(folder: Path, settings: Mapping[str, int]) -> None:
     )
 
 
-def _end_processes_of(error: Exception) -> None:
+def _end_processes_in(folder: Path) -> None:
     """End what a node that did not come up had started: Ray itself would leave it until this process ends."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        node = frame.f_locals.get("self")
-        if isinstance(node, RayNode):
-            node.kill_all_processes(check_alive=False, allow_graceful=False)
-            return
+    own = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(folder.name in part for part in process.info["cmdline"] or ())
+    ]
+    for process in own:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(own, timeout=_REACH_TIMEOUT_S)
 
 
 def _auth() -> dict[str, str]:
