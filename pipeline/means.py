@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from evaluation import Interval, mean_interval, paired_difference
 from pipeline.config import EvaluationConfig
 from pipeline.schemas import METRICS as METRIC_COLUMNS
+from pipeline.standing import with_found_heads
 
 Floats = NDArray[np.float64]
 _NUMBERED = re.compile(r"_\d+$")
-_OWN = re.compile(r"(?P<of>.+)_random_\*")  # a family of controls of one method
 
 
 def metrics_table(values: pa.Table, labels: Mapping[str, bool], config: EvaluationConfig) -> pa.Table:
@@ -55,11 +55,16 @@ def _intervals(
         yield label, None, mean_interval(values, weights, **options)
         for family, controls in families.items():
             masked = all(labels.get(control, False) for control in controls)
-            foreign = config.own_controls > 0 and (own := _OWN.fullmatch(family)) is not None and own["of"] != label
+            foreign = config.own_controls > 0 and _of_another(family, label)
             if label in members or foreign or (masked and not labels.get(label, False)):
                 continue
             against = np.mean([columns[control][0] for control in controls], axis=0)
             yield label, family, paired_difference(values, against, weights, **options)
+
+
+def _of_another(family: str, label: str) -> bool:
+    """Whether numbered controls are those of another method."""
+    return family.endswith("_*") and with_found_heads(family) not in (None, label)
 
 
 def _column(values: Mapping[str, tuple[float, float]], items: Sequence[str]) -> tuple[Floats, Floats]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,7 +27,7 @@ from evaluation.verdict import Rule, Verdict, verdict
 from pipeline.operators import other_operator
 from pipeline.runs import Run
 from pipeline.slices import run_slices
-from pipeline.standing import entry_of, higher_is_better, is_control, leading_metric
+from pipeline.standing import entry_of, higher_is_better, is_control, leading_metric, with_found_heads
 
 COSTS = ["method", "forwards", "backwards"]
 SHARED = 1  # forward that all methods take together
@@ -136,7 +135,7 @@ def _controls(table: ValueTable, manifest: Mapping[str, Any]) -> dict[str, tuple
     chance = [label for label in controls if label not in random_heads]
 
     def heads_for(label: str) -> list[str]:
-        own = [control for control in random_heads if re.fullmatch(rf"{re.escape(label)}_random_?\d*", control)]
+        own = [control for control in random_heads if with_found_heads(control) == label]
         return (own or random_heads) if _takes_heads(label, manifest) else []
 
     return {label: (*chance, *heads_for(label)) for label in table.methods}

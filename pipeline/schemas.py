@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from attribution.columns import RELEVANCE
+
 SCHEMA_VERSION = "1.6.0"
 
 _floats = pa.list_(pa.float32())
@@ -253,23 +255,6 @@ PATTERN_MASS = pa.schema(
         ("mass", pa.list_(pa.float64())),  # [L * H]
         ("uniform", pa.float64()),  # of a head that attends evenly to all it sees
         ("share", pa.float64()),  # of the tokens, those for which the pattern allows a key
-    ]
-)
-
-# How relevant every head is to each pattern, beside its references.
-PATTERNS = pa.schema(
-    [
-        ("pattern", pa.string()),
-        ("layer", pa.int32()),
-        ("head", pa.int32()),
-        ("queries", pa.string()),  # "all" as in the paper, "applicable": those for which the pattern allows a key
-        ("relevance", pa.float64()),
-        ("standard_error", pa.float64()),  # over documents; null for one document
-        ("documents", pa.int64()),
-        ("uniform", pa.float64()),  # of a head that attends evenly
-        ("heads_bar", pa.float64()),  # mean + 3 standard deviations of this model's heads
-        ("random_bar", pa.float64()),  # of the heads of random models; null without
-        ("significant", pa.bool_()),  # null without random models
     ]
 )
 
@@ -535,7 +520,7 @@ RUN_TABLES: dict[str, pa.Schema] = {
 
 # What only some runs have.
 OPTIONAL_TABLES: dict[str, pa.Schema] = {
-    "patterns": PATTERNS,
+    "patterns": RELEVANCE,
     "arms": ARMS,
     "losses": LOSSES,
     "head_controls": HEAD_CONTROLS,

@@ -12,7 +12,7 @@ from evaluation import METRICS
 
 _LEADING = ("answer_recall", "aopc")  # the first of these that was measured names the best method
 _CONTROL_METHODS = frozenset({"random", "position", "token_frequency", "punctuation"})
-_CONTROL_LABEL = re.compile(r".+_random(_?\d+)?")  # a method under a random mask
+_UNDER_RANDOM_HEADS = re.compile(r"(?P<of>.+)_random(_?\d+|_\*)?")
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,14 @@ def is_control(label: str, manifest: Mapping[str, Any]) -> bool:
     """Whether a label only serves as a yardstick: a chance method, or any method under a random mask."""
     entry = entry_of(label, manifest)
     spec = str((entry.get("params") or {}).get("head_mask", ""))
-    masked = spec.startswith("random") or bool(_CONTROL_LABEL.fullmatch(label))
+    masked = spec.startswith("random") or with_found_heads(label) is not None
     return entry.get("method", label) in _CONTROL_METHODS or masked
+
+
+def with_found_heads(label: str) -> str | None:
+    """`x` of `x_random_0`, and of the family `x_random_*`: the method that these are under random heads."""
+    found = _UNDER_RANDOM_HEADS.fullmatch(label)
+    return None if found is None else found["of"]
 
 
 def entry_of(label: str, manifest: Mapping[str, Any]) -> Mapping[str, Any]:

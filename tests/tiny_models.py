@@ -114,3 +114,13 @@ def save_tiny(name: str, folder: Path, labels: tuple[str, ...] = ("negative", "p
     words.write_text("\n".join(dict.fromkeys(vocabulary)))
     BertTokenizerFast(str(words), model_max_length=64).save_pretrained(folder)
     return folder
+
+
+def one_strong_head_a_layer(weak: float) -> PreTrainedModel:
+    """A tiny BERT: in layer l head l says three times as much as it did, the others `weak` times."""
+    model = tiny_model("bert")
+    with torch.no_grad():
+        for number, layer in enumerate(model.bert.encoder.layer):
+            strength = torch.full((4,), weak).index_fill(0, torch.tensor([number]), 3)
+            layer.attention.output.dense.weight *= strength.repeat_interleave(8)
+    return model

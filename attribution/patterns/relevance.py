@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from attribution.columns import RELEVANCE
 from attribution.errors import InputError
 from attribution.model.adapter import ModelAdapter
 from attribution.patterns.blocks import Predicate
@@ -30,21 +31,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DEVIATIONS, TIMES_UNIFORM = 3.0, 3.0
-RELEVANCE = pa.schema(
-    [
-        ("pattern", pa.string()),
-        ("layer", pa.int32()),
-        ("head", pa.int32()),
-        ("queries", pa.string()),  # "all" as in the paper, "applicable": those for which the pattern allows a key
-        ("relevance", pa.float64()),
-        ("standard_error", pa.float64()),  # over documents; null for one document
-        ("documents", pa.int64()),
-        ("uniform", pa.float64()),  # of a head that attends evenly
-        ("heads_bar", pa.float64()),  # mean + 3 standard deviations of this model's heads
-        ("random_bar", pa.float64()),  # of the heads of random models; null without
-        ("significant", pa.bool_()),  # null without random models
-    ]
-)
 
 
 @dataclass(frozen=True)

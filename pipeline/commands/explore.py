@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,7 @@ def explore(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.port < 2**16:
         raise InputError(f"error: --port {arguments.port} must be from 0 to {2**16 - 1}.")
     run = Run(resolve_run(arguments.run, Path(arguments.root / "runs")))
-    try:
-        where = {"host": arguments.host, "port": arguments.port, "locked": arguments.token}
+    where = {"host": arguments.host, "port": arguments.port, "locked": arguments.token}
+    with suppress(KeyboardInterrupt):
         serve(run, texts=arguments.texts, save=arguments.save, trees=arguments.trees, **where)
-    except KeyboardInterrupt:
-        pass
     return 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import tiny_model
+from tiny_models import one_strong_head_a_layer, tiny_model
 
 from attribution import Explainer, InputError
 from attribution.heads import IMPORTANCES, head_importances
@@ -99,13 +99,8 @@ def test_areas_by_hand():
 
 
 def test_ranking_that_knows_the_few_heads_that_matter_beats_chance():
-    model = tiny_model("bert")
-    with torch.no_grad():
-        for number, layer in enumerate(model.bert.encoder.layer):
-            strength = torch.full((4,), 0.01).index_fill(0, torch.tensor([number]), 3)
-            layer.attention.output.dense.weight *= strength.repeat_interleave(8)
     given = {name: value for name, value in batch(64).items() if name != "labels"}
-    explainer = Explainer(model)
+    explainer = Explainer(one_strong_head_a_layer(0.01))
     scores = head_importances(explainer, [given], methods=["gate_grad"])["gate_grad"].scores
     assert scores.flatten().topk(3).indices.sort().values.tolist() == [0, 5, 10]
     curves = pruning_curves(explainer, [given], {"right": scores, "opposite": -scores}, fractions=[0, 0.25, 0.5, 0.75])

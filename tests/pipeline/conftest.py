@@ -20,7 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_models import save_tiny
 
+from attribution.explainer import Explainer
 from pipeline.config import TrackingConfig
 from pipeline.schemas import RUN_TABLES, SCHEMA_VERSION
 from pipeline.store import Store, StoredFile
@@ -43,6 +45,18 @@ ADJECTIVES = ("gripping", "dull", "charming", "overwritten", "unforgettable", "f
 NOUNS = ("film", "meal", "hotel", "novel", "headset", "performance")
 COUNTS = (1, 2, 3, 4, 5, 6)
 HIGHER = {"aopc": True, "log_odds": False, "comprehensiveness": True, "sufficiency": False, "answer_recall": True}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT in a folder."""
+    return save_tiny("bert", tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def explainer(model: Path) -> Explainer:
+    """The same, loaded."""
+    return Explainer.from_pretrained(model, device="cpu")
 
 
 def sentence(rng: np.random.Generator, index: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from pattern_runs import STUDENT, go, table, write_patterns
 from tiny_experiment import TEXTS, tiny_overrides
-from tiny_models import WORDS, save_tiny
+from tiny_models import WORDS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from attribution.errors import InputError
@@ -30,11 +30,6 @@ LEARNED = [
     for index, (word, other) in enumerate(pairwise(WORDS))
 ]
 ARMS = ("base", "patterns", "random_patterns", "distilled", "distilled_patterns")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny("bert", tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

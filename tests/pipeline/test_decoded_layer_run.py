@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny_experiment import TEXTS, tiny_overrides
-from tiny_models import save_tiny
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
 from attribution import Explainer, InputError
@@ -25,11 +24,6 @@ MAPS = [
     "+attribution.raw={method: decoded_layer, layer: 2, saliency: gradcam_signed, aggregate: raw}",
     "+attribution.random={method: random}",
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny("bert", tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

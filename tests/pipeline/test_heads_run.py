@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny_experiment import TEXTS, tiny_overrides
-from tiny_models import WORDS, save_tiny
+from tiny_models import WORDS
 
 from attribution.errors import InputError
-from attribution.explainer import Explainer
 from attribution.heads import HeadScores, attention_roles, head_distances, head_importances
 from attribution.heads.masks import head_mask
 from attribution.heads.text_roles import count_roles, role_scores
@@ -36,16 +35,6 @@ IMPORTANCE = {
     "mean": {"method": "leave_one_out", "ablation": "mean"},
     "gates": {"method": "l0_gates", "parts": 2, "steps": 3, "batch": 3},
 }
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny("bert", tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def explainer(model):
-    return Explainer.from_pretrained(model, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny_experiment import TEXTS, tiny_overrides
-from tiny_models import WORDS, save_tiny
+from tiny_models import WORDS
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
 from attribution import Explainer, InputError, Inputs
@@ -33,11 +33,6 @@ METHODS = [
     "evaluation.metrics=[aopc]",
 ]
 OTHERS = [f"the {word} film was {other} ." for word, other in zip(WORDS[3:15], WORDS[8:20], strict=True)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny("bert", tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

