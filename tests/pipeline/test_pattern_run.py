@@ -14,7 +14,6 @@ from attribution.errors import InputError
 from attribution.explainer import Explainer
 from attribution.patterns import PatternFile, inject, pattern_relevance
 from attribution.patterns.controls import random_heads
-from attribution.patterns.relevance import RELEVANCE
 from evaluation import evaluate_all
 from pipeline.execution import make_progress
 from pipeline.plan import describe_plan
