@@ -23,6 +23,7 @@ from evaluation.suite import evaluate_all
 
 EXACT = 1e-9
 LENGTHS = (7, 5, 9, 6, 8, 3, 1, 0)  # words; of the last two texts much is undefined
+CHANGES = ("input_distance", "input_change", "output_change", "representation_change")  # of neighbours
 SAMPLES = 6  # texts that are compared: the first ones
 
 
@@ -95,9 +96,9 @@ class _Bench:
             "scores": self.good, "tokens": tokens, "rationale": rationale, "rationale_length": 2, "answers": spans,
             "neighbours": neighbours, "randomised": neighbours, "reruns": neighbours, "other_class": self.bad,
             "other_dtype": self.bad, "shuffled": self.bad, "same_class": torch.ones(len(ids), 2, dtype=torch.bool),
-            **dict.fromkeys(("input_change", "output_change", "representation_change"), torch.ones(len(ids), 2)),
         }  # fmt: skip
-        return {**samples, **self.given}
+        changes = dict.fromkeys(CHANGES, torch.ones(len(ids), 2))
+        return {**samples, **changes, **self.given}
 
     @cached_property
     def good(self) -> Tensor:

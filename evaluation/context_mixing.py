@@ -20,10 +20,10 @@ def dot_product(scores: Tensor, cues: Tensor, attention_mask: Tensor | None = No
     """
     import torch
 
-    weights = _ranked(scores, attention_mask)
+    weights = visible_sizes(scores, attention_mask)
     total = weights.sum(1)
     share = (weights * cues).sum(1) / total
-    return share.where(_any(cues, attention_mask) & (total > 0) & torch.isfinite(total), torch.nan)
+    return share.where(has_cue(cues, attention_mask) & (total > 0) & torch.isfinite(total), torch.nan)
 
 
 def average_precision(scores: Tensor, cues: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -33,14 +33,14 @@ def average_precision(scores: Tensor, cues: Tensor, attention_mask: Tensor | Non
     """
     import torch
 
-    weights, cued = _ranked(scores, attention_mask), cues.bool()
+    weights, cued = visible_sizes(scores, attention_mask), cues.bool()
     visible = torch.ones_like(cued) if attention_mask is None else attention_mask.bool()
     # [B, N, N]: whether key j stands at or above token i
     above = (weights[:, None, :] >= weights[..., None]) & visible[:, None, :]
     precision = (above & cued[:, None, :]).sum(2).double() / above.sum(2).clamp(min=1)
     mean = (precision * (cued & visible)).sum(1) / (cued & visible).sum(1).clamp(min=1)
     finite = torch.isfinite(weights.sum(1)) & (weights.sum(1) > 0)
-    return mean.where(_any(cues, attention_mask) & finite, torch.nan)
+    return mean.where(has_cue(cues, attention_mask) & finite, torch.nan)
 
 
 def chance_dot_product(n_cues: Tensor, n_tokens: Tensor) -> Tensor:
@@ -78,13 +78,14 @@ def blank_out_agreement(scores: Tensor, importance: Tensor, words: Tensor) -> Te
     return correlation.where(finite & (spread[0] > 0) & (spread[1] > 0), torch.nan)
 
 
-def _ranked(scores: Tensor, attention_mask: Tensor | None) -> Tensor:
+def visible_sizes(scores: Tensor, attention_mask: Tensor | None) -> Tensor:
     """Absolute scores in double precision, padding 0."""
     sizes = scores.abs().double()
     return sizes if attention_mask is None else sizes.masked_fill(~attention_mask.bool(), 0)
 
 
-def _any(cues: Tensor, attention_mask: Tensor | None) -> Tensor:
+def has_cue(cues: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Which texts have a cue among the tokens attended to, bool [B]."""
     return (cues.bool() if attention_mask is None else cues.bool() & attention_mask.bool()).any(1)
 
 

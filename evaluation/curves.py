@@ -68,6 +68,8 @@ class Curves:
     order: str = "most_relevant_first"
     keep: bool = False
     squared_errors: Tensor | None = None  # [B, K] of the logits, summed over C; None where they were not kept
+    entropy_drops: Tensor | None = None  # [B, K] H(p(x)) - H(p(x')), see Run.distribution_changes
+    divergences: Tensor | None = None  # [B, K] KL(p(x') || p(x))
     predicted: Tensor | None = (
         None  # [B, K] class or token decided for, [B, K, 2] span; -1 undefined, see Run.decisions
     )
@@ -218,6 +220,7 @@ class CurvePlan:
     def result(self, read: Tensor, run: Run) -> Curves:
         """The curves from what was read of the perturbed rows [B * K, 3, C]."""
         read = read.view(*self.counts.shape, *read.shape[1:]).where(self.defined[:, None, None, None], torch.nan)
+        entropy_drops, divergences = run.distribution_changes(read)
         return Curves(
             counts=self.counts,
             levels=self.counts.double() / self.n[:, None],
@@ -230,6 +233,8 @@ class CurvePlan:
             order=self.request.order,
             keep=self.request.keep,
             squared_errors=(read[:, :, 0] - run.intact[:, None, 0]).square().sum(-1),
+            entropy_drops=entropy_drops,
+            divergences=divergences,
             predicted=run.decisions(read[:, :, 2]),
             intact_predicted=run.decisions(run.intact[:, 2]),
             passes=run.passes,

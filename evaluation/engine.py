@@ -52,6 +52,25 @@ class Run:
         """The explained class of [B, ..., C] as [B, ..., 1]; start and end of a span and a token as they are."""
         return of_target(values, self.target)
 
+    def distribution_changes(self, read: Tensor) -> tuple[Tensor, Tensor]:
+        """H(p(x)) - H(p(x')) and KL(p(x') || p(x)) [B, K], in nats, of what was read of copies x', [B, K, 3, C].
+
+        Of independent labels the sums over labels. NaN for answers and tokens, of which no whole distribution is read.
+        """
+        if self.target.dim() == 2:
+            missing = read.new_full(read.shape[:2], torch.nan)
+            return missing, missing
+        before, after = self._outcomes(self.intact[:, None]), self._outcomes(read)
+        negative_entropy = torch.special.xlogy(after.exp(), after.exp()).sum(-1)
+        entropy = torch.special.entr(before.exp()).sum(-1)
+        return entropy + negative_entropy, negative_entropy - (after.exp() * before).sum(-1)
+
+    def _outcomes(self, read: Tensor) -> Tensor:
+        """Log-probabilities of all outcomes: classes as they are, each independent label and its absence."""
+        if self.multi_label:
+            return torch.cat((read[..., 1, :], torch.nn.functional.logsigmoid(-read[..., 0, :])), -1)
+        return read[..., 1, :]
+
     def decisions(self, read: Tensor) -> Tensor:
         """What the model decides, of `read` [B, ..., C]: class or token [B, ...]; start and end [B, ..., 2].
 

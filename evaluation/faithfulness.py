@@ -159,6 +159,11 @@ def steps_that_do_not_rise(curves: Curves) -> Tensor:
     return (falls.sum(1) / steps.sum(1)).double().where(~heights.isnan().any(1), math.nan)
 
 
+def mean_gap(curves: Curves) -> Tensor:
+    """Mean over the levels of how far the target's probability moves, whichever way: [B]."""
+    return probability_drops(curves).abs().mean(1)
+
+
 EMPTY = "of texts without perturbable tokens"
 UNIT, SIGNED, ANY = (0.0, 1.0), (-1.0, 1.0), (-math.inf, math.inf)
 
@@ -181,6 +186,7 @@ def curve_metric(
 SAMEK, SONG = "Samek et al. 2017", "levels of Song et al. 2024"
 ERASER = "DeYoung et al. 2020 (ERASER)"
 CARTON = "Carton et al. 2020, arXiv 2010.04736"
+OPEN_XAI = "Agarwal et al. 2022, arXiv 2206.11104 (OpenXAI), the operator for Gaussian noise"
 TENTHS_SAID, ERASER_SAID = "q = 0, 10, ..., 100 %", "q = 1, 5, 10, 20, 50 %"
 
 AOPC = curve_metric(
@@ -241,6 +247,12 @@ register(
         undefined=EMPTY,
     )
 )
+curve_metric(
+    "pgi", mean_gap, "comprehensiveness", f"mean_q |p(x) - p(x without top q)|, {ERASER_SAID}", True, UNIT, OPEN_XAI,
+)  # fmt: skip
+curve_metric(
+    "pgu", mean_gap, "sufficiency", f"mean_q |p(x) - p(only top q of x)|, {ERASER_SAID}", False, UNIT, OPEN_XAI,
+)  # fmt: skip
 curve_metric(
     "monotonicity", steps_that_do_not_rise, "morf",
     "share of steps, adding the least relevant tokens first to the empty text, that do not lower p (tenths)", True,

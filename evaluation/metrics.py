@@ -6,8 +6,10 @@ from evaluation import (
     context_mixing,
     correlations,
     decisions,
+    distributions,
     faithfulness,
     plausibility,
+    pointing,
     relative_stability,
     stability,
 )
@@ -25,10 +27,12 @@ __all__ = [
     "context_mixing",
     "correlations",
     "decisions",
+    "distributions",
     "evaluate",
     "faithfulness",
     "find_metric",
     "plausibility",
+    "pointing",
     "relative_stability",
     "stability",
 ]

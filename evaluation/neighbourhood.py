@@ -22,7 +22,8 @@ class Neighbourhood:
     """Of n neighbours of each text; the changes are what the scores' change is compared with."""
 
     neighbours: Tensor  # [B, n, N] scores
-    input_change: Tensor  # [B, n] of the word embeddings, relative
+    input_distance: Tensor  # [B, n] of the word embeddings, Euclidean
+    input_change: Tensor  # [B, n] the same, relative
     output_change: Tensor  # [B, n] of the logits
     representation_change: Tensor  # [B, n] of the last layer's hidden states, relative
     same_class: Tensor  # bool [B, n] whether the model decides as for the text
@@ -70,7 +71,7 @@ class _Read(NamedTuple):
 def _moved(
     explainer: Explainer, row: Inputs, method: MethodLike, target: Any, seeds: list[int], radius: float
 ) -> tuple[Tensor, ...]:
-    """[n, N], then four times [n]."""
+    """[n, N], then five times [n]."""
     attended = row.attention_mask.bool()[0]
     with torch.inference_mode():
         words = explainer.model.get_input_embeddings()(row.input_ids.to(explainer.adapter.device))[0, attended]
@@ -82,6 +83,7 @@ def _moved(
             after = _read(explainer, row)
         moved = words.double() + noise[0, attended].to(words.device)
         changes = (
+            (moved - words.double()).norm(),
             relative_change(words.double().flatten(), moved.flatten()),
             (after.logits - before.logits).norm(),
             relative_change(before.states, after.states),

@@ -1,10 +1,11 @@
-"""Relative stability: how much more an explanation changes than the input, the output or what is in between.
+"""Stability: how much more an explanation changes than the input, the output or what is in between.
 
-Agarwal et al. 2022, arXiv 2203.06877: the largest ratio over neighbours for which the model decides as for the text
-itself. Changes are norms of element-wise relative changes; of the logits, norms of the difference. Two things are done
-otherwise than in Quantus: what is divided by counts as at least 1 % of the largest element (`FLOOR`), since scores and
-activations near 0 would decide alone; and a neighbour that is classified otherwise is left out, where one of them makes
-the value NaN there. `evaluation.neighbourhood` makes the neighbours. Importing this needs no torch.
+The relative ones are those of Agarwal et al. 2022, arXiv 2203.06877: the largest ratio over neighbours for which the
+model decides as for the text itself. Changes are norms of element-wise relative changes; of the logits, norms of the
+difference. Two things are done otherwise than in Quantus: what is divided by counts as at least 1 % of the largest
+element (`FLOOR`), since scores and activations near 0 would decide alone; and a neighbour that is classified otherwise
+is left out, where one of them makes the value NaN there. `local_lipschitz` has the differences themselves, over all
+neighbours. `evaluation.neighbourhood` makes them. Importing this needs no torch.
 """
 
 from __future__ import annotations
@@ -75,6 +76,17 @@ def representation_stability(
     return _largest_ratio(scores, neighbours, representation_change, same_class, tokens)
 
 
+def local_lipschitz(scores: Tensor, neighbours: Tensor, input_distance: Tensor, tokens: Tensor) -> Tensor:
+    """Max over neighbours of |a(x') - a(x)| / |x' - x|, Euclidean: [B]. It grows with the scale of the scores."""
+    import torch
+
+    ranked = tokens.bool()
+    moved = (neighbours.double() - scores.double()[:, None]).where(ranked[:, None], 0).norm(dim=-1)
+    ratio = (moved / input_distance.double()).amax(1)
+    found: Tensor = ratio.where(ranked.any(1) & (input_distance > 0).all(1), torch.nan)
+    return found
+
+
 AGARWAL = "Agarwal et al. 2022, arXiv 2203.06877, with a floor of 1 % of the largest element"
 TASKS = ("classification", "question_answering")
 UNDEFINED = "of texts without tokens; where all scores are 0, or no neighbour is classified as the text is"
@@ -94,3 +106,17 @@ _metric(
     "relative_representation_stability", representation_stability, "representation_change",
     "|(h(x') - h(x)) / h(x)|, h the last hidden states",
 )  # fmt: skip
+register(
+    Metric(
+        "local_lipschitz",
+        "max over neighbours x' of |a(x') - a(x)| / |x' - x|, x the word embeddings",
+        False,
+        (0, math.inf),
+        "Alvarez-Melis & Jaakkola 2018, arXiv 1806.07538, eq. 5, over drawn neighbours",
+        ("scores", "neighbours", "input_distance", "tokens"),
+        local_lipschitz,
+        category="robustness",
+        undefined="of texts without tokens",
+        tasks=TASKS,
+    )
+)

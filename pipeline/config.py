@@ -11,9 +11,9 @@ from omegaconf import MISSING
 
 @dataclass
 class ModelConfig:
-    """What is explained. One of `path` (local), `id` (hub) or `source: minilm_reviews`."""
+    """What is explained. One of `path` (local), `id` (hub) or a source that is embedded."""
 
-    source: str = MISSING  # local, hub, minilm_reviews, minilm_masked
+    source: str = MISSING  # local, hub, minilm_reviews, minilm_shortcut, minilm_masked
     name: str | None = None  # shown in reports; default: last part of the path or id
     path: str | None = None
     id: str | None = None
@@ -46,7 +46,7 @@ class ColumnsConfig:
 class DatasetConfig:
     """Where the texts come from and which of them are used."""
 
-    source: str = MISSING  # local, hub, reviews
+    source: str = MISSING  # local, hub, reviews, grammar, shortcut
     form: str = "texts"  # texts; marked_words: with rationales that count words; sentiment_trees: those of SST;
     # agreement: minimal pairs of BLiMP, of which the word that differs is masked
     name: str | None = None

@@ -17,6 +17,7 @@ from evaluation import CURVES, METRICS, Curves
 from evaluation.removals import Removals
 from evaluation.resampling import RESAMPLE, Resampler
 from pipeline.microbatch import padded
+from pipeline.schemas import OF_LEVELS
 
 ROWS = 64  # of removed sets that are made dense at a time
 
@@ -78,9 +79,14 @@ def curves_of(table: pa.Table) -> Curves:
         target=target,
         operator=table["operator"][0].as_py(),
         keep=CURVES[table["curve"][0].as_py()].keep,
-        squared_errors=_matrix(table["squared_errors"]) if "squared_errors" in table.column_names else None,
+        **_of_levels(table),
         **_decisions(table, ends),
     )
+
+
+def _of_levels(table: pa.Table) -> dict[str, Any]:
+    """What curves keep of all classes together; runs of older versions have not all of it."""
+    return {name: _matrix(table[name]) for name in OF_LEVELS if name in table.column_names}
 
 
 def _decisions(table: pa.Table, ends: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pipeline.head_importance import plan_weighing
 from pipeline.layer_choice import plan_coherence
 from pipeline.microbatch import MicroBatch
 from pipeline.mixing_steps import mixing_plans
-from pipeline.models.minilm import minilm_folder
+from pipeline.models.minilm import CORPORA, minilm_folder
 from pipeline.models.resolve import untrained_head
 from pipeline.other_operators import portions
 from pipeline.plan_heads import head_costs, pruning_ahead
@@ -64,9 +64,9 @@ def describe_plan(config: Config, probe: bool = False) -> str:
 
 def _trained_first(config: Config) -> str | None:
     """The plan where a model is trained before anything can be counted; None where none is."""
-    models = Path(config.paths.models)
-    if config.model.source == "minilm_reviews" and not minilm_folder(models).is_dir():
-        trained = "model minilm_reviews: fine-tuned first, in about a minute"
+    models, source = Path(config.paths.models), config.model.source
+    if source in CORPORA and not minilm_folder(source, models).is_dir():
+        trained = f"model {source}: fine-tuned first, in about a minute"
     elif (texts := untrained_head(config.model, models)) is not None:
         trained = f"model.lm_head=train: a language-model head is trained first, once, on {texts} texts"
     else:

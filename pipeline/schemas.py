@@ -3,7 +3,7 @@
 1.1.0 added what methods know of an example (FACTS and `facts`) to the attributions; 1.2.0 `squared_errors` and the
 decisions to the curves, `text_id` and `window` to the examples, `problem` to the attributions; 1.3.0 masked words to
 the examples; 1.4.0 the table of removed sets; 1.5.0 those of errors; 1.6.0 roles of attention and importances to the
-heads, and the tables that judge them.
+heads, and the tables that judge them; 1.7.0 `entropy_drops` and `divergences` to the curves.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from attribution.columns import RELEVANCE
 
-SCHEMA_VERSION = "1.6.0"
+SCHEMA_VERSION = "1.7.0"
 
 _floats = pa.list_(pa.float32())
 _ints = pa.list_(pa.int32())
@@ -90,10 +90,13 @@ CURVES = pa.schema(
         ("probabilities", _floats),  # [K], or [K * 2] for (start, end)
         ("logits", _floats),
         ("squared_errors", _floats),  # [K] of the logits against the intact ones, summed over all classes
+        ("entropy_drops", _floats),  # [K] H(p(x)) - H(p(x')); NaN of answers
+        ("divergences", _floats),  # [K] KL(p(x') || p(x)); NaN of answers
         ("predicted", _ints),  # [K] class, or [K * 2] first and last token of the answer
         ("intact_predicted", _ints),  # [1], or [2]
     ]
 )
+OF_LEVELS = ("squared_errors", "entropy_drops", "divergences")  # of all classes together; of older runs not all
 
 # What predictions are without sets of units that no explanation chooses: one row serves all methods.
 REMOVALS = pa.schema(

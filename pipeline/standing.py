@@ -11,7 +11,7 @@ from typing import Any
 from evaluation import METRICS
 
 _LEADING = ("answer_recall", "aopc")  # the first of these that was measured names the best method
-_CONTROL_METHODS = frozenset({"random", "position", "token_frequency", "punctuation"})
+_CONTROL_METHODS = frozenset({"random", "position", "token_frequency", "punctuation", "embedding_norm"})
 _UNDER_RANDOM_HEADS = re.compile(r"(?P<of>.+)_random(_?\d+|_\*)?")
 
 

@@ -22,9 +22,9 @@ from pipeline.validate_heads import check_heads
 from pipeline.validate_methods import check_attribution, check_budget, check_decoding, check_evaluation, check_mixing
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
-    "model.source": ("local", "hub", "minilm_reviews", "minilm_masked"),
+    "model.source": ("local", "hub", "minilm_reviews", "minilm_shortcut", "minilm_masked"),
     "model.dtype": ("float32", "float64", "bfloat16", "float16"),
-    "dataset.source": ("local", "hub", "reviews"),
+    "dataset.source": ("local", "hub", "reviews", "grammar", "shortcut"),
     "dataset.form": ("texts", "agreement", "marked_words", "sentiment_trees"),
     "dataset.truncate": ("longest_first", "only_second"),
     "dataset.long_texts": ("truncate", "windows"),
@@ -132,8 +132,8 @@ QUESTION_ANSWERING = (
     "dataset.columns.answers",
 )
 CLASSIFICATION = (
-    "model.source=minilm_reviews",
-    "dataset.source=reviews",
+    *("model.source=minilm_reviews", "model.source=minilm_shortcut"),
+    *("dataset.source=reviews", "dataset.source=grammar", "dataset.source=shortcut"),
     "dataset.columns.text",
     "dataset.columns.text_b",
     "dataset.columns.label",

@@ -8,6 +8,7 @@ from torch import Tensor
 from attribution.capture import Capture, Need
 from attribution.draws import example_keys, uniform
 from attribution.methods.registry import register
+from attribution.precision import READ
 from attribution.words import is_punctuation
 
 
@@ -38,6 +39,23 @@ def token_frequency(capture: Capture) -> Tensor:
     No corpus is needed: under Zipf's law the frequency of the token of rank r is proportional to 1 / r.
     """
     return capture.input_ids.to(torch.float64).log1p()
+
+
+@register(
+    "embedding_norm",
+    needs=Need.NOTHING,
+    source="length of the word embedding",
+    class_blind=True,
+    control=True,
+    precision=READ,
+)
+def embedding_norm(capture: Capture) -> Tensor:
+    """Euclidean norm of each token's word embedding: what gradient x input scores by if all gradients were alike."""
+    distinct, places = torch.unique(capture.input_ids, return_inverse=True)
+    embeddings = capture.trace.adapter.model.get_input_embeddings()
+    rows = embeddings.weight[distinct.to(embeddings.weight.device)].to(capture.input_ids.device, torch.float64)
+    norms: Tensor = rows.norm(dim=1)[places]
+    return norms
 
 
 @register("punctuation", needs=Need.NOTHING, source="marks and symbols (Unicode P, S)", class_blind=True, control=True)

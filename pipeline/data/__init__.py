@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from attribution.errors import InputError
 from pipeline.config import DatasetConfig
@@ -10,6 +10,7 @@ from pipeline.data.cells import Content
 from pipeline.data.examples import Dataset, Example
 from pipeline.data.filters import select
 from pipeline.data.hub import load_hub
+from pipeline.data.known_causes import grammar_sentences, shortcut_reviews
 from pipeline.data.local import load_local
 from pipeline.data.reviews import SPLITS as REVIEW_SPLITS
 from pipeline.data.reviews import load_reviews
@@ -43,18 +44,25 @@ def load_texts(path: str, key: str) -> Dataset:
         raise InputError(str(error).replace("dataset.path", key)) from error
 
 
-def _load_reviews(config: DatasetConfig) -> Content:
+EMBEDDED: dict[str, Callable[[str], Sequence[Example]]] = {
+    "reviews": load_reviews,
+    "grammar": grammar_sentences,
+    "shortcut": shortcut_reviews,
+}
+
+
+def _load_embedded(config: DatasetConfig) -> Content:
     split = config.split or "test"
     if split not in REVIEW_SPLITS:
         choices = ", ".join(REVIEW_SPLITS)
-        raise InputError(f"conf error: dataset.split={split} is not a split of reviews; choose {choices}.")
-    return Content("classification", list(load_reviews(split)), ["negative", "positive"], [])
+        raise InputError(f"conf error: dataset.split={split} is not a split of {config.source}; choose {choices}.")
+    return Content("classification", list(EMBEDDED[config.source](split)), ["negative", "positive"], [])
 
 
 LOADERS: dict[str, Callable[[DatasetConfig], Content]] = {
     "local": load_local,
     "hub": load_hub,
-    "reviews": _load_reviews,
+    **dict.fromkeys(EMBEDDED, _load_embedded),
 }
 
 

@@ -38,9 +38,13 @@ def fine_tune(
     label_names: Sequence[str],
     recipe: Recipe,
     *,
+    name: str = "a classifier",
     progress: bool = True,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The encoder with a head for `label_names`, in evaluation mode. The global random state stays as it was."""
+    """The encoder with a head for `label_names`, in evaluation mode. The global random state stays as it was.
+
+    name: of the model, where progress is shown.
+    """
     tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
     ids = tokenizer(list(texts), truncation=True, max_length=recipe.max_length)["input_ids"]
     with torch.random.fork_rng(devices=[]):
@@ -48,7 +52,7 @@ def fine_tune(
         model = _classifier(encoder, label_names, recipe)
         batches = list(_batches(ids, recipe))
         optimizer, schedule = optimizer_of(model, len(batches), recipe)
-        for batch in shown(batches, "fine-tuning minilm_reviews (only once)", progress=progress):
+        for batch in shown(batches, f"fine-tuning {name} (only once)", progress=progress):
             _step(model, tokenizer, [ids[i] for i in batch], [labels[i] for i in batch], optimizer)
             schedule.step()
     return model.eval(), tokenizer

@@ -19,7 +19,7 @@ from pipeline.keys import digest, source_digest, versions
 from pipeline.models.finetune import Recipe, optimizer_of, publish, quiet, shown
 from pipeline.models.folder import Location, body_fingerprint
 from pipeline.models.lm_head import trained_language_model
-from pipeline.models.minilm import encoder_folder, training_corpus
+from pipeline.models.minilm import encoder_folder, review_corpus
 
 # As in the Value Zeroing code, some of it from commented defaults: Mohebbi et al. 2023.
 AGREEMENT = Recipe(epochs=5, batch_size=64, learning_rate=3e-5, warmup=0.1, weight_decay=0.0, max_length=32, seed=42)
@@ -33,7 +33,7 @@ def minilm_masked(config: ModelConfig, models_dir: Path, *, progress: bool = Tru
 
     Without any on the corpus that the package brings along.
     """
-    texts = [text for path in config.texts for text in texts_of(path)] or [text for text, _ in training_corpus()]
+    texts = [text for path in config.texts for text in texts_of(path)] or [text for text, _ in review_corpus()]
     return trained_language_model(encoder_folder(), texts, models_dir, progress=progress)
 
 

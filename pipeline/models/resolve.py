@@ -24,7 +24,7 @@ from pipeline.models.folder import (
     describe,
 )
 from pipeline.models.lm_head import head_folder, trained_language_model
-from pipeline.models.minilm import minilm_reviews
+from pipeline.models.minilm import CORPORA, minilm
 
 TRAIN = "train"  # the value of model.lm_head that has a head trained
 
@@ -178,10 +178,9 @@ ADVICE: list[tuple[type[Exception], str]] = [  # the first that fits
 
 
 def _minilm(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
-    folder = minilm_reviews(models_dir, progress=progress)
-    return Location(
-        folder, "model=minilm_reviews", config.name or "minilm_reviews", revision=folder.name.rsplit("-")[-1]
-    )
+    source = config.source
+    folder = minilm(source, models_dir, progress=progress)
+    return Location(folder, f"model={source}", config.name or source, revision=folder.name.rsplit("-")[-1])
 
 
 def _minilm_masked(config: ModelConfig, models_dir: Path, progress: bool) -> Location:
@@ -195,6 +194,6 @@ def _minilm_masked(config: ModelConfig, models_dir: Path, progress: bool) -> Loc
 SOURCES: dict[str, Callable[[ModelConfig, Path, bool], Location]] = {
     "local": _local,
     "hub": _hub,
-    "minilm_reviews": _minilm,
+    **dict.fromkeys(CORPORA, _minilm),
     "minilm_masked": _minilm_masked,
 }

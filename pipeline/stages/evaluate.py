@@ -24,6 +24,7 @@ from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch, units_of
 from pipeline.schemas import CURVES as COLUMNS
+from pipeline.schemas import OF_LEVELS
 from pipeline.schemas import REMOVALS as REMOVED
 from pipeline.stages.asked import Targets, target_of
 from pipeline.stages.attribute import STAGE as ATTRIBUTE
@@ -156,7 +157,7 @@ def curves_table(examples: Sequence[Mapping[str, Any]], curve: str, curves: Curv
         "levels": curves.levels.tolist(),
         "probabilities": _listed(curves, curves.probabilities),
         "logits": _listed(curves, curves.logits),
-        "squared_errors": _errors(curves),
+        **{name: _of_levels(getattr(curves, name)) for name in OF_LEVELS},
         "predicted": _flat(curves.predicted),
         "intact_predicted": _flat(curves.intact_predicted),
     }
@@ -169,9 +170,9 @@ def _flat(values: Tensor | None) -> list[list[int]]:
     return rows
 
 
-def _errors(curves: Curves) -> list[list[float]]:
-    assert curves.squared_errors is not None
-    rows: list[list[float]] = curves.squared_errors.float().cpu().tolist()
+def _of_levels(values: Tensor | None) -> list[list[float]]:
+    assert values is not None
+    rows: list[list[float]] = values.float().cpu().tolist()
     return rows
 
 

@@ -43,7 +43,10 @@ AGAIN: dict[str, tuple[Callable[..., Any], Callable[[Method], bool]]] = {
         ("max_sensitivity", "avg_sensitivity", "top_k_stability"), (neighbour_scores, lambda method: not method.asks)
     ),
     **dict.fromkeys(
-        ("relative_input_stability", "relative_output_stability", "relative_representation_stability"),
+        (
+            *("relative_input_stability", "relative_output_stability", "relative_representation_stability"),
+            "local_lipschitz",
+        ),
         (neighbourhood, lambda method: not method.asks),
     ),
     "label_randomisation": (shuffled_label_scores, lambda method: not _decodes(method)),

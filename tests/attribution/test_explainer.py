@@ -124,6 +124,13 @@ def test_position_falls_and_rare_tokens_are_high(explainer):
     assert frequency[1, 3] == 0
 
 
+def test_embedding_norm_is_the_length_of_the_word_embedding(explainer):
+    ids = torch.tensor([[2, 7, 9, 7, 3]])
+    weights = explainer.model.get_input_embeddings().weight.detach().double()
+    found = explainer.scores(ids, method="embedding_norm")[0]
+    assert found.tolist() == pytest.approx([float((weights[i] ** 2).sum() ** 0.5) for i in ids[0].tolist()])
+
+
 def test_punctuation_is_what_the_tokenizer_writes_so(explainer):
     (found,) = explainer.explain(["the film , never dull !"], method="punctuation", target=1)
     assert found.tokens == ["[CLS]", "the", "film", ",", "never", "dull", "!", "[SEP]"]

@@ -37,6 +37,14 @@ def trapezoid(heights):
     return sum((a + b) / 20 for a, b in itertools.pairwise(heights))
 
 
+def entropy(p):
+    return -p * math.log(p) - (1 - p) * math.log(1 - p)
+
+
+def divergence(p, q):
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+
 ERASER = [1, 1, 1, 2, 5]  # tokens of 1, 5, 10, 20, 50 %
 MORF, LERF = trapezoid([P - top(k) for k in TENS]), trapezoid([P - bottom(k) for k in TENS])
 BY_PROBABILITY = {
@@ -48,6 +56,12 @@ BY_PROBABILITY = {
     "sufficiency": mean(P - EMPTY - top(k) for k in ERASER),
     "normalised_comprehensiveness": mean(map(top, ERASER)) / (P - EMPTY),
     "normalised_sufficiency": mean(map(top, ERASER)) / (P - EMPTY),
+    "pgi": mean(map(top, ERASER)),
+    "pgu": mean(P - EMPTY - top(k) for k in ERASER),
+    "comprehensiveness_entropy": mean(entropy(P) - entropy(P - top(k)) for k in ERASER),
+    "sufficiency_entropy": mean(entropy(P) - entropy(EMPTY + top(k)) for k in ERASER),
+    "comprehensiveness_kl": mean(divergence(P - top(k), P) for k in ERASER),
+    "sufficiency_kl": mean(divergence(EMPTY + top(k), P) for k in ERASER),
     "aopc_comprehensiveness": mean(map(top, TENS)),
     "aopc_sufficiency": mean(P - EMPTY - top(k) for k in TENS),
     "auc_morf": MORF,
@@ -75,11 +89,11 @@ MARKED = {  # rationale: words of weights 10, 8, 2, 1; the best three are 10, 9,
 STABILITY = {  # in test_stability
     "mprt", "efficient_mprt", "random_logit", "max_sensitivity", "avg_sensitivity", "top_k_stability", "seed_stability",
     "dtype_stability", "label_randomisation", "relative_input_stability", "relative_output_stability",
-    "relative_representation_stability",
+    "relative_representation_stability", "local_lipschitz",
 }  # fmt: skip
-ELSEWHERE = {  # below, in test_association, test_plausibility, test_activation and test_context_mixing
+ELSEWHERE = {  # below, in test_association, test_plausibility, test_activation, test_context_mixing and test_pointing
     "answer_recall", "answer_f1_drop", "answer_flip_fraction", "iou_f1", "auac", "au_mse", "aupc", "conservation_error",
-    "dot_product", "average_precision", "blank_out",
+    "dot_product", "average_precision", "blank_out", "pointing_accuracy", "reciprocal_rank", "recall_at_5",
 }  # fmt: skip
 
 

@@ -84,7 +84,8 @@ LOWER_IS_BETTER = {
     "log_odds", "sufficiency", "aopc_sufficiency", "auc_morf", "decision_flip_fraction", "joint_log_odds",
     "answer_flip_fraction", "infidelity", "au_mse", "conservation_error", "entropy", "effective_complexity", "mass_90",
     "mprt", "random_logit", "max_sensitivity", "avg_sensitivity", "label_randomisation",
-    "relative_input_stability", "relative_output_stability", "relative_representation_stability",
+    "relative_input_stability", "relative_output_stability", "relative_representation_stability", "local_lipschitz",
+    "pgu", "comprehensiveness_entropy", "sufficiency_kl",
 }  # fmt: skip
 
 

@@ -18,9 +18,9 @@ from evaluation.conformance import LENGTHS, Case, check_metric
 from evaluation.faithfulness import probability_drops, target_values
 from evaluation.plugins import GROUP, ORIGINS, load_plugins
 
-# What an additive model cannot tell: each token moves it by its weight, in whatever order it comes; and the kit's
-# answers have nothing to do with its weights.
-NO_DIRECTION = {"monotonicity", "answer_recall", "blank_out"}
+# What an additive model cannot tell: each token moves it by its weight, in whatever order it comes; how sure it is says
+# nothing of what; and the kit's answers have nothing to do with its weights.
+NO_DIRECTION = {"monotonicity", "comprehensiveness_entropy", "sufficiency_entropy", "answer_recall", "blank_out"}
 WORDS = (torch.arange(11) > 0) & (torch.arange(11) <= torch.tensor(LENGTHS)[:, None])
 
 

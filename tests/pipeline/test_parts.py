@@ -18,6 +18,7 @@ from pipeline.execution.task import MAX_POISON, Task, WorkerSlot
 from pipeline.microbatch import MicroBatch, without
 from pipeline.parts import PoisonError, compute_in_parts, lacks_memory
 from pipeline.run import run
+from pipeline.schemas import OF_LEVELS
 from pipeline.stages import measure_memory
 from pipeline.validate import load_config
 from pipeline.worker import StageWorker
@@ -26,7 +27,7 @@ ITEMS = tuple("abcdefgh")
 NUMBERS = {
     "predictions": ["logits", "probabilities"],
     "attributions": ["scores"],
-    "curves": ["probabilities", "logits", "intact_logit", "intact_probability", "squared_errors"],
+    "curves": ["probabilities", "logits", "intact_logit", "intact_probability", *OF_LEVELS],
 }
 TEXTS = [f"{noun} was {word} ." for noun in ("film", "meal", "book", "hotel") for word in ("good", "bad")]
 

@@ -23,7 +23,10 @@ from pipeline.microbatch import inputs_of
 from pipeline.run import run
 from pipeline.validate import load_config
 
-STABILITIES = ["relative_input_stability", "relative_output_stability", "relative_representation_stability"]
+STABILITIES = [
+    *("relative_input_stability", "relative_output_stability", "relative_representation_stability"),
+    "local_lipschitz",
+]
 
 
 def ran(overrides):
