@@ -21,7 +21,7 @@ from pipeline.compose import run_key
 from pipeline.config import Config
 from pipeline.estimate_heads import pruning_seconds, searching_seconds, weighing_seconds
 from pipeline.estimate_patterns import pattern_seconds, teacher_seconds
-from pipeline.execution import Executor, Outcome, Task, create_executor
+from pipeline.execution import Executor, Outcome, Progress, Task, create_executor
 from pipeline.experiment import Experiment
 from pipeline.files import write_atomically
 from pipeline.heads import resolved_methods
@@ -30,7 +30,7 @@ from pipeline.layer_texts import AUTO
 from pipeline.microbatch import MicroBatch
 from pipeline.other_operators import portions
 from pipeline.other_texts import OtherTexts
-from pipeline.samples import chosen, done, extended, samples_of
+from pipeline.samples import FEW_ROWS, MANY_METHODS, beginnings, chosen, done, each_done, extended, samples_of
 from pipeline.schedule import Ledger, StagePlan, plan_attribution, plan_evaluation, plan_memory, plan_whole
 from pipeline.stages import (
     attribute,
@@ -58,6 +58,7 @@ class Estimate:
     workers: int
     gpus: float  # of each worker
     memory: dict[str, Any] | None = None  # of a pass, a row of MEMORY
+    rows: int | None = None  # texts that were probed together at most; None: the largest microbatch
 
     @property
     def total(self) -> float:
@@ -70,14 +71,22 @@ class Estimate:
         return self.total * self.gpus / 3600
 
 
-def estimate(experiment: Experiment) -> Estimate:
-    """Probe the experiment's model and data, and extend what that took to all microbatches. Takes seconds."""
-    batches = chosen(experiment.batches)
+def estimate(experiment: Experiment, progress: Progress) -> Estimate:
+    """Probe the experiment's model and data, and extend what that took to all microbatches.
+
+    Takes seconds; of dozens of methods minutes.
+    """
+    rows = FEW_ROWS if len(experiment.config.attribution) > MANY_METHODS else None
+    batches = chosen(experiment.batches) if rows is None else beginnings(experiment.batches, rows)
     with (
         _throwaway_store(experiment) as store,
         create_executor(WorkerSettings(store.location), experiment.site) as executor,
     ):
-        outcomes = list(_probe(experiment, batches, store, executor))
+        outcomes = []
+        with progress.stage("probing", unit="tasks") as bar:
+            for found in _probe(experiment, batches, store, executor):
+                outcomes.append(found)
+                bar.advance()
         heads = _heads(experiment, store, executor)
         choice = {} if experiment.layer_texts is None else _choice(experiment, experiment.layer_texts, store, executor)
         samples = samples_of(outcomes, batches, _SHARDED)
@@ -91,7 +100,8 @@ def estimate(experiment: Experiment) -> Estimate:
         seconds |= {measure_memory.STAGE: sum(measuring)} if measuring else {}
         peak = max(outcome.peak_bytes for _, outcome in outcomes)
         memory = _memory(store, [task for task, _ in outcomes])
-        return Estimate({**seconds, **heads, **choice, **patterns}, peak, executor.workers, executor.gpus, memory)
+        seconds |= {**heads, **choice, **patterns}
+        return Estimate(seconds, peak, executor.workers, executor.gpus, memory, rows)
 
 
 def _memory(store: Store, tasks: Sequence[Task]) -> dict[str, Any] | None:
@@ -129,15 +139,15 @@ def _probe(
     setting = experiment.setting
     store.put(prepared.examples_key, prepared.examples, "examples")
     predicting = plan_whole(ledger, load_model.STAGE, [load_model.task_of(setting, batch) for batch in batches])
-    yield from done(predicting, executor)
+    yield from each_done(predicting, executor)
     targets = _targets(config, experiment, batches, store, predicting)
     every = np.ones((prepared.model.n_layers, prepared.model.n_heads), dtype=int).tolist()
     entries = {label: _known(entry, every) for label, entry in config.attribution.items()}
     methods = resolved_methods(entries, None, prepared.model)
-    yield from done(plan_memory(config, setting, ledger, batches, targets, methods), executor)
+    yield from each_done(plan_memory(config, setting, ledger, batches, targets, methods), executor)
     scores = plan_attribution(config, setting, ledger, batches, targets, methods)
-    yield from done(scores, executor)
-    yield from done(plan_evaluation(config, setting, ledger, batches, targets, scores.keys), executor)
+    yield from each_done(scores, executor)
+    yield from each_done(plan_evaluation(config, setting, ledger, batches, targets, scores.keys), executor)
 
 
 def _known(entry: Mapping[str, Any], every: list[list[int]]) -> dict[str, Any]:

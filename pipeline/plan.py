@@ -109,7 +109,7 @@ def _rounds(experiment: Experiment) -> Iterator[str]:
 
 def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:
     """How long what is left would take."""
-    measured = estimate(experiment)
+    measured = estimate(experiment, make_progress())
     left = remaining(measured, plans)
     save_estimate(experiment.config, left)
     wall = clock_time(left.total / left.workers)
@@ -122,7 +122,8 @@ def _time(experiment: Experiment, plans: Sequence[StagePlan]) -> Iterator[str]:
     if left.gpus:
         cost = f", {left.gpu_hours * price:.2f} at {price:g} an hour" if price is not None else ""
         yield f"gpu: {left.gpu_hours:.2f} GPU-hours{cost}"
-    yield f"memory: {left.peak_bytes / 2**30:.1f} GiB in a worker at most, of {machine_bytes() / 2**30:.1f} GiB"
+    reach = "at most" if left.rows is None else f"for {left.rows} texts at a time"
+    yield f"memory: {left.peak_bytes / 2**30:.1f} GiB in a worker {reach}, of {machine_bytes() / 2**30:.1f} GiB"
     yield from _passes(experiment, left)
     yield from misfits(experiment.config, left)
 

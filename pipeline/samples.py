@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from pipeline.schedule import StagePlan
 from pipeline.stages import measure_memory
 
 PROBED_ROWS = 8  # of each microbatch but the largest, which tells the memory
+MANY_METHODS, FEW_ROWS = 12, 2  # of more methods than that so many rows tell enough, and take long enough
 QUANTILES = (0.0, 0.0, 0.5, 1.0)  # of the microbatches by size; the first warms up
 
 
@@ -37,24 +38,29 @@ def chosen(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
     return [*found, _beginning(measured)]
 
 
-def beginnings(batches: Sequence[MicroBatch]) -> list[MicroBatch]:
+def beginnings(batches: Sequence[MicroBatch], rows: int = PROBED_ROWS) -> list[MicroBatch]:
     """The same, but of the largest the beginning as well."""
-    return [*map(_beginning, chosen(batches))]
+    return [_beginning(batch, rows) for batch in chosen(batches)]
 
 
-def _beginning(batch: MicroBatch) -> MicroBatch:
-    return replace(batch, rows=batch.rows[:PROBED_ROWS], items=batch.items[:PROBED_ROWS])
+def _beginning(batch: MicroBatch, rows: int = PROBED_ROWS) -> MicroBatch:
+    return replace(batch, rows=batch.rows[:rows], items=batch.items[:rows])
 
 
 def done(plan: StagePlan, executor: Executor) -> list[tuple[Task, Outcome]]:
     """Do the tasks one after the other on one worker, so that none waits for another."""
-    outcomes: list[tuple[Task, Outcome]] = []
+    return list(each_done(plan, executor))
+
+
+def each_done(plan: StagePlan, executor: Executor) -> Iterator[tuple[Task, Outcome]]:
+    """The same, each as soon as it is done."""
     for task in plan.tasks:
-        executor.run(in_order([task]), lambda outcome, task=task: outcomes.append((task, outcome)))  # type: ignore[misc]
-    failed = next((outcome for _, outcome in outcomes if not outcome.ok), None)
-    if failed is not None:
-        raise RuntimeError(f"the probe of {plan.stage} failed: {failed.error}")
-    return outcomes
+        outcomes: list[Outcome] = []
+        executor.run(in_order([task]), outcomes.append)
+        for outcome in outcomes:
+            if not outcome.ok:
+                raise RuntimeError(f"the probe of {plan.stage} failed: {outcome.error}")
+            yield task, outcome
 
 
 def samples_of(
