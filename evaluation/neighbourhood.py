@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from attribution.errors import InputError
-from attribution.explainer import Explainer, MethodLike
+from attribution.explainer import Explainer
 from attribution.model.adapter import align, restore
 from attribution.model.inputs import Inputs
 from attribution.targets import of_rows
-from evaluation.randomised import added, evenly, noise_of, require_single_pass, scores_of
+from evaluation.randomised import Methods, Scores, added, evenly, noise_of, of_one, require_single_pass, scores_of_many
 from evaluation.relative_stability import relative_change
 
 
@@ -33,31 +33,39 @@ class Neighbourhood:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def neighbourhood(
+def neighbourhood_many(
     explainer: Explainer,
     inputs: Inputs,
-    method: MethodLike,
+    methods: Methods,
     *,
     target: Any,
     n: int = 10,
     radius: float = 0.02,
     seed: int = 0,
-) -> Neighbourhood:
+) -> dict[str, Neighbourhood]:
     """Move every number of the word embeddings by at most `radius` of their range, n times.
 
     For classification and question answering. A text's neighbours follow from its tokens and the seed alone.
     """
-    require_single_pass(method)
+    require_single_pass(methods)
     if explainer.adapter.is_generative:
         raise InputError(f"relative stability is for classification and answers, not for {explainer.adapter.task}")
     aligned, index = align(inputs)
-    rows = []
+    scores, changes = [], []
     for row in range(len(inputs.input_ids)):
         own = slice(row, row + 1)
         seeds = [seed + sample for sample in range(n)]
-        rows.append(_moved(explainer, aligned.rows(own), method, of_rows(target, own), seeds, radius))
-    scores, *changes = (torch.stack(column) for column in zip(*rows, strict=True))
-    return Neighbourhood(restore(scores, index, dim=2), *changes)
+        moved, changed = _moved(explainer, aligned.rows(own), methods, of_rows(target, own), seeds, radius)
+        scores.append(moved)
+        changes.append(changed)
+    columns = [torch.stack(column) for column in zip(*changes, strict=True)]
+    return {
+        label: Neighbourhood(restore(torch.stack([row[label] for row in scores]), index, dim=2), *columns)
+        for label in methods
+    }
+
+
+neighbourhood = of_one(neighbourhood_many)
 
 
 class _Read(NamedTuple):
@@ -69,27 +77,30 @@ class _Read(NamedTuple):
 
 
 def _moved(
-    explainer: Explainer, row: Inputs, method: MethodLike, target: Any, seeds: list[int], radius: float
-) -> tuple[Tensor, ...]:
-    """[n, N], then five times [n]."""
+    explainer: Explainer, row: Inputs, methods: Methods, target: Any, seeds: list[int], radius: float
+) -> tuple[Scores, list[Tensor]]:
+    """Scores [n, N] of one text's neighbours by method, and what changed with them: five times [n]."""
     attended = row.attention_mask.bool()[0]
     with torch.inference_mode():
-        words = explainer.model.get_input_embeddings()(row.input_ids.to(explainer.adapter.device))[0, attended]
-    before, found = _read(explainer, row), []
+        words = explainer.model.get_input_embeddings()(row.input_ids.to(explainer.adapter.device))[0, attended].double()
+    before, found, changes = _read(explainer, row), [], []
     for seed in seeds:
         noise = noise_of(explainer, row, radius, seed, evenly)
         with added(explainer, noise):
-            scores = scores_of(explainer, row, method, target)[0]
+            found.append(scores_of_many(explainer, row, methods, target))
             after = _read(explainer, row)
-        moved = words.double() + noise[0, attended].to(words.device)
-        changes = (
-            (moved - words.double()).norm(),
-            relative_change(words.double().flatten(), moved.flatten()),
-            (after.logits - before.logits).norm(),
-            relative_change(before.states, after.states),
+        moved = words + noise[0, attended].to(words.device)
+        changes.append(
+            (
+                (moved - words).norm(),
+                relative_change(words.flatten(), moved.flatten()),
+                (after.logits - before.logits).norm(),
+                relative_change(before.states, after.states),
+                torch.eq(after.decided, before.decided).all(),
+            )
         )
-        found.append((scores, *changes, torch.eq(after.decided, before.decided).all()))
-    return tuple(torch.stack(column).cpu() for column in zip(*found, strict=True))
+    scores = {label: torch.cat([each[label] for each in found]).cpu() for label in methods}
+    return scores, [torch.stack(column).cpu() for column in zip(*changes, strict=True)]
 
 
 def _read(explainer: Explainer, row: Inputs) -> _Read:

@@ -1,11 +1,14 @@
-"""Explanations of randomised models, of other classes, under noise and with other seeds: [B, M, N] or [B, N]."""
+"""Explanations of randomised models, of other classes, under noise and with other seeds: [B, M, N] or [B, N].
+
+Of several methods {label: method} at once, which share their passes, or of one (`scores_of`, `neighbour_scores`, ...).
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +21,47 @@ from attribution.model.inputs import Inputs
 
 ORDERS = ("cascading", "independent", "all")
 
+Methods = Mapping[str, MethodLike]
+Scores = dict[str, Tensor]
+How = ParamSpec("How")
+Found = TypeVar("Found")
 
-def randomised_scores(
+
+def of_one(
+    explain: Callable[Concatenate[Explainer, Inputs, Methods, How], dict[str, Found]],
+) -> Callable[Concatenate[Explainer, Inputs, MethodLike, How], Found]:
+    """The same of one method: what `explain` finds of several is found of this one."""
+
+    def explain_one(
+        explainer: Explainer, inputs: Inputs, method: MethodLike, /, *args: How.args, **kwargs: How.kwargs
+    ) -> Found:
+        return explain(explainer, inputs, {"": method}, *args, **kwargs)[""]
+
+    explain_one.__doc__ = f"`{explain.__name__}` of one method."
+    return explain_one
+
+
+def stacked(found: Sequence[Scores]) -> Scores:
+    """Scores [B, N] of several explanations as [B, M, N], by label."""
+    return {label: torch.stack([each[label] for each in found], 1) for label in found[0]}
+
+
+def scores_of_many(explainer: Explainer, inputs: Inputs, methods: Methods, target: Any) -> Scores:
+    """Scores [B, N] of each method."""
+    return explainer.scores_many(**inputs.present(), methods=methods, target=target)  # type: ignore[arg-type]
+
+
+def randomised_scores_many(
     explainer: Explainer,
     inputs: Inputs,
-    method: MethodLike,
+    methods: Methods,
     *,
     target: Any,
     order: str = "cascading",
     seed: int = 0,
     noisy: int = 0,
     stdev: float = 0.01,
-) -> Tensor:
+) -> Scores:
     """Scores [B, M, N] from models with random weights: the head, each block from the top, and what is below them.
 
     order: `cascading` (each step with all before it), `independent` (one alone), `all` (the last step of the cascade,
@@ -46,8 +78,9 @@ def randomised_scores(
         other = Explainer(copy.deepcopy(explainer.model), explainer.tokenizer, max_tokens=explainer.max_tokens)
         groups = randomisable(other)
         randomise(other.model, [groups[step]] if order == "independent" else groups[:step], seed)
-        found.append(smoothed_scores(other, inputs, method, target=target, n_samples=noisy, stdev=stdev, seed=seed))
-    return torch.stack(found, 1)
+        smooth = {"n_samples": noisy, "stdev": stdev, "seed": seed}
+        found.append(smoothed_scores_many(other, inputs, methods, target=target, **smooth))  # type: ignore[arg-type]
+    return stacked(found)
 
 
 def randomisable(explainer: Explainer) -> list[list[nn.Module]]:
@@ -85,30 +118,30 @@ def randomise(model: PreTrainedModel, groups: Sequence[Sequence[nn.Module]], see
             model._init_weights(module)
 
 
-def smoothed_scores(
-    explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Any, n_samples: int, stdev: float, seed: int
-) -> Tensor:
+def smoothed_scores_many(
+    explainer: Explainer, inputs: Inputs, methods: Methods, *, target: Any, n_samples: int, stdev: float, seed: int
+) -> Scores:
     """Mean scores [B, N] over embeddings with Gaussian noise, `stdev` of their range wide; no samples: plain scores."""
     if not n_samples:
-        return scores_of(explainer, inputs, method, target)
+        return scores_of_many(explainer, inputs, methods, target)
     drawn = [
-        _under_noise(explainer, inputs, method, target, stdev, seed + sample, normal) for sample in range(n_samples)
+        _under_noise(explainer, inputs, methods, target, stdev, seed + sample, normal) for sample in range(n_samples)
     ]
-    return torch.stack(drawn).mean(0)
+    return {label: scores.mean(1) for label, scores in stacked(drawn).items()}
 
 
-def neighbour_scores(
-    explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Any, n: int = 10, radius: float = 0.02,
+def neighbour_scores_many(
+    explainer: Explainer, inputs: Inputs, methods: Methods, *, target: Any, n: int = 10, radius: float = 0.02,
     seed: int = 0,
-) -> Tensor:  # fmt: skip
+) -> Scores:  # fmt: skip
     """Scores [B, n, N] where every number of the word embeddings is moved by at most `radius` of their range."""
-    drawn = [_under_noise(explainer, inputs, method, target, radius, seed + sample, evenly) for sample in range(n)]
-    return torch.stack(drawn, 1)
+    drawn = [_under_noise(explainer, inputs, methods, target, radius, seed + sample, evenly) for sample in range(n)]
+    return stacked(drawn)
 
 
-def shuffled_label_scores(
-    explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Any, other: Explainer
-) -> Tensor:
+def shuffled_label_scores_many(
+    explainer: Explainer, inputs: Inputs, methods: Methods, *, target: Any, other: Explainer
+) -> Scores:
     """Scores [B, N] of `other`, the same model trained on the same texts with shuffled labels.
 
     target has to be fixed, to what the model itself decides for: what the other one would is another question.
@@ -121,7 +154,7 @@ def shuffled_label_scores(
                 f"the model with shuffled labels has {name}={getattr(theirs, name)}, the one explained "
                 f"{getattr(own, name)}: train the same model on the same classes"
             )
-    return scores_of(other, inputs, method, target)
+    return scores_of_many(other, inputs, methods, target)
 
 
 def shuffled_labels(labels: Sequence[int], seed: int = 0) -> list[int]:
@@ -130,48 +163,55 @@ def shuffled_labels(labels: Sequence[int], seed: int = 0) -> list[int]:
     return [labels[place] for place in order.tolist()]
 
 
-def other_class_scores(explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Tensor) -> Tensor:
+def other_class_scores_many(explainer: Explainer, inputs: Inputs, methods: Methods, *, target: Tensor) -> Scores:
     """Scores [B, N] of the class after the explained one [B]; of two classes the other."""
     classes = explainer.model.config.num_labels
-    return scores_of(explainer, inputs, method, (target + 1) % classes)
+    return scores_of_many(explainer, inputs, methods, (target + 1) % classes)
 
 
-def reseeded_scores(
-    explainer: Explainer, inputs: Inputs, method: MethodLike, *, target: Any, seeds: Sequence[int] = (1, 2, 3)
-) -> Tensor:
+def reseeded_scores_many(
+    explainer: Explainer, inputs: Inputs, methods: Methods, *, target: Any, seeds: Sequence[int] = (1, 2, 3)
+) -> Scores:
     """Scores [B, S, N] with other seeds; InputError for a method without one."""
-    spec = {"method": method} if not isinstance(method, Mapping) else dict(method)
-    if "seed" not in Request.of(spec).method.parameters:
-        raise InputError(f"method={spec['method']} has no seed: it gives the same scores every time")
-    return torch.stack([scores_of(explainer, inputs, {**spec, "seed": seed}, target) for seed in seeds], 1)
+    specs = {
+        label: {"method": each} if not isinstance(each, Mapping) else dict(each) for label, each in methods.items()
+    }
+    for spec in specs.values():
+        if "seed" not in Request.of(spec).method.parameters:
+            raise InputError(f"method={spec['method']} has no seed: it gives the same scores every time")
+    return stacked(
+        [
+            scores_of_many(explainer, inputs, {label: {**spec, "seed": seed} for label, spec in specs.items()}, target)
+            for seed in seeds
+        ]
+    )
 
 
-def scores_of(explainer: Explainer, inputs: Inputs, method: MethodLike, target: Any) -> Tensor:
-    """Scores [B, N] of one method."""
-    return explainer.scores_many(**inputs.present(), methods={"": method}, target=target)[""]  # type: ignore[arg-type]
+scores_of = of_one(scores_of_many)
+randomised_scores = of_one(randomised_scores_many)
+smoothed_scores = of_one(smoothed_scores_many)
+neighbour_scores = of_one(neighbour_scores_many)
+shuffled_label_scores = of_one(shuffled_label_scores_many)
+other_class_scores = of_one(other_class_scores_many)
+reseeded_scores = of_one(reseeded_scores_many)
 
 
 def _under_noise(
-    explainer: Explainer, inputs: Inputs, method: MethodLike, target: Any, size: float, seed: int, draw: Any
-) -> Tensor:
-    require_single_pass(method)
-    rows = [_scores_of_row(explainer, inputs.rows(slice(b, b + 1)), method, target, b, size, seed, draw)
-            for b in range(inputs.shape[0])]  # fmt: skip
-    return torch.cat(rows)
+    explainer: Explainer, inputs: Inputs, methods: Methods, target: Any, size: float, seed: int, draw: Any
+) -> Scores:
+    """Scores [B, N]; one text at a time, so that its noise follows from the text alone."""
+    require_single_pass(methods)
+    rows = []
+    for b in range(inputs.shape[0]):
+        row, own = inputs.rows(slice(b, b + 1)), target[b : b + 1] if isinstance(target, Tensor) else target
+        with added(explainer, noise_of(explainer, row, size, seed, draw)):
+            rows.append(scores_of_many(explainer, row, methods, own))
+    return {label: torch.cat([row[label] for row in rows]) for label in methods}
 
 
-def _scores_of_row(
-    explainer: Explainer, row: Inputs, method: MethodLike, target: Any, b: int, size: float, seed: int, draw: Any
-) -> Tensor:
-    """One text at a time, so that its noise follows from the text alone."""
-    noise = noise_of(explainer, row, size, seed, draw)
-    with added(explainer, noise):
-        return scores_of(explainer, row, method, target[b : b + 1] if isinstance(target, Tensor) else target)
-
-
-def require_single_pass(method: MethodLike) -> None:
-    """InputError for a method that runs copies of its own, which the same noise would not reach."""
-    if Request.of(method).method.asks:
+def require_single_pass(methods: Methods) -> None:
+    """InputError where a method runs copies of its own, which the same noise would not reach."""
+    if any(Request.of(method).method.asks for method in methods.values()):
         raise InputError(
             "noise on the embeddings: methods that run perturbed copies or other embeddings would each need noise of "
             "their own; take one that reads a single pass"

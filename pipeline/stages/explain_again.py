@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from attribution.capture import Need
+from attribution.explainer import Explainer
 from attribution.methods.registry import METHODS, Method
+from attribution.model.inputs import Inputs
 from evaluation import METRICS
 from evaluation.metric import Metric
-from evaluation.neighbourhood import Neighbourhood, neighbourhood
+from evaluation.neighbourhood import Neighbourhood, neighbourhood_many
 from evaluation.randomised import (
-    neighbour_scores,
-    other_class_scores,
-    randomised_scores,
-    reseeded_scores,
-    shuffled_label_scores,
+    neighbour_scores_many,
+    other_class_scores_many,
+    randomised_scores_many,
+    reseeded_scores_many,
+    shuffled_label_scores_many,
 )
 from pipeline.execution.task import Task
 from pipeline.keys import digest
@@ -36,21 +38,22 @@ STAGE = "explain_again"
 
 # metric -> the scores that it compares with, and of which methods there are such
 AGAIN: dict[str, tuple[Callable[..., Any], Callable[[Method], bool]]] = {
-    "mprt": (randomised_scores, lambda method: not _decodes(method)),
-    "efficient_mprt": (partial(randomised_scores, order="all"), lambda method: not _decodes(method)),
-    "random_logit": (other_class_scores, lambda method: not method.class_blind),
+    "mprt": (randomised_scores_many, lambda method: not _decodes(method)),
+    "efficient_mprt": (partial(randomised_scores_many, order="all"), lambda method: not _decodes(method)),
+    "random_logit": (other_class_scores_many, lambda method: not method.class_blind),
     **dict.fromkeys(
-        ("max_sensitivity", "avg_sensitivity", "top_k_stability"), (neighbour_scores, lambda method: not method.asks)
+        ("max_sensitivity", "avg_sensitivity", "top_k_stability"),
+        (neighbour_scores_many, lambda method: not method.asks),
     ),
     **dict.fromkeys(
         (
             *("relative_input_stability", "relative_output_stability", "relative_representation_stability"),
             "local_lipschitz",
         ),
-        (neighbourhood, lambda method: not method.asks),
+        (neighbourhood_many, lambda method: not method.asks),
     ),
-    "label_randomisation": (shuffled_label_scores, lambda method: not _decodes(method)),
-    "seed_stability": (reseeded_scores, lambda method: "seed" in method.parameters),
+    "label_randomisation": (shuffled_label_scores_many, lambda method: not _decodes(method)),
+    "seed_stability": (reseeded_scores_many, lambda method: "seed" in method.parameters),
 }
 
 
@@ -74,7 +77,7 @@ def applies(metric: str, method: str) -> bool:
 
 def key_of(setting: Setting, batch: MicroBatch, wanted: Wanted, targets: Targets, options: Mapping[str, Any]) -> str:
     """Key of one metric of one method's scores of some examples of a microbatch."""
-    other = {"shuffled": setting.shuffled} if AGAIN[wanted.metric][0] is shuffled_label_scores else {}
+    other = {"shuffled": setting.shuffled} if AGAIN[wanted.metric][0] is shuffled_label_scores_many else {}
     return setting.key(STAGE, wanted=wanted, targets=targets, options=options, **other, **content_of(batch))
 
 
@@ -102,18 +105,34 @@ def process(
     explainer, examples, inputs = explained_inputs(worker, shard, rows, units, hide_separators)
     ranked = torch.from_numpy(padded([row["special_tokens"] for row in examples], shard.length, 1)) == 0
     goal = target_of(examples, targets[rows])
-    others: dict[tuple[Callable[..., Any], str], Any] = {}
+    explained = _explained(worker, shard, explainer, inputs, wanted.values(), goal)
     found = {}
     for key, each in wanted.items():
-        explain = AGAIN[each.metric][0]
         own = read_scores(worker, each.attribution_key, shard.length)[list(places)][rows]
-        if (explain, each.attribution_key) not in others:
-            more = {"other": worker.shuffled(shard.model)} if explain is shuffled_label_scores else {}
-            others[explain, each.attribution_key] = explain(explainer, inputs, each.method, target=goal, **more)
         metric = METRICS[each.metric]
-        values = metric(scores=own, tokens=ranked, **_named(metric, others[explain, each.attribution_key]))
+        others = explained[AGAIN[each.metric][0]][each.attribution_key]
+        values = metric(scores=own, tokens=ranked, **_named(metric, others))
         found[key] = pa.table([[row["item_id"] for row in examples], values.numpy()], schema=CHECKS)
     return found
+
+
+def _explained(
+    worker: StageWorker,
+    shard: Shard,
+    explainer: Explainer,
+    inputs: Inputs,
+    wanted: Iterable[Wanted],
+    target: Any,
+) -> dict[Callable[..., Any], dict[str, Any]]:
+    """What each way of explaining again finds, by the key of the scores it is compared with; all methods together."""
+    asked: dict[Callable[..., Any], dict[str, Mapping[str, Any]]] = {}
+    for each in wanted:
+        asked.setdefault(AGAIN[each.metric][0], {})[each.attribution_key] = each.method
+    others = {shuffled_label_scores_many: lambda: {"other": worker.shuffled(shard.model)}}
+    return {
+        explain: explain(explainer, inputs, methods, target=target, **others.get(explain, dict)())
+        for explain, methods in asked.items()
+    }
 
 
 def _named(metric: Metric, found: Tensor | Neighbourhood) -> dict[str, Tensor]:
