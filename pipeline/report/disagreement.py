@@ -1,4 +1,4 @@
-"""The texts on which methods differ most, the two that agree least side by side."""
+"""Who says the same, and the texts on which methods differ most, the two that agree least side by side."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 
 from attribution.rendering import html_fragment
 from evaluation.disagreement import Disagreement, disagreements, spread_out
+from evaluation.likeness import likeness
 from pipeline.report.finding import title
 from pipeline.report.html import Child, Safe, number, tag
+from pipeline.report.likeness import likeness_figure
 from pipeline.report.shares import SPECIAL
 from pipeline.report.texts import Texts
 
@@ -18,14 +20,25 @@ SHOWN = 6
 
 
 def disagreement(data: Texts, methods: Sequence[str], rows: Sequence[int]) -> Child:
-    """The section about these methods and rows of the examples; None where no two methods can be compared."""
+    """The section about these methods: a tree from all examples, and of those in `rows` some that tell them apart.
+
+    None where no two methods can be compared.
+    """
     scores = {label: data.scores[label] for label in methods if label in data.scores}
-    words = {data.examples[row]["item_id"]: data.kinds[row] != SPECIAL for row in rows}
-    found = disagreements(scores, words)
+    words = [kinds != SPECIAL for kinds in data.kinds]
+    items = [example["item_id"] for example in data.examples]
+    alike = likeness(scores, dict(zip(items, words, strict=True)))
+    apart = disagreements(scores, {items[row]: words[row] for row in rows})
+    if alike is None and not apart:
+        return None
+    return [None if alike is None else likeness_figure(alike), _opposed(apart, len(scores), data)]
+
+
+def _opposed(found: Sequence[Disagreement], n_methods: int, data: Texts) -> Child:
     if not found:
         return None
     hint = (
-        f"Of {len(found):,} texts those on which {len(scores)} methods put the tokens in the most different orders "
+        f"Of {len(found):,} texts those on which {n_methods} methods put the tokens in the most different orders "
         f"(mean Spearman correlation of every two; {number(_mean(found), 2)} over all), with the two methods that "
         "agree least. Special tokens are left out; colours are relative to a map's largest score."
     )

@@ -44,9 +44,18 @@ def test_the_text_with_opposite_maps_comes_first_side_by_side(opposed):
 
 
 def test_no_more_texts_than_the_report_may_show(opposed):
-    assert not SECTION.findall(render(Run(opposed), "none", 3))
+    (section,) = SECTION.findall(render(Run(opposed), "none", 3))
+    assert "<li" not in section
     (section,) = SECTION.findall(render(Run(opposed), "sample", 2))
     assert section.count("<li") == 2
+
+
+def test_methods_are_in_a_tree_of_who_says_the_same(opposed):
+    for texts in ("full", "none"):
+        (section,) = SECTION.findall(render(Run(opposed), texts, 3))
+        assert "Who says the same" in section
+        assert section.count("<path") == 1  # two methods join once
+        assert re.findall(r"<td>([^<]+)</td>", section) == ["1.00", "0.75", "0.75", "1.00"]  # 7 of 8 texts agree
 
 
 def test_one_method_alone_has_none_to_differ_from(make_run):
