@@ -68,7 +68,7 @@ def test_what_is_missing_is_named(bert):
 
 def test_answers_of_a_model_for_questions(bert_qa):
     ids, mask, scores = random_texts()
-    asked = [m.id for m in METRICS.values() if m.prepared]
+    asked = [m.id for m in METRICS.values() if m.prepared and m.tasks != ("classification",)]
     run = evaluate_all(tiny(bert_qa), ids, mask, {"a": scores}, asked)
     assert all(len(values) == 3 for values in run.values["a"].values())
     left, left_mask, left_scores = random_texts(side="left")

@@ -64,7 +64,15 @@ def experiment(name: str) -> Config:
 
 def test_options_are_the_documented_ones() -> None:
     ours = {"demo", "sst2", "squad", "mask_lrp_ablation", "nightly", "methods_sst2", "methods_squad", "cue_alignment"}
-    ours |= {"heads_sst2", "mask_choice_sst2", "which_method", "rationales_sst", "rationales_movies"}
+    ours |= {
+        "heads_sst2",
+        "mask_choice_sst2",
+        "which_method",
+        "rationales_sst",
+        "rationales_movies",
+        "grammar",
+        "shortcut",
+    }
     paper = {
         *(f"mask_lrp_{n}" for n in PAPER),
         "conservative_lrp",
@@ -109,7 +117,7 @@ def test_which_method_asks_every_method_for_at_most_sixty_forwards() -> None:
         known = {**method.parameters, **entry, "N": 59, "max": max, "len": len, "ceil": math.ceil}
         known["baselines"] = known.get("baselines") or (1, 2)
         assert eval(method.cost[0], known) <= 60, entry
-    assert (config.evaluation.operator, config.evaluation.levels, config.dataset.limit) == ("mask", "paper", None)
+    assert (config.evaluation.operator, config.evaluation.levels, config.dataset.limit) == ("mask", "tenths", None)
 
 
 @pytest.mark.parametrize(("data", "protocol"), PAPER.items())
