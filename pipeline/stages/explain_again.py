@@ -128,11 +128,11 @@ def _explained(
     asked: dict[Callable[..., Any], dict[str, Mapping[str, Any]]] = {}
     for each in wanted:
         asked.setdefault(AGAIN[each.metric][0], {})[each.attribution_key] = each.method
-    others = {shuffled_label_scores_many: lambda: {"other": worker.shuffled(shard.model)}}
-    return {
-        explain: explain(explainer, inputs, methods, target=target, **others.get(explain, dict)())
-        for explain, methods in asked.items()
-    }
+    found = {}
+    for explain, methods in asked.items():
+        more = {"other": worker.shuffled(shard.model)} if explain is shuffled_label_scores_many else {}
+        found[explain] = explain(explainer, inputs, methods, target=target, **more)
+    return found
 
 
 def _named(metric: Metric, found: Tensor | Neighbourhood) -> dict[str, Tensor]:
