@@ -17,14 +17,15 @@ def check_patterns(config: Config) -> Iterator[Problem]:
     """Settings that mean nothing without each other, or on this data, and files that are not there."""
     patterns, documents = config.patterns, _documents(config)
     described = [name for name in ("path", "described") if getattr(patterns, name)]
-    asking = [*(["patterns.in_place"] if patterns.in_place else []), *documents]
+    trees = {"patterns.trees": patterns.trees} if patterns.trees else {}
+    asking = [*(["patterns.in_place"] if patterns.in_place else []), *trees, *documents]
     if len(described) > 1:
         yield Problem("patterns.path", "patterns.path and patterns.described are both given; leave one out.")
     if described and config.dataset.form == "agreement":
         yield Problem(f"patterns.{described[0]}", f"patterns.{described[0]} is for texts, not dataset.form=agreement.")
     if asking and not described:
         yield Problem("patterns.path", f"patterns.path is missing; {asking[0]} needs it.")
-    for key, path in {"patterns.path": patterns.path, **documents}.items():
+    for key, path in {"patterns.path": patterns.path, **trees, **documents}.items():
         if path and not Path(path).expanduser().is_file():
             yield Problem(key, f"{key}={path} does not exist; give a file.")
     yield from _seeds({"patterns.control_seeds": patterns.control_seeds, "students.seeds": config.students.seeds})

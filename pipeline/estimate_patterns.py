@@ -16,6 +16,7 @@ from pipeline.execution.task import Task
 from pipeline.experiment import Experiment
 from pipeline.microbatch import MicroBatch, plan_microbatches
 from pipeline.other_texts import OtherTexts
+from pipeline.pattern_texts import PatternTexts
 from pipeline.samples import beginnings, done, extended, samples_of
 from pipeline.schedule import Ledger, StagePlan
 from pipeline.stages import load_model, measure_patterns, train_classifier, train_student
@@ -44,7 +45,8 @@ def pattern_seconds(experiment: Experiment, store: Store, executor: Executor) ->
     asked = experiment.patterns
     if asked is None:
         return {}
-    found = {measure_patterns.STAGE: _measuring(experiment, asked.file, store, executor)}
+    on = asked.measured_on(experiment)
+    found = {measure_patterns.STAGE: _measuring(experiment, asked.file, on, store, executor)}
     if asked.documents is not None:
         found[train_student.STAGE] = _students(experiment, asked.file, asked.documents, store, executor)
     if asked.texts is not None:
@@ -63,14 +65,16 @@ def teacher_seconds(experiment: Experiment, store: Store, executor: Executor) ->
     return extended(samples, load_model.STAGE, texts.batches)
 
 
-def _measuring(experiment: Experiment, file: PatternFile, store: Store, executor: Executor) -> float:
+def _measuring(experiment: Experiment, file: PatternFile, on: PatternTexts, store: Store, executor: Executor) -> float:
     """All patterns on a few texts in the model of the run, extended to all texts and to the random models."""
     probed = _like(experiment, store)
-    probed.batches = beginnings(experiment.batches)
+    few = replace(on, batches=beginnings(on.batches))
     probed.config = replace(probed.config, patterns=replace(probed.config.patterns, random_seeds=[]))
-    samples = samples_of(done(plan_masses(probed, file), executor), probed.batches, (measure_patterns.STAGE,))
+    for key, table, stage in on.stored():
+        store.put(key, table, stage)
+    samples = samples_of(done(plan_masses(probed, file, few), executor), few.batches, (measure_patterns.STAGE,))
     models = 1 + len(experiment.config.patterns.random_seeds)
-    return models * extended(samples, measure_patterns.STAGE, experiment.batches)
+    return models * extended(samples, measure_patterns.STAGE, on.batches)
 
 
 def _students(

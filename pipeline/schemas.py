@@ -251,6 +251,15 @@ METRICS = pa.schema(
     ]
 )
 
+# Of each token of a text: its word, the word that governs it, and its relation; -1 and null where there is none.
+TREES = pa.schema(
+    [
+        ("word_ids", pa.list_(pa.int32())),
+        ("governors", pa.list_(pa.int32())),
+        ("relations", pa.list_(pa.string())),
+    ]
+)
+
 # Of each text, the attention of every head to keys for which a pattern holds, in the mean over the text's tokens.
 PATTERN_MASS = pa.schema(
     [

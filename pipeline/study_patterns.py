@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from attribution.errors import InputError
-from attribution.patterns import PatternFile, Tokens, Vocabulary, evaluate
+from attribution.patterns import PatternFile
 from attribution.patterns.mass import QUERIES, PatternMass
 from attribution.patterns.predicates import write_predicate
 from attribution.patterns.relevance import PatternRelevance
@@ -23,8 +23,8 @@ from pipeline.collect import in_order_of
 from pipeline.config import Config
 from pipeline.execution.task import Task
 from pipeline.in_place import comparing
-from pipeline.mixing_steps import healthy
 from pipeline.other_texts import OtherTexts
+from pipeline.pattern_texts import PatternTexts, check_measurable, parsed_texts
 from pipeline.prepare import Prepared
 from pipeline.schedule import StagePlan
 from pipeline.schemas import ARMS, LOSSES
@@ -45,11 +45,17 @@ class Asked:
     file: PatternFile
     documents: Documents | None = None  # that students choose sentences of
     texts: OtherTexts | None = None  # that classifiers learn from
+    parsed: PatternTexts | None = None  # that patterns are measured on in place of the run's examples
 
     def facts(self) -> dict[str, Any]:
         """What decides it, for the signature of a run."""
         texts = self.texts and self.texts.prepared.examples_key
-        return {"patterns": self.file.plain(), "documents": self.documents and self.documents.keys, "texts": texts}
+        own = {"patterns": self.file.plain(), "documents": self.documents and self.documents.keys, "texts": texts}
+        return own if self.parsed is None else {**own, "trees": self.parsed.trees_key}
+
+    def measured_on(self, experiment: Experiment) -> PatternTexts:
+        """The texts that patterns are measured on."""
+        return PatternTexts.of_run(experiment) if self.parsed is None else self.parsed
 
 
 @dataclass(frozen=True)
@@ -70,28 +76,28 @@ def asked_of(config: Config, prepared: Prepared, device: str) -> Asked | None:
         where, file = "patterns.described", PatternFile.read(described, "patterns.described")
     else:
         where, file = f"patterns.path={path}", PatternFile.load(Path(path).expanduser())
-    _check_measurable(file, prepared, where)
+    on_trees = parsed_texts(config, prepared, device)
+    check_measurable(file, prepared, where, on_trees and on_trees.parsed)
+    used = [key for key, asked in _uses(config).items() if asked]
+    if on_trees is not None and used:
+        check_measurable(file, prepared, f"{used[0]}: {where}", None)
     target = file.inject and file.inject.target
     trains = next((name for name in ("train", "texts") if getattr(config.students, name)), None)
     if trains and target not in (STUDENT, PAL):
         has = f"target: {target}" if target else "no inject"
         raise InputError(f"conf error: students.{trains} needs inject.target: {STUDENT} or {PAL}; {where} has {has}.")
-    return Asked(file, documents_of(config), class_texts(config, prepared, device))
+    return Asked(file, documents_of(config), class_texts(config, prepared, device), on_trees)
 
 
-def _check_measurable(file: PatternFile, prepared: Prepared, where: str) -> None:
-    """InputError for patterns that ask for what texts alone do not tell: dependency trees."""
-    ids = torch.zeros(1, 2, dtype=torch.long)
-    tokens = Tokens(ids, ids == 0, Vocabulary.of(prepared.tokenizer))
-    try:
-        evaluate([pattern.pred for pattern in file.patterns.values()], tokens)
-    except InputError as error:
-        raise InputError(f"conf error: {where}: {error}") from None
+def _uses(config: Config) -> dict[str, bool]:
+    """What puts patterns into models, whose texts have no trees: by key, whether it is asked for."""
+    students = {f"students.{name}": bool(getattr(config.students, name)) for name in ("train", "texts")}
+    return {"patterns.in_place=true": config.patterns.in_place, **students}
 
 
 def studying(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None, Studied]:
     """Measure, then put patterns into models, where that is asked for. Each plan is to be done before the next."""
-    relevance = yield from measuring(experiment, asked.file)
+    relevance = yield from measuring(experiment, asked)
     both = [PatternRelevance(relevance.mass, relevance.random, queries).to_table() for queries in QUERIES]
     found = []
     if experiment.config.patterns.in_place:
@@ -116,17 +122,29 @@ def study_plans(experiment: Experiment) -> list[StagePlan]:
         return []
     plans = [] if asked.documents is None else students.plans(experiment, asked.file, asked.documents)
     plans += [] if asked.texts is None else classifiers.plans(experiment, asked.file, asked.texts)
-    return [plan_masses(experiment, asked.file), *(plan() for plan in plans)]
+    return [plan_masses(experiment, asked.file, asked.measured_on(experiment)), *(plan() for plan in plans)]
 
 
-def measuring(experiment: Experiment, file: PatternFile) -> Generator[StagePlan, None, PatternRelevance]:
-    """The relevance of every head to every pattern, on the examples of the run."""
+def measuring(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None, PatternRelevance]:
+    """The relevance of every head to every pattern, on the examples of the run or on sentences with trees."""
     experiment.store_texts(experiment.prepared)
-    tables = yield from experiment.whole(lambda: plan_masses(experiment, file), every=True)
-    keys = plan_masses(experiment, file).keys
+    for table in asked.measured_on(experiment).stored():
+        experiment.keep(*table)
+    for note in asked.measured_on(experiment).described():
+        experiment.note_down(note)
+
+    def plan() -> StagePlan:
+        return plan_masses(experiment, asked.file, asked.measured_on(experiment))
+
+    tables = yield from experiment.whole(plan, every=True)
+    keys, names = plan().keys, tuple(asked.file.patterns)
+    on, model = asked.measured_on(experiment), experiment.prepared.model  # without examples that cannot be computed
     masses = {
         seed: _mass(
-            experiment, [[tables[key] for key in keys[seed, name]] for name in file.patterns], tuple(file.patterns)
+            on.examples,
+            (model.n_layers, model.n_heads),
+            [[tables[key] for key in keys[seed, name]] for name in names],
+            names,
         )
         for seed in _models(experiment)
     }
@@ -134,20 +152,23 @@ def measuring(experiment: Experiment, file: PatternFile) -> Generator[StagePlan,
     return PatternRelevance(own, tuple(masses.values()), experiment.config.patterns.queries)
 
 
-def plan_masses(experiment: Experiment, file: PatternFile) -> StagePlan:
+def plan_masses(experiment: Experiment, file: PatternFile, on: PatternTexts) -> StagePlan:
     """A task for each model and microbatch, for the patterns that are not measured on it."""
-    setting, batches = experiment.setting, experiment.batches
     written = {name: write_predicate(pattern.pred) for name, pattern in file.patterns.items()}
-    places = [(seed, batch) for seed in _models(experiment) for batch in batches]
+    places = [(seed, batch) for seed in _models(experiment) for batch in on.batches]
     wanted = [
-        {(seed, name): measure_patterns.key_of(setting, batch, each, seed) for name, each in written.items()}
+        {
+            (seed, name): measure_patterns.key_of(on.setting, batch, each, seed, on.trees(batch))
+            for name, each in written.items()
+        }
         for seed, batch in places
     ]
 
     def task_of(index: int, absent: list[str]) -> Task:
         seed, batch = places[index]
         by_key = {key: written[name] for (_, name), key in wanted[index].items()}
-        return measure_patterns.task_of(setting, batch, {key: by_key[key] for key in absent}, seed)
+        asked = {key: by_key[key] for key in absent}
+        return measure_patterns.task_of(on.setting, batch, asked, seed, on.trees_key)
 
     return experiment.ledger.plan(measure_patterns.STAGE, wanted, task_of)
 
@@ -156,12 +177,13 @@ def _models(experiment: Experiment) -> list[int | None]:
     return [None, *experiment.config.patterns.random_seeds]
 
 
-def _mass(experiment: Experiment, tables: list[list[pa.Table]], names: tuple[str, ...]) -> PatternMass:
-    """What was measured of all examples, in their order; `tables` by pattern and microbatch."""
-    examples, model = healthy(experiment), experiment.prepared.model
+def _mass(
+    examples: pa.Table, shape: tuple[int, int], tables: list[list[pa.Table]], names: tuple[str, ...]
+) -> PatternMass:
+    """What was measured of all examples, in their order. shape: layers, heads; tables: by pattern and microbatch."""
     whole = [in_order_of(examples, pa.concat_tables(each)) for each in tables]
     mass, uniform, share = (
         torch.stack([torch.tensor(each[name].to_pylist(), dtype=torch.float64) for each in whole], 1)
         for name in ("mass", "uniform", "share")
     )
-    return PatternMass(names, mass.view(*mass.shape[:-1], model.n_layers, model.n_heads), uniform, share)
+    return PatternMass(names, mass.view(*mass.shape[:-1], *shape), uniform, share)

@@ -103,6 +103,7 @@ RANGES: dict[str, _Range] = {
     "cluster.shard_deadline_s": (lambda value: value > 0, "more than 0"),
     "tracking.wait_s": _NOT_NEGATIVE,
     "patterns.most": _POSITIVE,
+    "patterns.trees_limit": _POSITIVE,
     **{f"students.{name}": _POSITIVE for name in ("train_limit", "test_limit", "texts_limit", "layers")},
     **{f"students.{name}": _POSITIVE for name in ("heads", "width")},
     **{f"students.{name}": _POSITIVE for name in ("epochs", "batch_size", "sentences")},

@@ -22,8 +22,8 @@ from attribution.patterns.blocks import Predicate
 from attribution.patterns.interventions import check_head
 from attribution.patterns.schema import Head
 from pipeline.config import ClusterConfig
-from pipeline.explore.sentences import Treebank
 from pipeline.microbatch import MicroBatch, plan_microbatches, units_of
+from pipeline.parsed_texts import ParsedTexts
 from pipeline.reopened import Reopened, Row
 from pipeline.report.texts import pieces_of
 from pipeline.runs import Run
@@ -60,13 +60,15 @@ class Session:
         return self.reopened.explainer
 
     @cached_property
-    def treebank(self) -> Treebank | None:
+    def treebank(self) -> ParsedTexts | None:
         """Its sentences with their trees."""
         if self.trees is None:
             return None
         adapter = self.explainer.adapter
         assert adapter.tokenizer is not None, "a model of a run has its tokenizer"
-        return Treebank.load(self.trees, adapter.tokenizer, adapter.max_length, self.limit)
+        return ParsedTexts.load(
+            self.trees, adapter.tokenizer, max_length=adapter.max_length, limit=self.limit, key="--trees"
+        )
 
     @cached_property
     def table(self) -> pa.Table:

@@ -12,39 +12,60 @@ from attribution.explainer import Explainer
 from attribution.patterns.mass import PatternMass, measure
 from attribution.patterns.predicates import read_predicate
 from attribution.patterns.relevance import random_like
+from attribution.patterns.tokens import ARCS
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch
 from pipeline.schemas import PATTERN_MASS
 from pipeline.stages.setting import Setting, content_of
+from pipeline.trees import Tree, arcs_of
 from pipeline.worker import Shard, StageWorker
 
 STAGE = "measure_patterns"
+TREES = "trees"  # where tables of them are kept
 
 Written = Mapping[str, Any]  # a predicate as a file has it
 
 
-def key_of(setting: Setting, batch: MicroBatch, predicate: Written, seed: int | None) -> str:
-    """Key of one predicate on a microbatch; seed: of a random model, None for the model itself."""
-    return setting.key(STAGE, predicate=dict(predicate), seed=seed, **content_of(batch))
+def key_of(
+    setting: Setting, batch: MicroBatch, predicate: Written, seed: int | None, trees: Sequence[Tree] | None = None
+) -> str:
+    """Key of one predicate on a microbatch, with its trees if there are any; seed: of a random model, None for the
+    model itself.
+    """
+    known = {} if trees is None else {"trees": digest(trees)}
+    return setting.key(STAGE, predicate=dict(predicate), seed=seed, **known, **content_of(batch))
 
 
-def task_of(setting: Setting, batch: MicroBatch, predicates: Mapping[str, Written], seed: int | None) -> Task:
-    """The task that measures several predicates {key: predicate} on a microbatch in one pass."""
-    payload = {"predicates": dict(predicates), "seed": seed, "shard": setting.shard(batch)}
+def task_of(
+    setting: Setting, batch: MicroBatch, predicates: Mapping[str, Written], seed: int | None, trees: str | None = None
+) -> Task:
+    """The task that measures several predicates {key: predicate} on a microbatch in one pass; trees: their table."""
+    payload = {"predicates": dict(predicates), "seed": seed, "trees": trees, "shard": setting.shard(batch)}
     keys = tuple(predicates)
     return Task(digest(sorted(keys)), STAGE, payload, setting.model.fingerprint, len(batch.rows), keys, batch.items)
 
 
 def process(
-    *, worker: StageWorker, rows: slice, predicates: dict[str, Written], seed: int | None, shard: Shard
+    *,
+    worker: StageWorker,
+    rows: slice,
+    predicates: dict[str, Written],
+    seed: int | None,
+    trees: str | None,
+    shard: Shard,
 ) -> dict[str, pa.Table]:
     """Measure rows of a microbatch."""
     explainer, examples, inputs = worker.open(shard, rows)
     if seed is not None:
         explainer = worker.variant(shard.model, seed, partial(_random, seed=seed))
     read = {key: read_predicate(written) for key, written in predicates.items()}
-    found = measure(explainer.adapter, [inputs.present()], read)
+    batch, relations = inputs.present(), ()
+    if trees is not None:
+        table = worker.kept((TREES, trees), lambda: worker.read(trees, TREES).to_pylist())
+        arcs = arcs_of([table[row] for row in shard.rows[rows]], shard.length)
+        batch, relations = {**batch, **{name: getattr(arcs, name) for name in ARCS}}, arcs.names
+    found = measure(explainer.adapter, [batch], read, relations=relations)
     items = [example["item_id"] for example in examples]
     return {key: _table(items, found, number) for number, key in enumerate(found.names)}
 

@@ -1,0 +1,111 @@
+"""What patterns are measured on: the examples of a run, or sentences whose dependency trees are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import torch
+
+from attribution.errors import InputError
+from attribution.patterns import Arcs, PatternFile, Tokens, Vocabulary, evaluate
+from attribution.patterns.predicates import write_predicate
+from pipeline.config import Config
+from pipeline.microbatch import MicroBatch, plan_microbatches
+from pipeline.mixing_steps import healthy
+from pipeline.parsed_texts import ParsedTexts
+from pipeline.prepare import Prepared
+from pipeline.stages.measure_patterns import TREES
+from pipeline.stages.setting import Setting
+from pipeline.trees import Tree
+
+if TYPE_CHECKING:
+    from pipeline.experiment import Experiment
+
+KEY = "patterns.trees"
+
+
+@dataclass(frozen=True)
+class PatternTexts:
+    """Texts that patterns are measured on, and row by row their trees where these are known."""
+
+    examples: pa.Table
+    batches: Sequence[MicroBatch]
+    setting: Setting
+    parsed: ParsedTexts | None = None
+
+    @classmethod
+    def of_run(cls, experiment: Experiment) -> PatternTexts:
+        """The examples of the run."""
+        return cls(healthy(experiment), experiment.batches, experiment.setting)
+
+    @property
+    def trees_key(self) -> str | None:
+        """Of the table of trees; None where there are none."""
+        return None if self.parsed is None else self.parsed.trees_key
+
+    def trees(self, batch: MicroBatch) -> list[Tree] | None:
+        """Those of a microbatch."""
+        return None if self.parsed is None else [self.parsed.trees[row] for row in batch.rows]
+
+    def stored(self) -> Iterator[tuple[str, pa.Table, str]]:
+        """Key, table and stage of what workers read beside the examples of the run."""
+        if self.parsed is not None:
+            yield self.setting.examples_key, self.examples, "examples"
+            yield self.parsed.trees_key, self.parsed.trees_table(), TREES
+
+    def described(self) -> Iterator[str]:
+        """A sentence for the report, where these are not the texts that are explained."""
+        if self.parsed is not None:
+            yield f"patterns were measured on {len(self.parsed.trees)} sentences of {self.parsed.source}"
+            if self.parsed.left_out:
+                reason = "too long, or their words are not in them"
+                yield f"sentences left out of {self.parsed.source} ({reason}): {self.parsed.left_out}"
+
+
+def parsed_texts(config: Config, prepared: Prepared, device: str) -> PatternTexts | None:
+    """The sentences of the treebank that is asked for; None where none is."""
+    asked = config.patterns
+    if asked.trees is None:
+        return None
+    path, model = Path(asked.trees).expanduser(), prepared.model
+    parsed = ParsedTexts.load(path, prepared.tokenizer, max_length=model.max_length, limit=asked.trees_limit, key=KEY)
+    setting = Setting.of(config, replace(prepared, examples=parsed.table, texts=None), device)
+    batches = plan_microbatches(parsed.table, config.cluster, model.max_length)
+    return PatternTexts(parsed.table, batches, setting, parsed)
+
+
+def check_measurable(file: PatternFile, prepared: Prepared, where: str, parsed: ParsedTexts | None) -> None:
+    """InputError for patterns that ask for what the texts do not tell: trees, or relations that these do not have."""
+    ids = torch.zeros(1, 2, dtype=torch.long)
+    arcs = None if parsed is None else Arcs(ids, ids, ids, parsed.relations)
+    tokens = Tokens(ids, ids == 0, Vocabulary.of(prepared.tokenizer), arcs=arcs)
+    try:
+        evaluate([pattern.pred for pattern in file.patterns.values()], tokens)
+    except InputError as error:
+        raise InputError(f"conf error: {where}: {error} Give a treebank: {KEY}=FILE.") from None
+    if parsed is None:
+        return
+    for name, pattern in file.patterns.items():
+        for relation in followed(write_predicate(pattern.pred)):
+            if relation not in parsed.relations:
+                raise InputError(
+                    f"conf error: {where}: patterns.{name}: {KEY} has no relation {relation}; "
+                    f"choose {', '.join(parsed.relations)}."
+                )
+
+
+def followed(written: Any) -> Iterator[str]:
+    """The relations that a predicate, as a file has it, follows."""
+    if isinstance(written, Mapping):
+        for name, inside in written.items():
+            if name == "dependency":
+                yield inside["relation"]
+            else:
+                yield from followed(inside)
+    elif isinstance(written, list):
+        for inside in written:
+            yield from followed(inside)
