@@ -280,6 +280,7 @@ class Experiment:
             self._stop_on_failure()
             if self._leave_out_poison():
                 continue
+            self._stop_on_poison(plan)
             results, own = self.results, [plan.stage] if plan.stage in plan.keys else []
             named = [key for label in (plan.keys if every else own) for key in plan.keys[label]]
             tables = results.tables(list(dict.fromkeys(named)), plan.stage)
@@ -301,6 +302,12 @@ class Experiment:
         if not self.batches:
             raise HeadlightError(f"no example can be computed: {next(iter(self.facts.poison.values()))}")
         return True
+
+    def _stop_on_poison(self, plan: StagePlan) -> None:
+        """Texts beside those that are explained are not left out: what is found on them would be of other texts."""
+        for item in (item for task in (*plan.tasks, *plan.awaited) for item in task.items):
+            if item in self.facts.poison:
+                raise HeadlightError(f"{plan.stage}: text {item[:16]} cannot be computed: {self.facts.poison[item]}")
 
     def _with_windows(self, items: set[str]) -> set[str]:
         """These rows, and the other windows of their texts: a text that lacks a part is no text."""

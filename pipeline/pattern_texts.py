@@ -79,14 +79,8 @@ def parsed_texts(config: Config, prepared: Prepared, device: str) -> PatternText
 
 
 def check_measurable(file: PatternFile, prepared: Prepared, where: str, parsed: ParsedTexts | None) -> None:
-    """InputError for patterns that ask for what the texts do not tell: trees, or relations that these do not have."""
-    ids = torch.zeros(1, 2, dtype=torch.long)
-    arcs = None if parsed is None else Arcs(ids, ids, ids, parsed.relations)
-    tokens = Tokens(ids, ids == 0, Vocabulary.of(prepared.tokenizer), arcs=arcs)
-    try:
-        evaluate([pattern.pred for pattern in file.patterns.values()], tokens)
-    except InputError as error:
-        raise InputError(f"conf error: {where}: {error} Give a treebank: {KEY}=FILE.") from None
+    """InputError for patterns that ask for what these texts do not tell: trees, or a relation that none of them has."""
+    require_known(file, prepared, where, f"give a treebank: {KEY}=FILE", () if parsed is None else parsed.relations)
     if parsed is None:
         return
     for name, pattern in file.patterns.items():
@@ -96,6 +90,19 @@ def check_measurable(file: PatternFile, prepared: Prepared, where: str, parsed: 
                     f"conf error: {where}: patterns.{name}: {KEY} has no relation {relation}; "
                     f"choose {', '.join(parsed.relations)}."
                 )
+
+
+def require_known(
+    file: PatternFile, prepared: Prepared, where: str, remedy: str, relations: Sequence[str] = ()
+) -> None:
+    """InputError, with a remedy, for patterns that need trees, where there are none with relations."""
+    ids = torch.zeros(1, 2, dtype=torch.long)
+    arcs = Arcs(ids, ids, ids, relations) if relations else None
+    tokens = Tokens(ids, ids == 0, Vocabulary.of(prepared.tokenizer), arcs=arcs)
+    try:
+        evaluate([pattern.pred for pattern in file.patterns.values()], tokens)
+    except InputError as error:
+        raise InputError(f"conf error: {where}: {error} ({remedy})") from None
 
 
 def followed(written: Any) -> Iterator[str]:

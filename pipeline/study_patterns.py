@@ -24,7 +24,7 @@ from pipeline.config import Config
 from pipeline.execution.task import Task
 from pipeline.in_place import comparing
 from pipeline.other_texts import OtherTexts
-from pipeline.pattern_texts import PatternTexts, check_measurable, parsed_texts
+from pipeline.pattern_texts import PatternTexts, check_measurable, parsed_texts, require_known
 from pipeline.prepare import Prepared
 from pipeline.schedule import StagePlan
 from pipeline.schemas import ARMS, LOSSES
@@ -78,9 +78,8 @@ def asked_of(config: Config, prepared: Prepared, device: str) -> Asked | None:
         where, file = f"patterns.path={path}", PatternFile.load(Path(path).expanduser())
     on_trees = parsed_texts(config, prepared, device)
     check_measurable(file, prepared, where, on_trees and on_trees.parsed)
-    used = [key for key, asked in _uses(config).items() if asked]
-    if on_trees is not None and used:
-        check_measurable(file, prepared, f"{used[0]}: {where}", None)
+    for key in _uses(config):
+        require_known(file, prepared, f"{key}: {where}", "texts of a run have none: these can only be measured")
     target = file.inject and file.inject.target
     trains = next((name for name in ("train", "texts") if getattr(config.students, name)), None)
     if trains and target not in (STUDENT, PAL):
@@ -89,10 +88,10 @@ def asked_of(config: Config, prepared: Prepared, device: str) -> Asked | None:
     return Asked(file, documents_of(config), class_texts(config, prepared, device), on_trees)
 
 
-def _uses(config: Config) -> dict[str, bool]:
-    """What puts patterns into models, whose texts have no trees: by key, whether it is asked for."""
-    students = {f"students.{name}": bool(getattr(config.students, name)) for name in ("train", "texts")}
-    return {"patterns.in_place=true": config.patterns.in_place, **students}
+def _uses(config: Config) -> list[str]:
+    """What is asked for that puts patterns into models, by key."""
+    students = [f"students.{name}" for name in ("train", "texts") if getattr(config.students, name)]
+    return [*(["patterns.in_place=true"] if config.patterns.in_place else []), *students]
 
 
 def studying(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None, Studied]:

@@ -9,11 +9,12 @@ from explore_runs import write_treebank
 from pattern_runs import FILE, go, table, write_patterns
 from tiny_experiment import tiny_overrides
 
-from attribution.errors import InputError
+from attribution.errors import HeadlightError, InputError
 from attribution.patterns import PatternFile, pattern_relevance
 from attribution.patterns.parsed import tree_batches
 from pipeline.data.treebanks import load_treebank
 from pipeline.plan import describe_plan
+from pipeline.stages import measure_patterns
 from pipeline.validate import load_config
 
 PATTERNS = {
@@ -85,7 +86,7 @@ def test_a_plan_knows_the_sentences(base, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["patterns.in_place=true"], r"patterns\.in_place=true: .*dependency nsubj needs trees"),
+        (["patterns.in_place=true"], r"patterns\.in_place=true: .*dependency nsubj needs trees.*can only be measured"),
         (["patterns.path=null"], "patterns.path is missing; patterns.trees needs it"),
         (["patterns.trees=none.conllu"], "patterns.trees=none.conllu does not exist; give a file"),
         (["patterns.trees_limit=0"], "patterns.trees_limit=0 must be at least 1"),
@@ -94,6 +95,19 @@ def test_a_plan_knows_the_sentences(base, tmp_path):
 def test_what_trees_do_not_help_is_refused(base, changes, message):
     with pytest.raises(InputError, match=message):
         go([*base, *changes])
+
+
+def test_a_sentence_that_cannot_be_computed_is_an_error_that_says_so(base, tmp_path, monkeypatch):
+    measured = measure_patterns.process
+
+    def process(*, rows, shard, **payload):
+        if 1 in shard.rows[rows]:
+            raise ValueError("too sour")
+        return measured(rows=rows, shard=shard, **payload)
+
+    monkeypatch.setattr(measure_patterns, "process", process)
+    with pytest.raises(HeadlightError, match=r"measure_patterns: text \w+ cannot be computed: ValueError: too sour"):
+        go([*base, f"paths.root={tmp_path}"])
 
 
 def test_a_relation_that_no_sentence_has_is_refused(base, tmp_path):
