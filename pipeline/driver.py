@@ -157,7 +157,7 @@ class Driver:
         active.plan, active.waiting = plan, {task.id for task in (*plan.tasks, *plan.awaited)}
         for task in plan.tasks:
             self._ledger.claim(task)
-        self._queue.extend(plan.tasks)
+        self._queue.extend(sorted(plan.tasks, key=lambda task: -task.effort))  # the long ones first: all end together
         self._tasks.update({task.id: task for task in plan.tasks})
 
     def _done(self, outcome: Outcome) -> None:

@@ -182,7 +182,7 @@ class ErrorTexts:
         return found
 
     def sets(self, causes: Causes) -> list[list[list[int]]]:
-        """Of each error: its own first word, first two and three, and all words that caused errors of its pair.
+        """Of each error: its strongest word, two and three strongest, and all words that caused errors of its pair.
 
         Where scores say nothing its own are empty: no word is first.
         """

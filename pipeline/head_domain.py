@@ -44,7 +44,7 @@ def given_domain(config: Config) -> str | None:
 
 def _notes(folder: Path) -> list[str]:
     try:
-        notes: list[str] = read_manifest(folder).get("notes", [])
+        notes: list[str] = read_manifest(folder)["dataset"]["notes"]
     except InputError:  # a table of heads may lie anywhere
         return []
     return notes

@@ -236,14 +236,14 @@ class StageBars:
         """Open a bar, or say that there is nothing to do."""
         if plan.tasks or plan.awaited:
             unit = "sentences" if plan.stage == identify_heads.STAGE else "results"
-            self.bar = self.stack.enter_context(self.progress.stage(plan.stage, plan.weight, unit))
+            self.bar = self.stack.enter_context(self.progress.stage(plan.stage, plan.weight, unit, plan.effort))
         elif plan.reused:
             self.progress.message(f"{plan.stage}: all {plan.reused} results reused")
 
     def advance(self, flow: Flow, task: Task) -> None:
         """Move the bar."""
         if self.bar is not None:
-            self.bar.advance(task.weight)
+            self.bar.advance(task.weight, task.effort)
 
     def end(self, flow: Flow, plan: StagePlan) -> None:
         """Close the bar, and say what it did not have to show."""

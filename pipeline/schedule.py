@@ -33,6 +33,11 @@ class StagePlan:
         """What is still to be done, in the unit of progress."""
         return sum(task.weight for task in (*self.tasks, *self.awaited))
 
+    @property
+    def effort(self) -> float:
+        """How much of it takes how long."""
+        return sum(task.effort for task in (*self.tasks, *self.awaited))
+
 
 class Ledger:
     """Which results are at hand and which are on their way, over all runs that share a store and a driver."""

@@ -77,7 +77,7 @@ def asked_of(config: Config, prepared: Prepared, device: str) -> Asked | None:
     else:
         where, file = f"patterns.path={path}", PatternFile.load(Path(path).expanduser())
     on_trees = parsed_texts(config, prepared, device)
-    check_measurable(file, prepared, where, on_trees and on_trees.parsed)
+    check_measurable(file, prepared, where, None if on_trees is None else on_trees.parsed)
     for key in _uses(config):
         require_known(file, prepared, f"{key}: {where}", "texts of a run have none: these can only be measured")
     target = file.inject and file.inject.target

@@ -17,12 +17,15 @@ def arcs_of(trees: Sequence[Tree], length: int) -> Arcs:
     """The trees of some texts, padded to one length."""
     names = relations_of(trees)
     index = {name: at for at, name in enumerate(names)}
-    columns = (
-        [tree["word_ids"] for tree in trees],
-        [tree["governors"] for tree in trees],
-        [[index.get(name, -1) for name in tree["relations"]] for tree in trees],
+    words, governors, relations = (
+        torch.from_numpy(padded(rows, length, -1))
+        for rows in (
+            [tree["word_ids"] for tree in trees],
+            [tree["governors"] for tree in trees],
+            [[index.get(name, -1) for name in tree["relations"]] for tree in trees],
+        )
     )
-    return Arcs(*(torch.from_numpy(padded(rows, length, -1)) for rows in columns), names)
+    return Arcs(words, governors, relations, names)
 
 
 def relations_of(trees: Sequence[Tree]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from evaluation.statistics.comparisons import Difference
@@ -156,10 +156,25 @@ def other_operator(case: Case) -> Iterator[Remark]:
         turned = [pair for pair in each.reversals if case.subject in pair]
         if case.subject == each.best != each.best_other or case.subject == each.best_other != each.best or turned:
             text = (
-                f"{each.operator} puts {each.best} first, {each.other} {each.best_other}; the rankings agree by "
+                f"{_firsts(each)}{_turned(each, turned)}; the rankings agree by "
                 f"tau {each.tau:.2f} [{each.low:.2f}, {each.high:.2f}]"
             )
             yield Remark("operator", text, case.subject, value=each.tau, low=each.low, high=each.high)
+
+
+def _firsts(each: OperatorAgreement) -> str:
+    if each.best == each.best_other:
+        return f"{each.operator} and {each.other} put {each.best} first"
+    return f"{each.operator} puts {each.best} first, {each.other} {each.best_other}"
+
+
+def _turned(each: OperatorAgreement, pairs: Sequence[tuple[str, str]]) -> str:
+    """The first pair of methods whose decided order turns round, and how many more there are."""
+    if not pairs:
+        return ""
+    more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
+    ahead, behind = pairs[0]
+    return f"; {ahead} is ahead of {behind} under {each.operator}, behind under {each.other}{more}"
 
 
 def weak_slice(case: Case) -> Iterator[Remark]:

@@ -22,49 +22,43 @@ Clock = Callable[[], float]
 
 @dataclass
 class Bar:
-    """One stage under way: what is done so far, and how fast."""
+    """One stage under way: what is done so far, and how fast. Time left follows from effort, not from how many."""
 
     name: str
     total: float | None
     unit: str
     show: Callable[[Bar], None]
     clock: Clock = time.monotonic
-    computed: float = 0
-    reused: float = 0
+    effort: float | None = None  # of all of it, in any unit; None where each takes as long as the next
+    done: float = 0
+    spent: float = field(default=0, init=False)  # of the effort
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.started = self.clock()
 
-    def advance(self, amount: float = 1, *, reused: bool = False) -> None:
-        """So much more is done; what was `reused` counts as done but not towards the rate."""
-        self.computed += 0 if reused else amount
-        self.reused += amount if reused else 0
+    def advance(self, amount: float = 1, effort: float | None = None) -> None:
+        """So much more is done, which took so much of the effort."""
+        self.done += amount
+        self.spent += amount if effort is None else effort
         self.show(self)
 
-    @property
-    def done(self) -> float:
-        """Computed and reused together."""
-        return self.computed + self.reused
-
     def pace(self) -> str:
-        """Rate, time left or taken, and how much was reused: `12.3 examples/s, 0:40 left, 96 reused`."""
+        """Rate, and time left or taken: `12.3 examples/s, 0:40 left`."""
         elapsed = self.clock() - self.started
-        rate = self.computed / elapsed if elapsed > 0 else 0.0
-        parts = [f"{rate:.3g} {self.unit}/s"] if rate else []
-        parts += [self._time(elapsed, rate)]
-        parts += [f"{self.reused:g} reused"] if self.reused else []
-        return ", ".join(parts)
+        rate = self.done / elapsed if elapsed > 0 else 0.0
+        return ", ".join([*([f"{rate:.3g} {self.unit}/s"] if rate else []), self._time(elapsed)])
 
     def line(self) -> str:
         """All of it in one line of text."""
         of_total = "" if self.total is None else f"/{self.total:g}"
         return f"{self.name}: {self.done:g}{of_total} {self.unit}, {self.pace()}"
 
-    def _time(self, elapsed: float, rate: float) -> str:
-        if self.total is None or self.done >= self.total or not rate:
+    def _time(self, elapsed: float) -> str:
+        effort = self.total if self.effort is None else self.effort
+        if effort is None or self.done == self.total or not self.spent or not elapsed:
             return clock_time(elapsed)
-        return f"{clock_time((self.total - self.done) / rate)} left"
+        return f"{clock_time(elapsed * (effort - self.spent) / self.spent)} left"
 
 
 def clock_time(seconds: float) -> str:
@@ -77,8 +71,10 @@ def clock_time(seconds: float) -> str:
 class Progress(Protocol):
     """Where stages report: `with progress.stage("attribute", total=872) as bar: bar.advance(16)`."""
 
-    def stage(self, name: str, total: float | None = None, unit: str = "examples") -> AbstractContextManager[Bar]:
-        """Show a stage for as long as the context is open; `total` is None if unknown."""
+    def stage(
+        self, name: str, total: float | None = None, unit: str = "examples", effort: float | None = None
+    ) -> AbstractContextManager[Bar]:
+        """Show a stage for as long as the context is open; `total` is None if unknown, `effort` as in `Bar`."""
 
     def message(self, text: str) -> None:
         """Print one line, above the bars."""
@@ -91,12 +87,16 @@ class TerminalProgress:
         self._console = console
 
     @contextmanager
-    def stage(self, name: str, total: float | None = None, unit: str = "examples") -> Iterator[Bar]:
+    def stage(
+        self, name: str, total: float | None = None, unit: str = "examples", effort: float | None = None
+    ) -> Iterator[Bar]:
         """Keep the stage's bar on screen."""
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}")
         with Bars(*columns, console=self._console) as bars:
             row = bars.add_task(name, total=total, pace="")
-            yield Bar(name, total, unit, lambda bar: bars.update(row, completed=bar.done, pace=bar.pace()))
+            yield Bar(
+                name, total, unit, lambda bar: bars.update(row, completed=bar.done, pace=bar.pace()), effort=effort
+            )
 
     def message(self, text: str) -> None:
         """Print as it is: no markup, no colours, nothing that drives the terminal."""
@@ -113,9 +113,11 @@ class LineProgress:
         self._every_s, self._clock = every_s, clock
 
     @contextmanager
-    def stage(self, name: str, total: float | None = None, unit: str = "examples") -> Iterator[Bar]:
+    def stage(
+        self, name: str, total: float | None = None, unit: str = "examples", effort: float | None = None
+    ) -> Iterator[Bar]:
         """Write the stage's lines; the last one also when it is cut short."""
-        bar = Bar(name, total, unit, self._occasionally(), self._clock)
+        bar = Bar(name, total, unit, self._occasionally(), self._clock, effort)
         try:
             yield bar
         finally:

@@ -40,6 +40,12 @@ class Task:
     parts: tuple[Part, ...] = ()  # these only, one after the other; nothing is kept of a part of the examples
     fits: Fits | None = None  # how many examples go in one pass
 
+    @property
+    def effort(self) -> float:
+        """About how long it takes beside others of its stage: its weight, times the length of its texts."""
+        shard = self.payload.get("shard")
+        return self.weight * (1 if shard is None else shard.length)
+
     def is_probe(self) -> bool:
         """Whether it only finds out if a part of the examples can be computed."""
         return bool(self.parts) and sum(stop - start for start, stop in self.parts) < len(self.items)

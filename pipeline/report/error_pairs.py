@@ -15,7 +15,7 @@ from pipeline.report.html import Child, Safe, number, percents, signed, tag
 from pipeline.report.texts import Row, Texts
 
 SHOWN = 5  # errors of a pair with their texts
-_SETS = ("its own first word", "its own first 2 words", "its own first 3 words", "the words listed, where it has any")
+_SETS = ("its strongest word", "its 2 strongest words", "its 3 strongest words", "the words listed, where it has any")
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,13 @@ def _card(pair: ExplainedPair, row: Row, data: Texts, index: int) -> Iterator[Ch
 
 
 def _without(pair: ExplainedPair, row: Row) -> Safe | None:
-    """The fewest of its own first words without which it is right; None where no word was taken away."""
+    """The fewest of its own strongest words without which it is right; None where no word was taken away."""
     own = list(zip(row["sets"][:-1], row["classes"], strict=False))
     right = [len(words) for words, found in own if found == row["gold"]]
     if all(found == NOT_RUN for _, found in own):
         return None
     if not right:
-        return tag("span", "wrong without its first words, too")
-    return tag("span", f"{pair.gold} without its first {'word' if min(right) == 1 else f'{min(right)} words'}")
+        return tag("span", "wrong without its strongest words, too")
+    return tag(
+        "span", f"{pair.gold} without its {'strongest word' if min(right) == 1 else f'{min(right)} strongest words'}"
+    )

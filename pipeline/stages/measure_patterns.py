@@ -12,7 +12,7 @@ from attribution.explainer import Explainer
 from attribution.patterns.mass import PatternMass, measure
 from attribution.patterns.predicates import read_predicate
 from attribution.patterns.relevance import random_like
-from attribution.patterns.tokens import ARCS
+from attribution.patterns.tokens import ARCS, Arcs
 from pipeline.execution.task import Task
 from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch
@@ -60,14 +60,17 @@ def process(
     if seed is not None:
         explainer = worker.variant(shard.model, seed, partial(_random, seed=seed))
     read = {key: read_predicate(written) for key, written in predicates.items()}
-    batch, relations = inputs.present(), ()
-    if trees is not None:
-        table = worker.kept((TREES, trees), lambda: worker.read(trees, TREES).to_pylist())
-        arcs = arcs_of([table[row] for row in shard.rows[rows]], shard.length)
-        batch, relations = {**batch, **{name: getattr(arcs, name) for name in ARCS}}, arcs.names
-    found = measure(explainer.adapter, [batch], read, relations=relations)
+    arcs = None if trees is None else _arcs(worker, trees, shard, rows)
+    known = {} if arcs is None else {name: getattr(arcs, name) for name in ARCS}
+    relations = () if arcs is None else arcs.names
+    found = measure(explainer.adapter, [{**inputs.present(), **known}], read, relations=relations)
     items = [example["item_id"] for example in examples]
     return {key: _table(items, found, number) for number, key in enumerate(found.names)}
+
+
+def _arcs(worker: StageWorker, trees: str, shard: Shard, rows: slice) -> Arcs:
+    table = worker.kept((TREES, trees), lambda: worker.read(trees, TREES).to_pylist())
+    return arcs_of([table[row] for row in shard.rows[rows]], shard.length)
 
 
 def _random(explainer: Explainer, seed: int) -> Explainer:

@@ -128,6 +128,19 @@ def test_another_operator_confirms_or_contradicts():
     assert "mask puts a first, delete b" in found.doubts[0].text
 
 
+def test_a_pair_that_another_operator_turns_round_is_named():
+    names = ["a", "b", "c", "random"]
+    arrays = {"mask": values(0.9, 0.5, 2.0, 0.0), "delete": values(0.5, 0.9, 2.0, 0.0, seed=1)}
+    tables = {name: table_of(array, methods=names) for name, array in arrays.items()}
+    compared = {name: compare_methods(table, samples=2) for name, table in tables.items()}
+    agreements = operator_agreement(tables, compared, samples=50)
+    found = verdict(table_of(values(2.0, 0.5, 1.0, 0.0), methods=names), RULE, operators=agreements)
+    (doubt,) = (remark.text for remark in found.doubts if remark.kind == "operator")
+    assert doubt.startswith(
+        "mask and delete put c first; a is ahead of b under mask, behind under delete; the rankings"
+    )
+
+
 def test_the_worst_slice_of_the_recommended_method_is_a_doubt():
     table = table_of(values(1.0, 0.5, 0.0), methods=["a", "b", "random"])
     table.values[0, :60] -= 2

@@ -41,13 +41,17 @@ def test_the_end_is_said_once():
     assert lines == ["attribute: 8/8 examples, 0.4 examples/s, 0:20"]
 
 
-def test_what_is_reused_does_not_count_towards_the_rate():
+def test_time_left_is_that_of_the_effort_left():
     lines, clock = [], Clock()
-    with LineProgress(lines.append, 10.0, clock).stage("evaluate", total=100) as bar:
-        bar.advance(60, reused=True)
-        clock.now += 10
-        bar.advance(20)
-    assert lines[0] == "evaluate: 80/100 examples, 2 examples/s, 0:10 left, 60 reused"
+    with LineProgress(lines.append, 10.0, clock).stage("evaluate", total=3, effort=7) as bar:
+        for effort in (1, 2, 4):
+            clock.now += 10 * effort
+            bar.advance(1, effort)
+    assert lines == [
+        "evaluate: 1/3 examples, 0.1 examples/s, 1:00 left",
+        "evaluate: 2/3 examples, 0.0667 examples/s, 0:40 left",
+        "evaluate: 3/3 examples, 0.0429 examples/s, 1:10",
+    ]
 
 
 def test_a_stage_cut_short_says_how_far_it_came():
@@ -69,11 +73,10 @@ def test_a_terminal_shows_a_bar():
     with progress.stage("attribute", total=2) as bar:
         progress.message("[not markup]")
         bar.advance(1)
-        bar.advance(1, reused=True)
+        bar.advance(1)
     shown = console.file.getvalue()
     assert "attribute" in shown
     assert "2/2" in shown
-    assert "1 reused" in shown
     assert "[not markup]" in shown
 
 

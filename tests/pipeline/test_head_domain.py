@@ -95,7 +95,7 @@ def test_heads_of_an_earlier_run_come_with_what_that_said(tmp_path: Path) -> Non
     )
     said = "heads were selected on trees.conllu, which has 9% of the words of the explained texts"
     (folder / "manifest.json").write_text(
-        json.dumps({"schema_version": SCHEMA_VERSION, "notes": ["something else", said]})
+        json.dumps({"schema_version": SCHEMA_VERSION, "dataset": {"notes": ["something else", said]}})
     )
     assert given_domain(own) == f'heads are those of {own.heads.run}: "{said}"'
     assert given_domain(compose_config(["heads=grammar"])) is None

@@ -6,21 +6,22 @@ import json
 
 import pytest
 from explore_runs import write_treebank
-from pattern_runs import FILE, go, table, write_patterns
+from pattern_runs import go, table, write_patterns
 from tiny_experiment import tiny_overrides
 
 from attribution.errors import HeadlightError, InputError
-from attribution.patterns import PatternFile, pattern_relevance
+from attribution.patterns import pattern_relevance
 from attribution.patterns.parsed import tree_batches
+from attribution.patterns.predicates import read_predicate
 from pipeline.data.treebanks import load_treebank
 from pipeline.plan import describe_plan
 from pipeline.stages import measure_patterns
 from pipeline.validate import load_config
 
 PATTERNS = {
-    "subject": {"pred": {"dependency": {"relation": "nsubj"}}},
     "object": {"pred": {"and": [{"dependency": {"relation": "det", "direction": "head->dep"}}, {"offset": -1}]}},
     "prev": {"pred": {"offset": -1}},
+    "subject": {"pred": {"dependency": {"relation": "nsubj"}}},
 }
 
 
@@ -43,10 +44,7 @@ def done(base):
 def test_relevance_is_the_librarys(done, base, explainer, queries):
     (path,) = [line.partition("=")[2] for line in base if line.startswith("patterns.trees=")]
     batches, names = tree_batches(explainer.adapter, load_treebank(path))
-    patterns = {
-        name: each.pred
-        for name, each in PatternFile.read({**FILE, "patterns": PATTERNS, "inject": None}).patterns.items()
-    }
+    patterns = {name: read_predicate(each["pred"]) for name, each in PATTERNS.items()}
     wanted = pattern_relevance(explainer.adapter, batches, patterns, seeds=(0,), relations=names, queries=queries)
     found = [row for row in table(done, "patterns") if row["queries"] == queries]
     expected = wanted.to_table().to_pylist()
@@ -61,7 +59,7 @@ def test_relevance_is_the_librarys(done, base, explainer, queries):
 
 
 def test_it_is_said_on_which_sentences(done):
-    notes = json.loads((done / "manifest.json").read_text())["notes"]
+    notes = json.loads((done / "manifest.json").read_text())["dataset"]["notes"]
     assert "patterns were measured on 2 sentences of trees.conllu" in notes
     assert "sentences left out of trees.conllu (too long, or their words are not in them): 1" in notes
 
@@ -80,13 +78,13 @@ def test_nothing_is_measured_twice_and_other_trees_are_other_results(base, tmp_p
 def test_a_plan_knows_the_sentences(base, tmp_path):
     told = describe_plan(load_config([*base, f"paths.root={tmp_path}"]))
     (line,) = [each for each in told.splitlines() if each.startswith("measure_patterns")]
-    assert line == "measure_patterns: 6 results to compute in 2 tasks, 0 at hand"
+    assert line == "measure_patterns: 12 results to compute in 4 tasks, 0 at hand"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["patterns.in_place=true"], r"patterns\.in_place=true: .*dependency nsubj needs trees.*can only be measured"),
+        (["patterns.in_place=true"], r"patterns\.in_place=true: .*dependency det needs trees.*can only be measured"),
         (["patterns.path=null"], "patterns.path is missing; patterns.trees needs it"),
         (["patterns.trees=none.conllu"], "patterns.trees=none.conllu does not exist; give a file"),
         (["patterns.trees_limit=0"], "patterns.trees_limit=0 must be at least 1"),

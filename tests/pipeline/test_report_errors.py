@@ -82,11 +82,11 @@ def test_errors_are_counted_and_compared_with_random_words(make_run):
     assert "mask_lrp: predicted class against gold class" in found
     assert re.search(r"25\.0%\s+\[20\.0%, 30\.0%\]", found)
     assert "above chance" in found
-    (first, second) = re.findall(r"its own first (?:word|2 words)\s+(.*?)(?=its own)", found, re.S)[:2]
+    (first, second) = re.findall(r"its (?:2 )?strongest words?\s+(.*?)(?=its)", found, re.S)[:2]
     assert " ".join(first.split()) == "40 of 40 0% [0, 0] 0% [0, 0] +0 [0, 0]"
     assert " ".join(second.split()) == "40 of 40 100% [100, 100] 0% [0, 0] +100 [100, 100]"
     assert "positive against negative" in found
-    assert "without its first 2 words" in found
+    assert "without its 2 strongest words" in found
     assert "too few" not in found
 
 
@@ -99,7 +99,7 @@ def test_what_the_model_is_sure_of_is_for_a_person_to_look_at(make_run):
 def test_few_errors_are_single_cases(make_run):
     found = section(with_errors(make_run(n=60), 1))
     assert "1 error: too few for an interval (fewer than 10); single cases, no pattern." in found
-    assert re.search(r"its own first 2 words\s+1 of 1\s+100%\s+0%\s+\+100\s+its own first 3", found)
+    assert re.search(r"its 2 strongest words\s+1 of 1\s+100%\s+0%\s+\+100\s+its 3 strongest", found)
 
 
 def test_no_errors_no_labels_and_other_models_are_said_plainly(make_run, qa_run_folder):

@@ -200,6 +200,13 @@ def test_long_texts_are_cut_counted_and_reported(base, tmp_path):
     assert any("truncated" in note or "cut" in note for note in written["dataset"]["notes"])
 
 
+def test_heads_of_an_earlier_run_come_with_the_text_they_were_selected_on(base):
+    first = go([*base, *METHODS])
+    again = go([*base, *METHODS, "name=again", "heads=run", f"heads.run={first.folder}"])
+    (said,) = [note for note in manifest(again)["dataset"]["notes"] if note.startswith("heads are those of")]
+    assert '"heads were selected on the built-in grammar' in said
+
+
 def test_another_experiment_of_the_same_name_gets_a_folder_of_its_own(base):
     first, second = go([*base, *METHODS]), go([*base, *METHODS, "dataset.limit=3"])
     assert second.folder.name == f"{first.folder.name}-2"
