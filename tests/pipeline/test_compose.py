@@ -16,6 +16,7 @@ from attribution.methods.mixing import MIXING
 from pipeline.compose import compose_all, compose_config, config_dict, config_yaml
 from pipeline.config import Config
 from pipeline.groups import packaged_groups
+from pipeline.validate import validate
 
 with packaged_groups() as groups:
     OPTIONS = {group: groups.options(group) for group in groups.names}
@@ -92,6 +93,11 @@ def test_every_option_composes(choices: tuple[str | None, ...]) -> None:
     text = config_yaml(compose_config([choice for choice in choices if choice]))
     assert "???" not in text
     assert "${" not in text
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_lack_nothing_but_files_of_the_machine(name: str) -> None:
+    assert [found for found in validate(experiment(name)) if "=/data" not in found and "=/models" not in found] == []
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
