@@ -116,8 +116,16 @@ def same_best(case: Case) -> Iterator[Remark]:
 def undecided(case: Case) -> Iterator[Remark]:
     """Whom the data do not tell from the leader, and how many more examples might."""
     for name, more in case.contest.open.items():
-        text = f"{case.contest.leader} and {name} are not told apart on {case.metric}, {{by}}: "
+        text = f"{case.contest.leader} and {name} are not told apart on {case.metric}, {{by}}{_alone(case, name)}: "
         yield case.remark("undecided", text + _outlook(case, name, more), name, n_more=more)
+
+
+def _alone(case: Case, rival: str) -> str:
+    """Said where the interval of a pair is off zero, and what is asked of the smallest of all pairs' P is not met."""
+    found = case.contest.compared.difference(case.subject, rival, case.metric)
+    return (
+        " of this pair by itself, not enough for the smallest of all pairs (Holm)" if found.low * found.high > 0 else ""
+    )
 
 
 def control(case: Case) -> Iterator[Remark]:

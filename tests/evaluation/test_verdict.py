@@ -128,6 +128,15 @@ def test_another_operator_confirms_or_contradicts():
     assert "mask puts a first, delete b" in found.doubts[0].text
 
 
+def test_an_interval_off_zero_that_decides_nothing_among_many_pairs_is_explained():
+    names = ["a", *"bcdefghijk", "random"]
+    found = judged(values(1.0, *[0.89] * 10, 0.0, n=100), *names)
+    alone = {
+        doubt.low > 0: "of this pair by itself" in doubt.text for doubt in found.doubts if doubt.kind == "undecided"
+    }
+    assert alone == {True: True, False: False}
+
+
 def test_a_pair_that_another_operator_turns_round_is_named():
     names = ["a", "b", "c", "random"]
     arrays = {"mask": values(0.9, 0.5, 2.0, 0.0), "delete": values(0.5, 0.9, 2.0, 0.0, seed=1)}
