@@ -55,13 +55,15 @@ def _ranked(scores: Tensor, cues: Tensor, attention_mask: Tensor | None) -> tupl
     """Places [B, N] from 0, padding last; cues attended to, bool [B, N]; and which texts have both, bool [B]."""
     import torch
 
+    from evaluation.levels import ranks
+
     sizes = visible_sizes(scores, attention_mask)
     visible = torch.ones_like(sizes, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     total, cued = sizes.sum(1), cues.bool() & visible
     defined = has_cue(cues, attention_mask) & torch.isfinite(total) & (total > 0)
     cues_last = cued.byte().argsort(dim=1, stable=True)
-    by_size = sizes.masked_fill(~visible, -1).gather(1, cues_last).argsort(dim=1, descending=True, stable=True)
-    return cues_last.gather(1, by_size).argsort(dim=1), cued, defined
+    places = ranks(sizes.gather(1, cues_last), visible.gather(1, cues_last))
+    return places.gather(1, cues_last.argsort(dim=1)), cued, defined
 
 
 def _register(id: str, formula: str, compute: Callable[..., Tensor], source: str) -> None:

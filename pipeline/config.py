@@ -242,9 +242,7 @@ class PatternsConfig:
 
     path: str | None = None  # patterns.yaml
     described: dict[str, Any] = field(default_factory=dict)  # the same in place of a file; neither: nothing is measured
-    trees: str | None = (
-        None  # treebank (.conllu, .jsonl, .json) whose sentences they are measured on, not the run's texts
-    )
+    trees: str | None = None  # treebank on whose sentences they are measured (.conllu, .jsonl, .json), not the examples
     trees_limit: int | None = None  # at most this many of its sentences
     queries: str = "all"  # all, applicable: the tokens whose attention counts where heads are chosen by relevance
     random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of random models, a reference of relevance

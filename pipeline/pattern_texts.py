@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import torch
 
 from attribution.errors import InputError
-from attribution.patterns import Arcs, PatternFile, Tokens, Vocabulary, evaluate
+from attribution.patterns import PatternFile, Vocabulary
 from attribution.patterns.predicates import write_predicate
 from pipeline.config import Config
+from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch, plan_microbatches
 from pipeline.mixing_steps import healthy
 from pipeline.parsed_texts import ParsedTexts
 from pipeline.prepare import Prepared
 from pipeline.stages.measure_patterns import TREES
 from pipeline.stages.setting import Setting
-from pipeline.trees import Tree
+from pipeline.trees import require_known
 
 if TYPE_CHECKING:
     from pipeline.experiment import Experiment
@@ -32,7 +32,6 @@ KEY = "patterns.trees"
 class PatternTexts:
     """Texts that patterns are measured on, and row by row their trees where these are known."""
 
-    examples: pa.Table
     batches: Sequence[MicroBatch]
     setting: Setting
     parsed: ParsedTexts | None = None
@@ -40,21 +39,25 @@ class PatternTexts:
     @classmethod
     def of_run(cls, experiment: Experiment) -> PatternTexts:
         """The examples of the run."""
-        return cls(healthy(experiment), experiment.batches, experiment.setting)
+        return cls(experiment.batches, experiment.setting)
+
+    def examples(self, experiment: Experiment) -> pa.Table:
+        """Their table, without those that turned out impossible to compute."""
+        return healthy(experiment) if self.parsed is None else self.parsed.table
 
     @property
     def trees_key(self) -> str | None:
         """Of the table of trees; None where there are none."""
         return None if self.parsed is None else self.parsed.trees_key
 
-    def trees(self, batch: MicroBatch) -> list[Tree] | None:
-        """Those of a microbatch."""
-        return None if self.parsed is None else [self.parsed.trees[row] for row in batch.rows]
+    def trees(self, batch: MicroBatch) -> str | None:
+        """Digest of those of a microbatch; None where there are none."""
+        return None if self.parsed is None else digest([self.parsed.trees[row] for row in batch.rows])
 
     def stored(self) -> Iterator[tuple[str, pa.Table, str]]:
         """Key, table and stage of what workers read beside the examples of the run."""
         if self.parsed is not None:
-            yield self.setting.examples_key, self.examples, "examples"
+            yield self.setting.examples_key, self.parsed.table, "examples"
             yield self.parsed.trees_key, self.parsed.trees_table(), TREES
 
     def described(self) -> Iterator[str]:
@@ -75,12 +78,12 @@ def parsed_texts(config: Config, prepared: Prepared, device: str) -> PatternText
     parsed = ParsedTexts.load(path, prepared.tokenizer, max_length=model.max_length, limit=asked.trees_limit, key=KEY)
     setting = Setting.of(config, replace(prepared, examples=parsed.table, texts=None), device)
     batches = plan_microbatches(parsed.table, config.cluster, model.max_length)
-    return PatternTexts(parsed.table, batches, setting, parsed)
+    return PatternTexts(batches, setting, parsed)
 
 
 def check_measurable(file: PatternFile, prepared: Prepared, where: str, parsed: ParsedTexts | None) -> None:
     """InputError for patterns that ask for what these texts do not tell: trees, or a relation that none of them has."""
-    require_known(file, prepared, where, f"give a treebank: {KEY}=FILE", () if parsed is None else parsed.relations)
+    require_told(file, prepared, where, f"give a treebank: {KEY}=FILE", () if parsed is None else parsed.relations)
     if parsed is None:
         return
     for name, pattern in file.patterns.items():
@@ -92,15 +95,10 @@ def check_measurable(file: PatternFile, prepared: Prepared, where: str, parsed: 
                 )
 
 
-def require_known(
-    file: PatternFile, prepared: Prepared, where: str, remedy: str, relations: Sequence[str] = ()
-) -> None:
+def require_told(file: PatternFile, prepared: Prepared, where: str, remedy: str, relations: Sequence[str] = ()) -> None:
     """InputError, with a remedy, for patterns that need trees, where there are none with relations."""
-    ids = torch.zeros(1, 2, dtype=torch.long)
-    arcs = Arcs(ids, ids, ids, relations) if relations else None
-    tokens = Tokens(ids, ids == 0, Vocabulary.of(prepared.tokenizer), arcs=arcs)
     try:
-        evaluate([pattern.pred for pattern in file.patterns.values()], tokens)
+        require_known([each.pred for each in file.patterns.values()], Vocabulary.of(prepared.tokenizer), relations)
     except InputError as error:
         raise InputError(f"conf error: {where}: {error} ({remedy})") from None
 

@@ -24,7 +24,7 @@ from pipeline.config import Config
 from pipeline.execution.task import Task
 from pipeline.in_place import comparing
 from pipeline.other_texts import OtherTexts
-from pipeline.pattern_texts import PatternTexts, check_measurable, parsed_texts, require_known
+from pipeline.pattern_texts import PatternTexts, check_measurable, parsed_texts, require_told
 from pipeline.prepare import Prepared
 from pipeline.schedule import StagePlan
 from pipeline.schemas import ARMS, LOSSES
@@ -78,20 +78,14 @@ def asked_of(config: Config, prepared: Prepared, device: str) -> Asked | None:
         where, file = f"patterns.path={path}", PatternFile.load(Path(path).expanduser())
     on_trees = parsed_texts(config, prepared, device)
     check_measurable(file, prepared, where, None if on_trees is None else on_trees.parsed)
-    for key in _uses(config):
-        require_known(file, prepared, f"{key}: {where}", "texts of a run have none: these can only be measured")
+    trained = [f"students.{name}" for name in ("train", "texts") if getattr(config.students, name)]
+    for key in [*(["patterns.in_place=true"] if config.patterns.in_place else []), *trained]:
+        require_told(file, prepared, f"{key}: {where}", "texts of a run have none: these can only be measured")
     target = file.inject and file.inject.target
-    trains = next((name for name in ("train", "texts") if getattr(config.students, name)), None)
-    if trains and target not in (STUDENT, PAL):
+    if trained and target not in (STUDENT, PAL):
         has = f"target: {target}" if target else "no inject"
-        raise InputError(f"conf error: students.{trains} needs inject.target: {STUDENT} or {PAL}; {where} has {has}.")
+        raise InputError(f"conf error: {trained[0]} needs inject.target: {STUDENT} or {PAL}; {where} has {has}.")
     return Asked(file, documents_of(config), class_texts(config, prepared, device), on_trees)
-
-
-def _uses(config: Config) -> list[str]:
-    """What is asked for that puts patterns into models, by key."""
-    students = [f"students.{name}" for name in ("train", "texts") if getattr(config.students, name)]
-    return [*(["patterns.in_place=true"] if config.patterns.in_place else []), *students]
 
 
 def studying(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None, Studied]:
@@ -137,14 +131,10 @@ def measuring(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None
 
     tables = yield from experiment.whole(plan, every=True)
     keys, names = plan().keys, tuple(asked.file.patterns)
-    on, model = asked.measured_on(experiment), experiment.prepared.model  # without examples that cannot be computed
+    examples = asked.measured_on(experiment).examples(experiment)
+    shape = experiment.prepared.model.n_layers, experiment.prepared.model.n_heads
     masses = {
-        seed: _mass(
-            on.examples,
-            (model.n_layers, model.n_heads),
-            [[tables[key] for key in keys[seed, name]] for name in names],
-            names,
-        )
+        seed: _mass(examples, shape, [[tables[key] for key in keys[seed, name]] for name in names], names)
         for seed in _models(experiment)
     }
     own = masses.pop(None)
@@ -154,17 +144,15 @@ def measuring(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None
 def plan_masses(experiment: Experiment, file: PatternFile, on: PatternTexts) -> StagePlan:
     """A task for each model and microbatch, for the patterns that are not measured on it."""
     written = {name: write_predicate(pattern.pred) for name, pattern in file.patterns.items()}
-    places = [(seed, batch) for seed in _models(experiment) for batch in on.batches]
+    parsed = [(batch, on.trees(batch)) for batch in on.batches]
+    places = [(seed, batch, trees) for seed in _models(experiment) for batch, trees in parsed]
     wanted = [
-        {
-            (seed, name): measure_patterns.key_of(on.setting, batch, each, seed, on.trees(batch))
-            for name, each in written.items()
-        }
-        for seed, batch in places
+        {(seed, name): measure_patterns.key_of(on.setting, batch, each, seed, trees) for name, each in written.items()}
+        for seed, batch, trees in places
     ]
 
     def task_of(index: int, absent: list[str]) -> Task:
-        seed, batch = places[index]
+        seed, batch, _ = places[index]
         by_key = {key: written[name] for (_, name), key in wanted[index].items()}
         asked = {key: by_key[key] for key in absent}
         return measure_patterns.task_of(on.setting, batch, asked, seed, on.trees_key)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from attribution.patterns import Arcs
+from attribution.patterns import Arcs, Tokens, Vocabulary, evaluate
+from attribution.patterns.blocks import Predicate
 from pipeline.microbatch import padded
 
 Tree = Mapping[str, Any]  # a row of TREES
@@ -26,6 +27,13 @@ def arcs_of(trees: Sequence[Tree], length: int) -> Arcs:
         )
     )
     return Arcs(words, governors, relations, names)
+
+
+def require_known(predicates: Sequence[Predicate], vocabulary: Vocabulary, relations: Sequence[str]) -> None:
+    """InputError for predicates that ask for trees, where no text has any: `relations` are those of the texts."""
+    ids = torch.zeros(1, 2, dtype=torch.long)
+    arcs = Arcs(ids, ids, ids, relations) if relations else None
+    evaluate(predicates, Tokens(ids, ids == 0, vocabulary, arcs=arcs))
 
 
 def relations_of(trees: Sequence[Tree]) -> tuple[str, ...]:

@@ -123,9 +123,9 @@ def undecided(case: Case) -> Iterator[Remark]:
 def _alone(case: Case, rival: str) -> str:
     """Said where the interval of a pair is off zero, and what is asked of the smallest of all pairs' P is not met."""
     found = case.contest.compared.difference(case.subject, rival, case.metric)
-    return (
-        " of this pair by itself, not enough for the smallest of all pairs (Holm)" if found.low * found.high > 0 else ""
-    )
+    if found.low <= 0 <= found.high:
+        return ""
+    return " of this pair by itself, not enough for the smallest of all pairs (Holm)"
 
 
 def control(case: Case) -> Iterator[Remark]:

@@ -47,7 +47,7 @@ class Bar:
         """Rate, and time left or taken: `12.3 examples/s, 0:40 left`."""
         elapsed = self.clock() - self.started
         rate = self.done / elapsed if elapsed > 0 else 0.0
-        return ", ".join([*([f"{rate:.3g} {self.unit}/s"] if rate else []), self._time(elapsed)])
+        return f"{rate:.3g} {self.unit}/s, {self._time(elapsed)}" if rate else self._time(elapsed)
 
     def line(self) -> str:
         """All of it in one line of text."""
@@ -55,9 +55,9 @@ class Bar:
         return f"{self.name}: {self.done:g}{of_total} {self.unit}, {self.pace()}"
 
     def _time(self, elapsed: float) -> str:
-        effort = self.total if self.effort is None else self.effort
-        if effort is None or self.done == self.total or not self.spent or not elapsed:
+        if self.total is None or self.done >= self.total or not self.spent or not elapsed:
             return clock_time(elapsed)
+        effort = self.total if self.effort is None else self.effort
         return f"{clock_time(elapsed * (effort - self.spent) / self.spent)} left"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from attribution.errors import InputError
 from attribution.explainer import Explainer
 from attribution.model.inputs import Inputs
-from attribution.patterns import Arcs, Tokens, Vocabulary, evaluate, trees
+from attribution.patterns import Tokens, Vocabulary, trees
 from attribution.patterns.blocks import Predicate
 from attribution.patterns.interventions import check_head
 from attribution.patterns.schema import Head
@@ -27,6 +27,7 @@ from pipeline.parsed_texts import ParsedTexts
 from pipeline.reopened import Reopened, Row
 from pipeline.report.texts import pieces_of
 from pipeline.runs import Run
+from pipeline.trees import require_known
 
 KEPT_DOCUMENTS = 2  # whose attention stays in memory, all heads of it
 TITLE = 80  # characters of a text by which it is named
@@ -121,9 +122,7 @@ class Session:
 
     def check(self, predicate: Predicate) -> None:
         """InputError for a predicate that asks for what the texts do not tell: dependency trees."""
-        ids = torch.zeros(1, 2, dtype=torch.long)
-        arcs = Arcs(ids, ids, ids, self.relations) if self.relations else None
-        evaluate([predicate], Tokens(ids, ids == 0, self.vocabulary, arcs=arcs))
+        require_known([predicate], self.vocabulary, self.relations)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from pipeline.keys import digest
 from pipeline.microbatch import MicroBatch
 from pipeline.schemas import PATTERN_MASS
 from pipeline.stages.setting import Setting, content_of
-from pipeline.trees import Tree, arcs_of
+from pipeline.trees import arcs_of
 from pipeline.worker import Shard, StageWorker
 
 STAGE = "measure_patterns"
@@ -27,13 +27,9 @@ TREES = "trees"  # where tables of them are kept
 Written = Mapping[str, Any]  # a predicate as a file has it
 
 
-def key_of(
-    setting: Setting, batch: MicroBatch, predicate: Written, seed: int | None, trees: Sequence[Tree] | None = None
-) -> str:
-    """Key of one predicate on a microbatch, with its trees if there are any; seed: of a random model, None for the
-    model itself.
-    """
-    known = {} if trees is None else {"trees": digest(trees)}
+def key_of(setting: Setting, batch: MicroBatch, predicate: Written, seed: int | None, trees: str | None = None) -> str:
+    """Key of one predicate on a microbatch; seed: of a random model, None for the model itself; trees: their digest."""
+    known = {} if trees is None else {"trees": trees}
     return setting.key(STAGE, predicate=dict(predicate), seed=seed, **known, **content_of(batch))
 
 
