@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.csv as pa_csv
 import pytest
 from explore_runs import explored_run
 from pattern_runs import go
 
 from attribution.explainer import Explainer
+from attribution.model.inputs import Inputs
 from attribution.patterns import PatternFile, pattern_relevance
 from attribution.patterns.predicates import read_predicate
 from pipeline.explore.saving import Notebook
@@ -96,8 +99,6 @@ def test_from_a_head_to_a_pattern_that_runs(page: Any, folder: Path, tmp_path: P
     page.locator("#strip .token").nth(3).click()
     page.locator("#text-hint").get_by_text("“was” attends").wait_for()
     given = explainer.tokenizer(["the film was good ."], return_tensors="pt")
-    from attribution.model.inputs import Inputs
-
     row = explainer.adapter.attentions(Inputs.from_mapping(given))[1][0, 2, 3]
     page.locator(f"#strip .token[title='good  {row[4]:.3f}']").wait_for()
     page.keyboard.press("ArrowRight")
@@ -173,6 +174,35 @@ def test_heads_by_keyboard(page: Any) -> None:
         page.keyboard.press(key)
         page.locator("#chosen").get_by_text(f"Head {layer}.{head}").wait_for()
         assert cell(page, layer, head).evaluate("(cell) => cell === document.activeElement")
+
+
+def test_heads_by_rank(page: Any) -> None:
+    """From the highest value down to the lowest, and up again."""
+    page.locator("#metric").select_option("run:importance:gate_grad")
+    with page.expect_download() as saved:
+        page.locator("#csv").click()
+    table = pa_csv.read_csv(saved.value.path())
+    column = table["run:importance:gate_grad"].to_numpy()
+    order = [(int(table["layer"][at].as_py()), int(table["head"][at].as_py())) for at in np.argsort(-column)]
+    cell(page, *order[0]).click()
+    for layer, head in order[1:]:
+        page.locator("#lower").click()
+        page.locator("#chosen").get_by_text(f"Head {layer}.{head}").wait_for()
+    page.locator("#lower").click()  # nothing is lower
+    page.locator("#higher").click()
+    page.locator("#chosen").get_by_text("Head {}.{}".format(*order[-2])).wait_for()
+
+
+def test_how_much_of_each_row_a_pattern_holds(page: Any, folder: Path) -> None:
+    cell(page, 1, 2).click()
+    page.locator("#colours").select_option("mass")
+    page.locator("#text-hint").get_by_text("of this row").wait_for()
+    explainer = Explainer.from_pretrained(Run(folder).config["model"]["path"], device="cpu")
+    given = explainer.tokenizer(["the film was good ."], return_tensors="pt")
+    attention = explainer.adapter.attentions(Inputs.from_mapping(given))[1][0, 2]
+    wanted = attention.diagonal(-1)  # offset -1, which the page begins with: of the second token and all after it
+    for at, mass in enumerate(wanted, start=1):
+        page.locator(f"#strip .token:nth-child({at + 1})[title$='  {mass:.3f}']").wait_for()
 
 
 def test_views_levels_and_special_tokens(page: Any) -> None:

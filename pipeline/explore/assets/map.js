@@ -39,6 +39,16 @@ function rankOf(metric, layer, head) {
   return value === null ? null : 1 + finite(metric.values).filter((other) => other > value).length;
 }
 
+// Heads from the highest value down; those of one value as they stand in the map.
+const ranking = (metric) => metric.values.flatMap((row, layer) => row.map((value, head) => ({ layer, head, value })))
+  .filter(({ value }) => value !== null).sort((a, b) => b.value - a.value);
+
+function go(step) {
+  const heads = current() ? ranking(current()) : [], { layer, head } = state.head;
+  const next = heads[heads.findIndex((each) => each.layer === layer && each.head === head) + step];
+  if (next) set({ head: { layer: next.layer, head: next.head } });
+}
+
 function build() {
   const { layers, heads } = state.run;
   const head = make("tr", {}, make("td", { textContent: "" }), [...Array(heads).keys()].map((number) => make("th", { textContent: number, scope: "col" })));
@@ -163,6 +173,8 @@ export function setUpMap() {
   on(["text"], readText);
   find("csv").addEventListener("click", () => download("heads.csv", "text/csv", csv()));
   find("svg").addEventListener("click", () => download("heads.svg", "image/svg+xml", svg()));
+  find("higher").addEventListener("click", () => go(-1));
+  find("lower").addEventListener("click", () => go(1));
   on(["run"], build);
   on(["run", "metrics", "survey", "relevance", "metric"], offer);
   on(["run", "metrics", "survey", "relevance", "metric", "head", "gates", "inPlace", "text", "textMaps"], draw);

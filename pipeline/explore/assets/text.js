@@ -86,20 +86,25 @@ function perLine() {
   return next > 0 ? next : 1;
 }
 
+// The share of a unit's row, its tokens' mean, that the pattern holds.
+const massOf = (unit) => unit.tokens.reduce((sum, at) => sum + state.holds.mass[at], 0) / unit.tokens.length;
+
 function show() {
   if (!state.attention) return;
   const { weights, units, n } = state.attention, { query } = state;
   const row = weights.subarray(query * n, (query + 1) * n), top = row.reduce((a, b) => Math.max(a, b), 0) || 1;
+  const masses = state.holds?.n === state.text.pieces.length && find("colours").value === "mass" ? units.map(massOf) : null;
+  const values = masses ?? row, most = masses ? 1 : top;
   spans.forEach((span, at) => {
     const picked = at === query, held = holdsBetween(units[query], units[at]);
     span.classList.toggle("picked", picked);
     span.classList.toggle("held", held);
-    span.classList.toggle("for", row[at] >= FAINT * top);
-    share(span, row[at] / top);
-    span.dataset.score = fixed(row[at], 2).replace(/^0\./, ".");
+    span.classList.toggle("for", values[at] >= FAINT * most);
+    share(span, values[at] / most);
+    span.dataset.score = fixed(values[at], 2).replace(/^0\./, ".");
     span.tabIndex = picked ? 0 : -1;
     span.setAttribute("aria-selected", String(picked));
-    span.title = `${units[at].text.trim()}  ${fixed(row[at])}`;
+    span.title = `${units[at].text.trim()}  ${fixed(values[at])}`;
   });
   find("strip").classList.toggle("numbers", find("numbers").checked);
   legend(row, top);
@@ -112,8 +117,10 @@ function legend(row, top) {
   const total = row.reduce((a, b) => a + b, 0);
   const specials = !hide ? "" : renormalise ? " Special tokens are hidden and rows add up to 1 again: these are not the model's weights." : ` Special tokens are hidden; what they get is missing here (the row adds up to ${fixed(total, 2)}).`;
   const words = level === "word" ? " What a word gets is added up over its tokens, what it gives is their mean." : "";
-  const mass = state.holds ? ` The pattern (dashed underline) holds ${fixed(state.holds.mean)} of this head's attention in this text.` : "";
-  find("text-hint").textContent = `“${name}” attends; strongest: ${fixed(top)}.${specials}${words}${mass}`;
+  const held = state.holds?.n === state.text.pieces.length;
+  const none = !held && find("colours").value === "mass" ? " There is no pattern to hold anything: colours show where the token looks." : "";
+  const mass = held ? ` The pattern (dashed underline) holds ${fixed(massOf(units[state.query]))} of this row, ${fixed(state.holds.mean)} of this head's attention in this text.` : "";
+  find("text-hint").textContent = `“${name}” attends; strongest: ${fixed(top)}.${specials}${words}${mass}${none}`;
 }
 
 function strongest(row) {
@@ -134,7 +141,7 @@ export function setUpText() {
   find("previous").addEventListener("click", () => turn(-1));
   find("next").addEventListener("click", () => turn(1));
   for (const id of ["level", "specials", "renormalise"]) find(id).addEventListener("change", read);
-  find("numbers").addEventListener("change", show);
+  for (const id of ["numbers", "colours"]) find(id).addEventListener("change", show);
   on(["run"], offer);
   on(["document"], () => open(state.document));
   on(["text", "head"], read);
