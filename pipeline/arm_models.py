@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from attribution.explainer import Explainer
 from attribution.patterns.models import inject
@@ -32,9 +32,11 @@ class Making:
     file: Mapping[str, Any] | None
 
 
-def made(explainer: Explainer, making: Making) -> PreTrainedModel:
-    """The model, on the device of the one it is made from, which stays as it is."""
-    model = _plain(explainer.model, making)
+def made(explainer: Explainer, making: Making, begins: PreTrainedModel | None = None) -> PreTrainedModel:
+    """The model, on the device of the one it is made from, which stays as it is; `begins`: a trained one that takes
+    the place of what would be drawn.
+    """
+    model = _plain(explainer.model, making) if begins is None else begins.to(explainer.model.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(making.seed)  # of what projected attention is drawn from
         return model if making.file is None else inject(model, explainer.tokenizer, PatternFile.read(making.file))
@@ -46,6 +48,15 @@ def _plain(model: PreTrainedModel, making: Making) -> PreTrainedModel:
             return sentence_scorer_of(model, seed=making.seed)
         return sentence_student(model.config, making.shape, seed=making.seed).to(model.device)
     return copy.deepcopy(model) if making.shape is None else student_of(model, making.shape, seed=making.seed)
+
+
+def sentence_scorer_in(files: pa.Table) -> PreTrainedModel:
+    """The scorer of sentences that `files_of` wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in zip(files["name"].to_pylist(), files["data"].to_pylist(), strict=True):
+            Path(folder, name).write_bytes(data)
+        found: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(folder, use_safetensors=True)
+        return found
 
 
 def files_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> pa.Table:

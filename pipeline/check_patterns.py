@@ -55,9 +55,12 @@ def _students(config: Config) -> Iterator[Problem]:
         yield from _explained_choices(config)
     if students.texts_distilled and not students.texts:
         yield Problem("students.texts", "students.texts is missing; students.texts_distilled needs it.")
-    if students.width % students.heads:
-        text = f"students.width={students.width} is not a multiple of students.heads={students.heads}."
-        yield Problem("students.width", text)
+    if students.projected and not students.train:
+        yield Problem("students.train", "students.train is missing; students.projected needs it.")
+    for name in ("width", "projected"):
+        if (width := getattr(students, name)) % students.heads:
+            text = f"students.{name}={width} is not a multiple of students.heads={students.heads}."
+            yield Problem(f"students.{name}", text)
 
 
 def _explained_choices(config: Config) -> Iterator[Problem]:

@@ -276,6 +276,7 @@ class StudentsConfig:
     teacher_learning_rate: float = 5e-5  # the teacher is the model of the run with a new head
     texts_distilled: float = 0.0  # the same for classifiers, whose teacher is the model of the run as it is
     temperature: float = 2.0  # of what classifiers learn from their teacher
+    projected: int = 0  # width of projected attention beside trained base students, in a study of its own; 0: none
     sentences: int = 1  # of a summary
     explained: int = 0  # explain what is chosen of so many of the test documents, by the method of patterns.explained
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])

@@ -87,7 +87,7 @@ def _students(
         part = Documents(documents.train[: probe.batches * size], documents.test[: probe.tests])
         for key, table in part.stored.values():
             store.put(key, table, train_student.DOCUMENTS)
-        return students.tasks_of(_one_epoch(experiment, store, probe.explained), file, part).values()
+        return students.tasks_of(_one_epoch(experiment, store, probe.explained), file, part)
 
     n_test = len(documents.test)
     whole = Size(_batches(len(documents.train), size), n_test, min(asked.explained, n_test))

@@ -277,7 +277,7 @@ INJECTED_VALUES = pa.schema([("item_id", pa.string()), ("values", pa.list_(pa.fl
 ARMS = pa.schema(
     [
         # in_place: patterns put into heads without training; students, classifiers: trained with them, to choose
-        # sentences or to classify
+        # sentences or to classify; projected: base students trained on, with them in projected attention
         ("study", pa.string()),
         ("arm", pa.string()),  # base, patterns, random_patterns, random_heads, without_patterns, teacher, ...
         ("metric", pa.string()),
@@ -331,7 +331,7 @@ MODEL_FILES = pa.schema([("name", pa.string()), ("data", pa.large_binary())])
 # Of the students of a run.
 LOSSES = pa.schema(
     [
-        ("study", pa.string()),  # students: that choose sentences; classifiers: of texts
+        ("study", pa.string()),  # students: that choose sentences; projected: from these on; classifiers: of texts
         ("arm", pa.string()),
         ("seed", pa.int32()),
         ("epoch", pa.int32()),

@@ -20,7 +20,7 @@ from evaluation.statistics.moments import Floats
 from evaluation.summaries import oracle_sentences, rouge
 from pipeline.arm_costs import COSTED, costing
 from pipeline.arm_models import SENTENCES, Making
-from pipeline.arms import Arm, compared
+from pipeline.arms import BASE, Arm, compared
 from pipeline.config import Config, StudentsConfig
 from pipeline.data.summaries import Document, load_documents
 from pipeline.execution.task import Task
@@ -37,6 +37,7 @@ from pipeline.trained import (
     Trained,
     makings_of,
     plan_trained,
+    projected_makings,
     student_makings,
     trained,
     training_of,
@@ -46,8 +47,9 @@ from pipeline.trained import (
 if TYPE_CHECKING:
     from pipeline.experiment import Experiment
 
-STUDY = "students"
+STUDY, PROJECTED = "students", "projected"
 FIRST = "first_sentences"  # the arm that takes these, trained on nothing
+Tasks = dict[Arm, Task]
 METRICS = {"rouge1": True, "rouge2": True, "rougeLsum": True, "hit": True, "reciprocal_rank": True}
 
 
@@ -101,23 +103,35 @@ def _stored(documents: Sequence[Document]) -> tuple[str, pa.Table]:
     return digest({"documents": table.to_pylist()}), table
 
 
-def training(experiment: Experiment, file: PatternFile, documents: Documents) -> Generator[StagePlan, None, Trained]:
-    """Train and test every arm with every seed."""
+def training(
+    experiment: Experiment, file: PatternFile, documents: Documents
+) -> Generator[StagePlan, None, list[Trained]]:
+    """Train and test every arm of each study with every seed."""
     for key, table in documents.stored.values():
         experiment.keep(key, table, train_student.DOCUMENTS)
     tables: dict[str, pa.Table] = {}
     for plan in plans(experiment, file, documents):
         tables |= yield from experiment.whole(plan)
-    tasks = tasks_of(experiment, file, documents)
+    found = []
+    for study, tasks in studies(experiment, file, documents).items():
+        found.append((yield from _reached(experiment, study, tasks, tables, documents)))
+    return found
+
+
+def _reached(
+    experiment: Experiment, study: str, tasks: Tasks, tables: Mapping[str, pa.Table], documents: Documents
+) -> Generator[StagePlan, None, Trained]:
+    """What the arms of a study reached, and what they cost."""
     asked = experiment.config.students
-    first = _first_sentences(documents.test, asked.sentences)
-    values = {(FIRST, seed): first for seed in asked.seeds}
-    values |= {arm: values_in(tables[task.id], METRICS) for arm, task in tasks.items()}
+    values = {arm: values_in(tables[task.id], METRICS) for arm, task in tasks.items()}
+    if study == STUDY:
+        first = _first_sentences(documents.test, asked.sentences)
+        values = {**{(FIRST, seed): first for seed in asked.seeds}, **values}
     items = [str(number) for number in range(len(documents.test))]
     found = compared(values, items, METRICS, experiment.config.evaluation.bootstrap_samples)
     explained = _explained(experiment, tasks, tables)
     cost = yield from costing(experiment, makings_of(tasks, "student"), _measured(asked, documents))
-    return trained(STUDY, (found, *explained, cost), tasks, tables, asked.keep)
+    return trained(study, (found, *explained, cost), tasks, tables, asked.keep)
 
 
 def _explained(
@@ -138,38 +152,64 @@ def _measured(asked: StudentsConfig, documents: Documents) -> Measured:
 
 
 def plans(experiment: Experiment, file: PatternFile, documents: Documents) -> list[Callable[[], StagePlan]]:
-    """Plans of a task for each arm and seed; students come behind the teachers whose logits they read."""
+    """Plans of a task for each arm and seed; students come behind those whose logits or weights they read."""
 
-    def plan(taught: bool) -> StagePlan:
-        tasks = tasks_of(experiment, file, documents).values()
-        chosen = [task for task in tasks if (task.payload["student"].taught_by is not None) == taught]
-        return plan_trained(experiment, train_student.STAGE, chosen)
+    def plan(later: bool) -> StagePlan:
+        tasks = tasks_of(experiment, file, documents)
+        return plan_trained(experiment, train_student.STAGE, [each for each in tasks if _reads(each) == later])
 
-    return [partial(plan, taught) for taught in ((False, True) if experiment.config.students.distilled else (False,))]
-
-
-def tasks_of(experiment: Experiment, file: PatternFile, documents: Documents) -> dict[Arm, Task]:
-    """The tasks by arm."""
     asked = experiment.config.students
-    how: dict[str, Any] = {"scoring": scoring_of(experiment), "explained": asked.explained} if asked.explained else {}
+    return [partial(plan, later) for later in ((False, True) if asked.distilled or asked.projected else (False,))]
 
-    def task(making: Making, training: Training, **more: Any) -> Task:
-        student = Student(making, training, asked.sentences, **how, **more)
-        weight = len(documents.train) * training.epochs
-        return train_student.task_of(experiment.setting, documents.keys, student, weight, keep=asked.keep)
 
-    tasks: dict[Arm, Task] = {}
+def _reads(task: Task) -> bool:
+    student: Student = task.payload["student"]
+    return student.taught_by is not None or student.begins_as is not None
+
+
+def tasks_of(experiment: Experiment, file: PatternFile, documents: Documents) -> list[Task]:
+    """Of all studies; what others read comes before them."""
+    return [task for tasks in studies(experiment, file, documents).values() for task in tasks.values()]
+
+
+def studies(experiment: Experiment, file: PatternFile, documents: Documents) -> dict[str, Tasks]:
+    """The tasks of each study by arm."""
+    asked, make = experiment.config.students, partial(_task, experiment, documents)
+    tasks: Tasks = {}
+    projected: Tasks = {}
     for seed in asked.seeds:
         plain, makings = training_of(asked, seed), student_makings(asked, file, SENTENCES, seed)
         if asked.distilled:
             slower = replace(plain, recipe=Recipe(learning_rate=asked.teacher_learning_rate))
-            tasks[TEACHER, seed] = task(Making(SENTENCES, None, seed, None), slower, teaches=True)
-        tasks |= {(arm, seed): task(making, plain) for arm, making in makings.items()}
+            tasks[TEACHER, seed] = make(Making(SENTENCES, None, seed, None), slower, teaches=True)
+        for arm, making in makings.items():
+            tasks[arm, seed] = make(making, plain, keep=arm == BASE and asked.projected > 0)
         if asked.distilled:
             taught = replace(plain, distilled=asked.distilled)
             teacher = tasks[TEACHER, seed].id
-            tasks |= {(arm, seed): task(makings[of], taught, taught_by=teacher) for arm, of in DISTILLED.items()}
-    return tasks
+            tasks |= {(arm, seed): make(makings[of], taught, taught_by=teacher) for arm, of in DISTILLED.items()}
+        if asked.projected:
+            base = tasks[BASE, seed].id
+            beside = projected_makings(asked, file, SENTENCES, seed)
+            projected |= {(arm, seed): make(making, plain, begins_as=base) for arm, making in beside.items()}
+    return {STUDY: tasks, **({PROJECTED: projected} if asked.projected else {})}
+
+
+def _task(
+    experiment: Experiment,
+    documents: Documents,
+    making: Making,
+    training: Training,
+    *,
+    keep: bool = False,
+    **more: Any,
+) -> Task:
+    """keep: whether its files are kept whatever the configuration says, for those that begin as it."""
+    asked = experiment.config.students
+    how: dict[str, Any] = {"scoring": scoring_of(experiment), "explained": asked.explained} if asked.explained else {}
+    student = Student(making, training, asked.sentences, **how, **more)
+    weight = len(documents.train) * training.epochs
+    return train_student.task_of(experiment.setting, documents.keys, student, weight, keep=keep or asked.keep)
 
 
 def _first_sentences(documents: Sequence[Document], sentences: int) -> Floats:

@@ -85,6 +85,8 @@ def asked_of(config: Config, prepared: Prepared, device: str) -> Asked | None:
     if trained and target not in (STUDENT, PAL):
         has = f"target: {target}" if target else "no inject"
         raise InputError(f"conf error: {trained[0]} needs inject.target: {STUDENT} or {PAL}; {where} has {has}.")
+    if config.students.projected and target != STUDENT:
+        raise InputError(f"conf error: students.projected needs inject.target: {STUDENT}; {where} has {target}.")
     return Asked(file, documents_of(config), class_texts(config, prepared, device), on_trees)
 
 
@@ -97,7 +99,7 @@ def studying(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None,
         compared = yield from comparing(experiment, asked.file, relevance)
         found += [Trained(arms_table(IN_PLACE, each), lines=tuple(each.lines())) for each in compared]
     if asked.documents is not None:
-        found.append((yield from students.training(experiment, asked.file, asked.documents)))
+        found += yield from students.training(experiment, asked.file, asked.documents)
     if asked.texts is not None:
         found.append((yield from classifiers.training(experiment, asked.file, asked.texts)))
     tables = {"arms": pa.concat_tables([ARMS.empty_table(), *(each.arms for each in found)])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from attribution.patterns.assignment import required, used
 from attribution.patterns.controls import arms
-from attribution.patterns.schema import STUDENT, PatternFile
+from attribution.patterns.schema import PAL, STUDENT, PatternFile, Projection
 from attribution.patterns.students import Recipe, StudentShape
 from attribution.patterns.training import Training
 from evaluation.injections import ArmComparison
@@ -60,8 +60,25 @@ def trained(
 def student_makings(asked: StudentsConfig, file: PatternFile, head: str, seed: int) -> dict[str, Making]:
     """The arms without a teacher: small models, or the model of the run where the file is for projected attention."""
     own = used(file)
-    shape = StudentShape(asked.layers, asked.heads, asked.width) if required(own).target == STUDENT else None
-    files = arms(own, asked.layers, asked.heads, seed)
+    return _makings(asked, own, head, shape_of(asked) if required(own).target == STUDENT else None, seed)
+
+
+def projected_makings(asked: StudentsConfig, file: PatternFile, head: str, seed: int) -> dict[str, Making]:
+    """The same patterns in projected attention beside a student's blocks, and their controls."""
+    own = used(file)
+    inject = replace(required(own), target=PAL, pal=Projection(asked.projected, asked.heads), dropout_on_fixed=False)
+    return _makings(asked, replace(own, inject=inject), head, shape_of(asked), seed)
+
+
+def shape_of(asked: StudentsConfig) -> StudentShape:
+    """How large a student is."""
+    return StudentShape(asked.layers, asked.heads, asked.width)
+
+
+def _makings(
+    asked: StudentsConfig, file: PatternFile, head: str, shape: StudentShape | None, seed: int
+) -> dict[str, Making]:
+    files = arms(file, asked.layers, asked.heads, seed)
     return {arm: Making(head, shape, seed, None if each is None else each.plain()) for arm, each in files.items()}
 
 

@@ -112,7 +112,7 @@ RANGES: dict[str, _Range] = {
     "students.teacher_learning_rate": (lambda value: value > 0, "more than 0"),
     "students.distilled": _SHARE,
     "students.texts_distilled": _SHARE,
-    "students.explained": _NOT_NEGATIVE,
+    **{f"students.{name}": _NOT_NEGATIVE for name in ("explained", "projected")},
     "students.temperature": (lambda value: value > 0, "more than 0"),
     "report.examples": _POSITIVE,
     "report.attention": _NOT_NEGATIVE,

@@ -29,6 +29,7 @@ _COSTS = (
 _STUDIES = {
     "in_place": "Patterns put into heads, without training",
     "students": "Students trained to choose sentences",
+    "projected": "Projected attention beside trained students, all trained as long again",
     "classifiers": "Students trained to classify",
 }
 

@@ -17,7 +17,7 @@ from attribution.summaries.encoding import encode
 from attribution.summaries.scorer import score_sentences
 from attribution.summaries.training import train_scorer
 from evaluation.summaries import score_summary
-from pipeline.arm_models import Making, files_of, made
+from pipeline.arm_models import Making, files_of, made, sentence_scorer_in
 from pipeline.checkpoints import StoredCheckpoint
 from pipeline.data.summaries import Document
 from pipeline.execution.task import Task
@@ -43,6 +43,7 @@ class Student:
     sentences: int  # of the summaries it is tested by
     taught_by: str | None = None  # key of the student whose logits it learns from
     teaches: bool = False  # whether others learn from its logits
+    begins_as: str | None = None  # key of the student that it begins as, whose files are kept; None: it is drawn
     scoring: Scoring | None = None  # how its choices are explained; None: they are not
     explained: int = 0  # so many of the first documents
 
@@ -80,7 +81,8 @@ def process(
     tokenizer, training = explainer.tokenizer, student.training
     assert tokenizer is not None, "runs have tokenizers"
     train, test = (_documents(worker.read(documents[split], DOCUMENTS)) for split in ("train", "test"))
-    trained = made(explainer, student.making)
+    begins = None if student.begins_as is None else worker.read(kept_key(student.begins_as), STAGE)
+    trained = made(explainer, student.making, None if begins is None else sentence_scorer_in(begins))
     taught = None if student.taught_by is None else _logits(worker.read(student.taught_by, STAGE))
     checkpoint = StoredCheckpoint(worker.store, key, training.epochs)
     losses = train_scorer(trained, tokenizer, train, training, taught=taught, checkpoint=checkpoint)

@@ -15,7 +15,7 @@ from pipeline.run import run
 from pipeline.validate import load_config
 
 PATTERNS = {"match", "intra", "prev", "next"}
-SMALL = ["students.width=8", "students.epochs=1", "students.layers=1", "students.seeds=[0,1]"]
+SMALL = ["students.width=8", "students.epochs=1", "students.layers=1", "students.seeds=[0,1]", "students.projected=4"]
 
 
 def write_documents(path, count):
@@ -74,6 +74,7 @@ def test_all_studies_compare_patterns_with_their_controls(done):
     for study, controls in (
         ("in_place", ("base", "random_patterns", "random_heads")),
         ("students", ("base", "random_patterns", "first_sentences")),
+        ("projected", ("base", "random_patterns", "without_patterns")),
         ("classifiers", ("base", "random_patterns", "teacher")),
     ):
         assert {(study, "patterns", control) for control in controls} <= arms
@@ -86,6 +87,6 @@ def test_all_studies_compare_patterns_with_their_controls(done):
 
 def test_it_goes_on_from_what_is_there(go, done):
     reuse = json.loads((go("name=again") / "manifest.json").read_text())["reuse"]
-    assert reuse["train_student"] == {"computed": 0, "reused": 6}
+    assert reuse["train_student"] == {"computed": 0, "reused": 16}  # 6 students, files of 2, 8 that go on from them
     assert reuse["train_classifier"] == {"computed": 0, "reused": 10}
     assert all(counts["computed"] == 0 for counts in reuse.values())

@@ -135,6 +135,63 @@ def test_projected_attention_is_trained_beside_the_model_of_the_run(trained, tmp
     assert len(set(losses.values())) == 4
 
 
+@pytest.fixture(scope="module")
+def projected(trained):
+    overrides, _, _ = trained
+    return go([*overrides, "name=projected", "students.projected=4", "students.keep=true"]).folder
+
+
+def test_projected_attention_begins_as_each_trained_base_student(projected):
+    losses = {(row["study"], row["arm"], row["seed"], row["epoch"]): row["loss"] for row in table(projected, "losses")}
+    arms = ("base", "patterns", "random_patterns", "without_patterns")
+    assert {key[1:3] for key in losses if key[0] == "projected"} == {(arm, seed) for arm in arms for seed in (0, 1)}
+    for seed in (0, 1):
+        assert len({losses["projected", arm, seed, 2] for arm in arms}) == 4
+    names = {folder: parameters(projected / folder) for folder in ("students/base-0", "projected/base-0")}
+    assert names["students/base-0"] == names["projected/base-0"]
+    with_patterns, without = (parameters(projected / f"projected/{arm}-0") for arm in ("patterns", "without_patterns"))
+    assert names["projected/base-0"] < with_patterns == without
+
+
+def parameters(folder):
+    return {name for name, _ in AutoModelForTokenClassification.from_pretrained(folder).named_parameters()}
+
+
+def test_what_adds_nothing_yet_chooses_as_the_student_it_stands_beside(trained):
+    """At a rate of next to nothing all that begin as a student stay as it was."""
+    changes = ["name=still", "students.projected=4", "students.seeds=[0]", "students.learning_rate=1e-30"]
+    rows = [row for row in table(go([*trained[0], *changes]).folder, "arms") if row["against"] is None]
+    values = {(row["study"], row["arm"]): row["value"] for row in rows if row["metric"] == "comprehensiveness"}
+    wanted = pytest.approx(values["students", "base"])
+    assert [values["projected", arm] for arm in ("base", "patterns", "without_patterns")] == [wanted] * 3
+    assert values["students", "patterns"] != wanted
+
+
+def test_projected_arms_are_compared_in_a_study_of_their_own(projected):
+    rows = [row for row in table(projected, "arms") if row["study"] == "projected"]
+    pairs = {(row["arm"], row["against"]) for row in rows if row["metric"] == "rouge1"}
+    assert {("patterns", control) for control in ("base", "random_patterns", "without_patterns")} <= pairs
+    cost = {row["arm"]: row["value"] for row in rows if row["metric"] == "mflops" and row["against"] is None}
+    assert cost["base"] < cost["patterns"] == cost["without_patterns"]
+    assert "Projected attention beside trained students" in (projected / "report.html").read_text()
+
+
+def test_what_was_kept_of_bases_is_begun_with_again(trained, projected):
+    counts = json.loads((projected / "manifest.json").read_text())["reuse"]["train_student"]
+    assert counts == {"computed": 22, "reused": 6}  # what six students reached was there; their files were not
+    again = go([*trained[0], "name=projected_again", "students.projected=4"]).folder
+    assert json.loads((again / "manifest.json").read_text())["reuse"]["train_student"]["computed"] == 0
+
+
+def test_projected_attention_is_refused_where_it_would_stand_beside_itself(trained, tmp_path):
+    pal = {"target": "pal", "pal": {"width": 8, "heads": 2}, "assign": STUDENT["assign"]}
+    changes = [f"patterns.path={write_patterns(tmp_path, inject=pal)}", "students.projected=4"]
+    with pytest.raises(InputError, match=r"students\.projected needs inject\.target: student; .* has pal"):
+        go([*trained[0], *changes])
+    with pytest.raises(InputError, match=r"students\.projected=3 is not a multiple of students\.heads=2"):
+        load_config([*trained[0], "students.projected=3"])
+
+
 def test_a_teacher_comes_first_and_students_of_its_logits_are_arms_of_their_own(trained):
     overrides, _, _ = trained
     changes = ["name=distilled", "students.distilled=0.5", "students.seeds=[0]"]
