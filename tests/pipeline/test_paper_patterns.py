@@ -15,7 +15,14 @@ from pipeline.run import run
 from pipeline.validate import load_config
 
 PATTERNS = {"match", "intra", "prev", "next"}
-SMALL = ["students.width=8", "students.epochs=1", "students.layers=1", "students.seeds=[0,1]", "students.projected=4"]
+SMALL = [
+    "cluster=local",
+    "students.width=8",
+    "students.epochs=1",
+    "students.layers=1",
+    "students.seeds=[0,1]",
+    "students.projected=4",
+]
 
 
 def write_documents(path, count):
