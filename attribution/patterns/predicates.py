@@ -105,10 +105,16 @@ class Random(Settings):
     def __call__(self, tokens: Tokens) -> Tensor:
         """Bool [B, N, N]."""
         count = (self.like(tokens) & tokens.visible).sum(-1, keepdim=True)
-        place = torch.arange(tokens.ids.shape[1], device=tokens.ids.device) - tokens.real.long().argmax(1, keepdim=True)
-        keys = torch.full_like(place[:, 0], self.seed)
-        drawn = uniform(keys, place, place[:, None, :]).masked_fill(~tokens.visible, torch.inf)
-        return drawn.argsort(dim=-1, stable=True).argsort(-1) < count
+        seen = tokens.visible.gather(-1, order := self._order(tokens))
+        held = seen & (seen.cumsum(-1) <= count)
+        return torch.zeros_like(held).scatter(-1, order, held)
+
+    def _order(self, tokens: Tokens) -> Tensor:
+        """[B, N, N]: the keys of each query as they are drawn. Texts that begin at the same place have one order."""
+        starts, text = tokens.real.long().argmax(1).unique(return_inverse=True)
+        place = torch.arange(tokens.ids.shape[1], device=tokens.ids.device) - starts[:, None]
+        drawn = uniform(torch.full_like(starts, self.seed), place, place[:, None, :])
+        return drawn.argsort(dim=-1, stable=True)[text]
 
 
 BLOCKS: dict[str, Any] = {

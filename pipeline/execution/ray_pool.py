@@ -33,7 +33,7 @@ from pipeline.keys import PACKAGES, source_digest
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.5
-QUIET_S = 60.0  # after so long without an answer the log says what is waited for
+QUIET_S = 60.0  # after so long without an answer the log says what is waited for; later where all are at work
 FOLLOW_S = 2.0  # how often to look for nodes that joined or left
 NODE_ID = "ray.io/node-id"  # a label that Ray gives every node
 FRUITLESS = 2  # after so many tasks given up without an example to blame, no more are searched for one

@@ -15,6 +15,8 @@ from pipeline.execution.resources import Demand, Node, listed, room
 
 logger = logging.getLogger(__name__)
 
+LONG = 5  # a training takes minutes: where all are at work, so many times as much silence is nothing unusual
+
 
 class AtWork(NamedTuple):
     """A worker under way."""
@@ -29,7 +31,7 @@ class AtWork(NamedTuple):
 
 @dataclass
 class Watchdog:
-    """Warns after every `quiet_s` in which no worker answered."""
+    """Warns after every `quiet_s` in which no worker answered, `LONG` times that where none waits for anything."""
 
     quiet_s: float
     heard: float = field(default_factory=time.monotonic)
@@ -40,13 +42,14 @@ class Watchdog:
 
     def watch(self, at_work: Sequence[AtWork], starting: int, demand: Demand, nodes: Sequence[Node]) -> None:
         """Log what is waited for, if it has been quiet for long."""
-        if time.monotonic() - self.heard < self.quiet_s:
+        patience = self.quiet_s * (LONG if at_work and not starting else 1)
+        if time.monotonic() - self.heard < patience:
             return
         self.hear()
         reasons = [f"at work: {listed([str(each) for each in at_work]) or 'nobody'}"]
         if starting:
             reasons.append(f"{starting} workers wait for {demand} each: {why_waiting(demand, nodes, free_nodes())}")
-        logger.warning("no progress for %g s; %s", self.quiet_s, "; ".join(reasons))
+        logger.warning("no progress for %g s; %s", patience, "; ".join(reasons))
 
 
 def free_nodes() -> list[Node]:

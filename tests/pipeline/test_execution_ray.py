@@ -100,7 +100,7 @@ def pool(cluster):
 @pytest.fixture(scope="module")
 def strict(cluster):
     """One worker with three threads that gives up at once."""
-    with RayExecutor(Doer, config(1, threads=3, attempts=1, shard_deadline_s=2.0), quiet_s=0.5) as executor:
+    with RayExecutor(Doer, config(1, threads=3, attempts=1, shard_deadline_s=2.0), quiet_s=0.1) as executor:
         yield executor
 
 
@@ -322,7 +322,7 @@ def test_silence_is_reported(strict, caplog):
     strict.wait_until_ready()
     caplog.clear()
     run(strict, [Task("slow", "sleep", {"seconds": 1.2})])
-    assert "no progress for 0.5 s; at work: " in caplog.text
+    assert "no progress for 0.5 s; at work: " in caplog.text  # five times `quiet_s`: nobody waits for a worker
     assert " on slow" in caplog.text
     assert "workers wait" not in caplog.text
 
