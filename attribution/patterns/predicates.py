@@ -111,7 +111,7 @@ class Random(Settings):
 
     def _order(self, tokens: Tokens) -> Tensor:
         """[B, N, N]: the keys of each query as they are drawn. Texts that begin at the same place have one order."""
-        starts, text = tokens.real.long().argmax(1).unique(return_inverse=True)
+        starts, text = torch.unique(tokens.real.long().argmax(1), return_inverse=True)
         place = torch.arange(tokens.ids.shape[1], device=tokens.ids.device) - starts[:, None]
         drawn = uniform(torch.full_like(starts, self.seed), place, place[:, None, :])
         return drawn.argsort(dim=-1, stable=True)[text]
