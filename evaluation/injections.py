@@ -29,18 +29,6 @@ class ArmComparison:
     spread: Floats
     pairs: Comparisons
 
-    def lines(self, against: str = "base") -> list[str]:
-        """Of each metric and arm a line, with the difference from one arm and its interval."""
-        return [self._line(metric, arm, against) for metric in self.metrics for arm in self.arms]
-
-    def _line(self, metric: str, arm: str, against: str) -> str:
-        k, m = self.metrics.index(metric), self.arms.index(arm)
-        told = f"{metric} {arm}: {self.mean[k, m]:.4f} (seeds ± {self.spread[k, m]:.4f}, {self.seeds})"
-        if arm == against:
-            return told
-        found = self.pairs.difference(arm, against, metric)
-        return f"{told}; {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}] against {against}"
-
 
 def compare_arms(
     values: Mapping[str, ArrayLike], items: Sequence[str], higher_is_better: Mapping[str, bool], *, samples: int = 2000

@@ -17,6 +17,7 @@ from attribution.patterns.predicates import write_predicate
 from attribution.patterns.relevance import PatternRelevance
 from attribution.patterns.schema import IN_PLACE, PAL, STUDENT
 from pipeline import classifiers, students
+from pipeline.arm_lines import arm_lines
 from pipeline.arms import arms_table
 from pipeline.classifiers import class_texts
 from pipeline.collect import in_order_of
@@ -97,7 +98,7 @@ def studying(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None,
     found = []
     if experiment.config.patterns.in_place:
         compared = yield from comparing(experiment, asked.file, relevance)
-        found += [Trained(arms_table(IN_PLACE, each), lines=tuple(each.lines())) for each in compared]
+        found += [Trained(arms_table(IN_PLACE, each)) for each in compared]
     if asked.documents is not None:
         found += yield from students.training(experiment, asked.file, asked.documents)
     if asked.texts is not None:
@@ -105,7 +106,7 @@ def studying(experiment: Experiment, asked: Asked) -> Generator[StagePlan, None,
     tables = {"arms": pa.concat_tables([ARMS.empty_table(), *(each.arms for each in found)])}
     tables["losses"] = pa.concat_tables([LOSSES.empty_table(), *(each.losses for each in found)])
     made = {name: table for name, table in tables.items() if table.num_rows}
-    lines = (*relevance.describe(), *(line for each in found for line in each.lines))
+    lines = (*relevance.describe(), *arm_lines(tables["arms"]))
     kept = {folder: key for each in found for folder, key in each.kept.items()}
     return Studied({"patterns": pa.concat_tables(both), **made}, lines, kept)
 

@@ -37,11 +37,10 @@ Kept = tuple[str, str]  # stage and key of the files of a model
 
 @dataclass(frozen=True)
 class Trained:
-    """What is left of a study: rows of its arms and losses, lines that tell of them, and models that are kept."""
+    """What is left of a study: rows of its arms and losses, and models that are kept."""
 
     arms: pa.Table = field(default_factory=ARMS.empty_table)
     losses: pa.Table = field(default_factory=LOSSES.empty_table)
-    lines: tuple[str, ...] = ()
     kept: Mapping[str, Kept] = field(default_factory=dict)  # by folder
 
 
@@ -49,12 +48,10 @@ def trained(
     study: str, found: Iterable[ArmComparison], tasks: Mapping[Arm, Task], tables: Mapping[str, pa.Table], keep: bool
 ) -> Trained:
     """From comparisons of the arms and the tables of their tasks."""
-    found = list(found)
     losses = [_losses(study, arm, tables[task.id]) for arm, task in tasks.items()]
     kept = {f"{study}/{arm}-{seed}": (task.stage, kept_key(task.id)) for (arm, seed), task in tasks.items()}
     rows = pa.concat_tables([arms_table(study, each) for each in found])
-    lines = tuple(line for each in found for line in each.lines())
-    return Trained(rows, pa.concat_tables(losses), lines, kept if keep else {})
+    return Trained(rows, pa.concat_tables(losses), kept if keep else {})
 
 
 def student_makings(asked: StudentsConfig, file: PatternFile, head: str, seed: int) -> dict[str, Making]:

@@ -70,7 +70,7 @@ class Comparisons:
         """One pair under one metric."""
         k, i, j = self.metrics.index(metric), self.methods.index(method), self.methods.index(rival)
         arrays = (self.value, self.low, self.high, self.p, self.adjusted)
-        value, low, high, p, adjusted = (float(each[k, i, j]) for each in arrays)
+        value, low, high, p, adjusted = (float(each[k, i, j]) + 0.0 for each in arrays)  # no zero is below zero
         better = True if self.better[k, i, j] else False if self.better[k, j, i] else None
         n = int(self.n[k, i, j])
         skewed = bool(abs(self.acceleration[k, i, j]) > SKEWED)

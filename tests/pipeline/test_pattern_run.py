@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pattern_runs import FILE, STUDENT, go, table, write_patterns
@@ -14,8 +15,10 @@ from attribution.explainer import Explainer
 from attribution.patterns import PatternFile, inject, pattern_relevance
 from attribution.patterns.controls import random_heads
 from evaluation import evaluate_all
+from pipeline.arm_lines import arm_lines
 from pipeline.execution import make_progress
 from pipeline.plan import describe_plan
+from pipeline.report.html import interval, number, signed
 from pipeline.run import run
 from pipeline.validate import load_config
 
@@ -116,6 +119,28 @@ def test_the_report_shows_relevance_and_arms(done):
     page = (done / "report.html").read_text()
     assert "Attention patterns" in page
     assert "Patterns put into heads, without training" in page
+    section = page[page.index("Patterns put into heads") :]
+    assert f"<b>{number(arm_row(done, 'patterns', 'aopc', None)['value'])}</b> ± 0.000" in section
+    for control in ("base", "random_patterns", "random_heads"):
+        pair = arm_row(done, "patterns", "aopc", control)
+        assert f"{signed(pair['value'])} {interval(pair['low'], pair['high'])}" in section
+
+
+def arm_row(folder, *wanted):
+    (found,) = (row for row in table(folder, "arms") if (row["arm"], row["metric"], row["against"]) == wanted)
+    return found
+
+
+def test_a_study_is_told_as_a_table(done):
+    """A line for each value and each difference, under a heading; every metric is named once."""
+    heading, *lines = arm_lines(pq.read_table(done / "arms.parquet"))
+    assert heading.startswith("Patterns put into heads, without training (2 seeds, ")
+    assert len(lines) == len(table(done, "arms"))
+    assert [line.split()[:2] for line in lines if line.startswith("  aopc")] == [["aopc", "base"]]
+    pair = arm_row(done, "patterns", "aopc", "random_heads")
+    told = f"{pair['value']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]"
+    assert sum("less random_heads" in line and line.endswith(told) for line in lines) == 1
+    assert not any("-0.0000 [-0.0000, -0.0000]" in line for line in lines)
 
 
 def test_nothing_is_measured_twice_and_another_pattern_alone_is_new(base, done, tmp_path):
