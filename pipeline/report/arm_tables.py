@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.arms import BASE, PATTERNS
-from pipeline.report.html import Child, Safe, interval, number, signed, tag
+from pipeline.report.html import Child, Safe, interval, number, plain_table, signed, tag
 
 Row = Mapping[str, Any]
 
@@ -37,10 +38,10 @@ def _reached(rows: Sequence[Row]) -> Safe:
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     found = {(row["metric"], row["arm"], row["against"]): row for row in rows}
     body = [
-        (metric, [_value(found.get((metric, arm, None)), found.get((metric, arm, BASE))) for arm in arms])
+        [metric, *(_value(found.get((metric, arm, None)), found.get((metric, arm, BASE))) for arm in arms)]
         for metric in _metrics(rows)
     ]
-    return _table(["Metric", *arms], body)
+    return plain_table(["Metric", *arms], body)
 
 
 def _value(own: Row | None, less_base: Row | None) -> list[Child]:
@@ -56,17 +57,20 @@ def _differences(rows: Sequence[Row]) -> Child:
     controls = list(dict.fromkeys(row["against"] for row in pairs))
     if not controls:
         return None
-    body = []
+    body: list[list[Child]] = []
     for metric in _metrics(pairs):
         own = {row["against"]: row for row in pairs if row["metric"] == metric}
-        largest = max((abs(row[end]) for row in own.values() for end in ("value", "low", "high")), default=0.0)
-        body.append((metric, [_difference(own.get(control), largest) for control in controls]))
-    return [tag("h4", "The patterns less each control"), _table(["Metric", *controls], body)]
+        ends = [abs(row[end]) for row in own.values() for end in ("value", "low", "high")]
+        largest = max(filter(math.isfinite, ends), default=0.0)
+        body.append([metric, *(_difference(own.get(control), largest) for control in controls)])
+    return [tag("h4", "The patterns less each control"), plain_table(["Metric", *controls], body)]
 
 
 def _difference(row: Row | None, largest: float) -> list[Child]:
     if row is None:
         return ["–"]
+    if not math.isfinite(row["low"] + row["high"]):  # of one example
+        return [_told(row)]
     value, low, high = (_x(row[name], largest) for name in ("value", "low", "high"))
     strip = tag(
         "svg",
@@ -90,9 +94,3 @@ def _told(row: Row) -> str:
 
 def _metrics(rows: Sequence[Row]) -> Iterator[str]:
     yield from dict.fromkeys(row["metric"] for row in rows)
-
-
-def _table(names: Sequence[str], body: Sequence[tuple[str, Sequence[Child]]]) -> Safe:
-    head = tag("tr", [tag("th", name, scope="col") for name in names])
-    rows = [tag("tr", tag("th", name, scope="row"), [tag("td", each) for each in cells]) for name, cells in body]
-    return tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_="plain arms"), class_="scroll")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -27,6 +27,13 @@ def tag(name: str, *children: Child, **attributes: Any) -> Safe:
 def join(*children: Child) -> Safe:
     """Children side by side, text escaped."""
     return Safe("".join(_escaped(child) for child in children))
+
+
+def plain_table(names: Sequence[str], rows: Iterable[Sequence[Child]]) -> Safe:
+    """A table that scrolls where it is too wide; what stands first in a row is its heading."""
+    head = tag("tr", [tag("th", name, scope="col") for name in names])
+    body = [tag("tr", tag("th", first, scope="row"), [tag("td", cell) for cell in rest]) for first, *rest in rows]
+    return tag("div", tag("table", tag("thead", head), tag("tbody", body), class_="plain"), class_="scroll")
 
 
 def data_script(data: Any, **attributes: Any) -> Safe:

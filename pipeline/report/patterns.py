@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.arm_lines import STUDIES
 from pipeline.report.arm_tables import study
-from pipeline.report.html import Child, Safe, number, tag
+from pipeline.report.html import Child, Safe, number, plain_table, tag
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -34,7 +34,7 @@ def _relevance(rows: Rows) -> Safe:
     body = [
         _pattern([row for row in rows if row["pattern"] == name]) for name in dict.fromkeys(r["pattern"] for r in rows)
     ]
-    return _table(names, body)
+    return plain_table(names, body)
 
 
 def _pattern(rows: Rows) -> list[Child]:
@@ -46,9 +46,3 @@ def _pattern(rows: Rows) -> list[Child]:
     significant = str(sum(row["significant"] for row in own)) if known else "not known"
     bars = (number(best["uniform"]), number(best["random_bar"]))
     return [best["pattern"], f"{best['layer']}.{best['head']}", told, *bars, significant]
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[Child]]) -> Safe:
-    head = tag("tr", [tag("th", name, scope="col") for name in names])
-    body = [tag("tr", tag("th", first, scope="row"), [tag("td", cell) for cell in rest]) for first, *rest in rows]
-    return tag("div", tag("table", tag("thead", head), tag("tbody", body), class_="plain"), class_="scroll")
