@@ -9,7 +9,7 @@ import pyarrow as pa
 
 Row = Mapping[str, Any]
 
-STUDIES = {  # titles, in the order in which they are told
+TITLES = {
     "in_place": "Patterns put into heads, without training",
     "students": "Students trained to choose sentences",
     "projected": "Projected attention beside trained students, all trained as long again",
@@ -19,12 +19,17 @@ STUDIES = {  # titles, in the order in which they are told
 
 def arm_lines(arms: pa.Table) -> Iterator[str]:
     """A table for each study: of every metric the arms, and below each that is compared with others the differences."""
-    rows = arms.to_pylist()
-    for study, title in STUDIES.items():
-        own = [row for row in rows if row["study"] == study]
-        if own:
-            yield f"{title} ({own[0]['seeds']} seeds, ± over them; differences with 95 % intervals over examples)"
-            yield from _aligned([cells for row in own for cells in _cells(row)])
+    for title, rows in studies(arms).items():
+        yield f"{title} ({rows[0]['seeds']} seeds, ± over them; differences with 95 % intervals over examples)"
+        yield from _aligned([cells for row in rows for cells in _cells(row)])
+
+
+def studies(arms: pa.Table) -> dict[str, list[Row]]:
+    """The rows of each study that there is, by its title."""
+    found: dict[str, list[Row]] = {}
+    for row in arms.to_pylist():
+        found.setdefault(TITLES[row["study"]], []).append(row)
+    return found
 
 
 def _cells(row: Row) -> Iterator[tuple[str, str, str]]:

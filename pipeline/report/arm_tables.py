@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.arms import BASE, PATTERNS
@@ -25,9 +25,7 @@ _WIDTH, _ROOM = 116, 4  # of a strip, and what is left free at both ends of it
 
 
 def study(rows: Sequence[Row], title: str) -> Child:
-    """Both tables of a study (rows of ARMS); None without any."""
-    if not rows:
-        return None
+    """Both tables of a study (rows of ARMS)."""
     costs = any(row["metric"] == "mflops" for row in rows)
     told = tag("p", f"{_ARMS} {_COSTS}" if costs else _ARMS, class_="hint")
     return [tag("h3", title), told, _reached(rows), _differences(rows)]
@@ -35,11 +33,11 @@ def study(rows: Sequence[Row], title: str) -> Child:
 
 def _reached(rows: Sequence[Row]) -> Safe:
     """Metrics by arms."""
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    arms = _distinct(rows, "arm")
     found = {(row["metric"], row["arm"], row["against"]): row for row in rows}
     body = [
         [metric, *(_value(found.get((metric, arm, None)), found.get((metric, arm, BASE))) for arm in arms)]
-        for metric in _metrics(rows)
+        for metric in _distinct(rows, "metric")
     ]
     return plain_table(["Metric", *arms], body)
 
@@ -54,11 +52,11 @@ def _value(own: Row | None, less_base: Row | None) -> list[Child]:
 def _differences(rows: Sequence[Row]) -> Child:
     """Metrics by controls: the patterns less each of them, as numbers and as strips of one scale for each metric."""
     pairs = [row for row in rows if row["arm"] == PATTERNS and row["against"] is not None]
-    controls = list(dict.fromkeys(row["against"] for row in pairs))
+    controls = _distinct(pairs, "against")
     if not controls:
         return None
     body: list[list[Child]] = []
-    for metric in _metrics(pairs):
+    for metric in _distinct(pairs, "metric"):
         own = {row["against"]: row for row in pairs if row["metric"] == metric}
         ends = [abs(row[end]) for row in own.values() for end in ("value", "low", "high")]
         largest = max(filter(math.isfinite, ends), default=0.0)
@@ -92,5 +90,5 @@ def _told(row: Row) -> str:
     return f"{signed(row['value'])} {interval(row['low'], row['high'])}{same}"
 
 
-def _metrics(rows: Sequence[Row]) -> Iterator[str]:
-    yield from dict.fromkeys(row["metric"] for row in rows)
+def _distinct(rows: Sequence[Row], column: str) -> list[str]:
+    return list(dict.fromkeys(row[column] for row in rows))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.arm_lines import STUDIES
+from pipeline.arm_lines import studies
 from pipeline.report.arm_tables import study
 from pipeline.report.html import Child, Safe, number, plain_table, tag
 
@@ -24,9 +24,8 @@ def patterns(relevance: pa.Table, arms: pa.Table) -> Child:
     """Both tables; None for a run without patterns."""
     if not relevance.num_rows:
         return None
-    rows = arms.to_pylist()
-    studies = [study([row for row in rows if row["study"] == name], title) for name, title in STUDIES.items()]
-    return [tag("p", _RELEVANCE, class_="hint"), _relevance(relevance.to_pylist()), studies]
+    told = [study(rows, title) for title, rows in studies(arms).items()]
+    return [tag("p", _RELEVANCE, class_="hint"), _relevance(relevance.to_pylist()), told]
 
 
 def _relevance(rows: Rows) -> Safe:
