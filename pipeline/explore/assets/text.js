@@ -26,7 +26,7 @@ async function open(number) {
   try {
     const text = await get(`/api/documents/${number}`);
     if (signal.aborted) return;
-    set({ text, query: Math.min(1, text.pieces.length - 1) });
+    set({ text, holds: null, query: Math.min(1, text.pieces.length - 1) });
     find("document").value = String(number);
     quiet();
   } catch (error) { complain(error); }
@@ -93,7 +93,7 @@ function show() {
   if (!state.attention) return;
   const { weights, units, n } = state.attention, { query } = state;
   const row = weights.subarray(query * n, (query + 1) * n), top = row.reduce((a, b) => Math.max(a, b), 0) || 1;
-  const masses = state.holds?.n === state.text.pieces.length && find("colours").value === "mass" ? units.map(massOf) : null;
+  const masses = state.holds && find("colours").value === "mass" ? units.map(massOf) : null;
   const values = masses ?? row, most = masses ? 1 : top;
   spans.forEach((span, at) => {
     const picked = at === query, held = holdsBetween(units[query], units[at]);
@@ -113,13 +113,12 @@ function show() {
 }
 
 function legend(row, top) {
-  const { units, hide, renormalise, level } = state.attention, name = units[state.query]?.text.trim();
+  const { units, hide, renormalise, level } = state.attention, unit = units[state.query], name = unit?.text.trim();
   const total = row.reduce((a, b) => a + b, 0);
   const specials = !hide ? "" : renormalise ? " Special tokens are hidden and rows add up to 1 again: these are not the model's weights." : ` Special tokens are hidden; what they get is missing here (the row adds up to ${fixed(total, 2)}).`;
   const words = level === "word" ? " What a word gets is added up over its tokens, what it gives is their mean." : "";
-  const held = state.holds?.n === state.text.pieces.length;
-  const none = !held && find("colours").value === "mass" ? " There is no pattern to hold anything: colours show where the token looks." : "";
-  const mass = held ? ` The pattern (dashed underline) holds ${fixed(massOf(units[state.query]))} of this row, ${fixed(state.holds.mean)} of this head's attention in this text.` : "";
+  const none = !state.holds && find("colours").value === "mass" ? " There is no pattern to hold anything: colours show where the token looks." : "";
+  const mass = state.holds && unit ? ` The pattern (dashed underline) holds ${fixed(massOf(unit))} of this row, ${fixed(state.holds.mean)} of this head's attention in this text.` : "";
   find("text-hint").textContent = `“${name}” attends; strongest: ${fixed(top)}.${specials}${words}${mass}${none}`;
 }
 
